@@ -1,0 +1,128 @@
+import type { DesiredHost } from './desired.ts';
+import { diff } from './diff.ts';
+import { type Host, findLink, findNetns } from './host.ts';
+import type { Link } from './link.ts';
+import type { NftCommand } from './nftables.ts';
+import type { Op } from './op.ts';
+import { describeOp } from './ops.ts';
+import type { LinkAttribute } from './ops/link-set.ts';
+import { describeRoute } from './ops/route-add.ts';
+import { order } from './order.ts';
+import { formatPrefixedIp } from './prefix.ts';
+
+/** One way in which a host is not what it should be, with what would mend it. */
+export interface Finding {
+  readonly netns: string;
+  /** What is there and what should be: `link "eth0": mtu is 1500, should be 1450`. */
+  readonly text: string;
+  /** The commands that would mend it. */
+  readonly repair: readonly string[];
+}
+
+function word(on: boolean): string {
+  return on ? 'on' : 'off';
+}
+
+function attributeText(link: Link, set: LinkAttribute): string {
+  if ('up' in set) return `is ${link.up ? 'up' : 'down'}, should be ${set.up ? 'up' : 'down'}`;
+  if ('mtuBytes' in set) return `mtu is ${link.mtuBytes}, should be ${set.mtuBytes}`;
+  if ('mac' in set) return `address is ${link.mac ?? 'none'}, should be ${set.mac}`;
+  if ('promiscuous' in set)
+    return `promiscuous mode is ${word(link.promiscuous)}, should be ${word(set.promiscuous)}`;
+  if ('master' in set)
+    return `master is ${link.port?.master ?? 'none'}, should be ${set.master ?? 'none'}`;
+  return `alias is "${link.alias}", should be "${set.alias}"`;
+}
+
+function commandText(command: NftCommand): string {
+  const table = `nftables table ${command.family} ${command.table}`;
+  switch (command.do) {
+    case 'add table':
+      return `${table} is missing`;
+    case 'add chain':
+      return `${table}: chain ${command.chain} is missing or hooked in otherwise`;
+    case 'add set':
+      return `${table}: ${command.holds === 'verdict' ? 'map' : 'set'} ${command.set} is missing`;
+    case 'add element':
+      return `${table}: ${command.set} has no such element for ${command.element.key}`;
+    case 'add rule':
+    case 'flush chain':
+      return `${table}: the rules of chain ${command.chain} are others`;
+    case 'delete element':
+      return `${table}: ${command.set} has another element for ${command.key}`;
+    case 'delete table':
+      return `${table} should not be there`;
+    case 'delete chain':
+      return `${table}: chain ${command.chain} should not be there`;
+    case 'delete set':
+      return `${table}: ${command.set} should not be there`;
+  }
+}
+
+/** Does the operation change a link that is missing, so that saying so once is enough? */
+function isOfMissingLink(observed: Host, op: Op): boolean {
+  return 'ifname' in op && findLink(observed, op) === undefined;
+}
+
+function textsOf(observed: Host, op: Op): string[] {
+  switch (op.op) {
+    case 'netns.add':
+      return ['it does not exist'];
+    case 'netns.del':
+      return ['it should not exist'];
+    case 'link.add':
+      return [`link "${op.link.ifname}" is missing`];
+    case 'link.del':
+      return [`link "${op.ifname}" is another one than it should be`];
+    case 'link.set': {
+      const link = findLink(observed, op);
+      return link
+        ? [`link "${op.ifname}": ${attributeText(link, op.set)}`]
+        : [`link "${op.ifname}" is missing`];
+    }
+    case 'port.set': {
+      const on = findLink(observed, op)?.port?.[op.flag] ?? !op.on;
+      return [`bridge port "${op.ifname}": ${op.flag} is ${word(on)}, should be ${word(op.on)}`];
+    }
+    case 'address.add':
+      return [`link "${op.ifname}": address ${formatPrefixedIp(op.address)} is missing`];
+    case 'address.del':
+      return [`link "${op.ifname}": address ${formatPrefixedIp(op.address)} should not be there`];
+    case 'route.add':
+      return [`route ${describeRoute(op.route)} is missing`];
+    case 'route.del':
+      return [`route ${describeRoute(op.route)} should not be there`];
+    case 'neighbour.add':
+      return [`link "${op.ifname}": neighbour ${op.neighbour.ip} is missing`];
+    case 'neighbour.del':
+      return [`link "${op.ifname}": neighbour ${op.ip} should not be there`];
+    case 'sysctl.set':
+      return [
+        `sysctl ${op.key} is ${findNetns(observed, op.netns)?.sysctls[op.key] ?? 'missing'}, should be ${op.value}`,
+      ];
+    case 'nft.batch':
+      return [...new Set(op.commands.map(commandText))];
+  }
+}
+
+/** All the ways in which a host is not what is wanted, at once; none when it is. */
+export function check(observed: Host, desired: DesiredHost): Finding[] {
+  const findings: Finding[] = [];
+  const said = new Set<string>();
+  for (const op of order(diff(observed, desired))) {
+    if (op.op !== 'link.set' && isOfMissingLink(observed, op)) continue;
+    if (op.op === 'link.set' && isOfMissingLink(observed, op) && said.size > 0) continue;
+    for (const text of textsOf(observed, op)) {
+      const line = `${op.netns} ${text}`;
+      if (said.has(line)) continue;
+      said.add(line);
+      findings.push({ netns: op.netns, text, repair: describeOp(op) });
+    }
+  }
+  return findings;
+}
+
+/** A finding as a line of text. */
+export function formatFinding({ netns, text }: Finding): string {
+  return `netns "${netns}": ${text}`;
+}

@@ -1,0 +1,173 @@
+/**
+ * What somebody wants a host to be. It is partial: a field that is absent means "as it is", and what
+ * must not exist is said. Collections say what happens to the members that nobody named.
+ */
+import type { Address } from './address.ts';
+import { findLink, type Host, type NetnsName, type SysctlKey } from './host.ts';
+import type { Ifname } from './ifname.ts';
+import { type Ip, familyOf, ipBits } from './ip.ts';
+import type { BridgePort, Link, LinkRef, Neighbour } from './link.ts';
+import type { Mac } from './mac.ts';
+import type { Chain, NftFamily, NftSet, SetElement } from './nftables.ts';
+import { PROTOCOL_KERNEL, type Route } from './route.ts';
+
+/** What happens to the members of a collection that were not named. */
+export type Others = 'keep' | 'remove';
+
+export interface DesiredPort {
+  readonly master: Ifname;
+  readonly hairpin?: boolean;
+  readonly isolated?: boolean;
+  readonly learning?: boolean;
+  readonly flood?: boolean;
+}
+
+export interface DesiredAddresses {
+  readonly present: readonly Address[];
+  /** Those that must go although the others may stay. */
+  readonly absent?: readonly Address[];
+  readonly others: Others;
+}
+
+/** What a link shall be like, whatever its kind. To make a veth or a bridge, `mac` and `mtuBytes` are needed. */
+export interface DesiredAttributes {
+  readonly mac?: Mac;
+  readonly mtuBytes?: number;
+  readonly up?: boolean;
+  readonly promiscuous?: boolean;
+  readonly alias?: string;
+  /** Null: of no bridge. */
+  readonly port?: DesiredPort | null;
+  readonly addresses?: DesiredAddresses;
+  readonly neighbours?: { readonly present: readonly Neighbour[]; readonly others: Others };
+}
+
+export type DesiredLink =
+  | 'absent'
+  | ({ readonly kind: 'bridge' } & DesiredAttributes)
+  | ({ readonly kind: 'veth'; readonly peer: LinkRef } & DesiredAttributes)
+  /** A link that is there already, of whatever kind. */
+  | ({ readonly kind: 'any' } & DesiredAttributes);
+
+export interface DesiredSet extends Pick<NftSet, 'keyType' | 'holds'> {
+  readonly elements: Readonly<Record<string, SetElement | 'absent'>>;
+  readonly others: Others;
+}
+
+export interface DesiredTable {
+  readonly family: NftFamily;
+  readonly name: string;
+  /** A chain's rules are wanted exactly as given. */
+  readonly chains: Readonly<Record<string, Chain | 'absent'>>;
+  readonly sets: Readonly<Record<string, DesiredSet | 'absent'>>;
+  /** Of chains and sets alike. */
+  readonly others: Others;
+}
+
+export interface DesiredNetns {
+  readonly links?: Readonly<Record<string, DesiredLink>>;
+  readonly otherLinks?: Others;
+  /** Routes that the kernel makes by itself are never removed, and need not be named. */
+  readonly routes?: { readonly present: readonly Route[]; readonly others: Others };
+  readonly sysctls?: Readonly<Record<SysctlKey, string>>;
+  /** By `tableKey`. */
+  readonly tables?: Readonly<Record<string, DesiredTable | 'absent'>>;
+  readonly otherTables?: Others;
+}
+
+/** By netns; one that is not named stays as it is. */
+export type DesiredHost = Readonly<Record<NetnsName, DesiredNetns | 'absent'>>;
+
+function isLinkLocal(ip: Ip): boolean {
+  return familyOf(ip) === 6 && ipBits(ip) >> 118n === 0x3fan;
+}
+
+/** Did the kernel make the address by itself? Those are nobody's to want or to remove. */
+export function isKernelAddress(link: Link, address: Address): boolean {
+  return link.kind === 'loopback' || (address.scope === 'link' && isLinkLocal(address.ip));
+}
+
+function desiredPort(port: BridgePort | null): DesiredPort | null {
+  return port === null ? null : { ...port };
+}
+
+function desiredLink(link: Link): DesiredLink {
+  const common: DesiredAttributes = {
+    ...(link.mac === null || link.kind === 'device' ? {} : { mac: link.mac }),
+    mtuBytes: link.mtuBytes,
+    up: link.up,
+    promiscuous: link.promiscuous,
+    alias: link.alias,
+    port: desiredPort(link.port),
+    addresses: {
+      present: link.addresses.filter((a) => !isKernelAddress(link, a)),
+      others: 'remove',
+    },
+    neighbours: { present: link.neighbours, others: 'remove' },
+  };
+  if (link.kind === 'bridge') return { kind: 'bridge', ...common };
+  if (link.kind === 'veth' && link.peer) return { kind: 'veth', peer: link.peer, ...common };
+  return { kind: 'any', ...common };
+}
+
+function desiredNetns(host: Host, name: NetnsName): DesiredNetns {
+  const netns = host.netns[name];
+  if (!netns) throw new Error(`netns "${name}" is not part of this host`);
+  return {
+    links: Object.fromEntries(
+      Object.values(netns.links).map((link) => [link.ifname, desiredLink(link)]),
+    ),
+    otherLinks: 'remove',
+    routes: {
+      present: netns.routes.filter((r) => r.protocol !== PROTOCOL_KERNEL),
+      others: 'remove',
+    },
+    sysctls: netns.sysctls,
+    tables: Object.fromEntries(
+      Object.entries(netns.nftables).map(([key, table]) => [
+        key,
+        {
+          family: table.family,
+          name: table.name,
+          chains: table.chains,
+          sets: Object.fromEntries(
+            Object.values(table.sets).map((set) => [
+              set.name,
+              { ...set, others: 'remove' as const },
+            ]),
+          ),
+          others: 'remove' as const,
+        },
+      ]),
+    ),
+    otherTables: 'remove',
+  };
+}
+
+/**
+ * A host as a wish: what to want in order to come back to it. Only what `scope` names is wanted: the
+ * netns of `host` itself, and links by name where the scope lists them (those that are missing shall be absent).
+ */
+export function desiredOf(
+  host: Host,
+  observedLinks: Readonly<Record<NetnsName, readonly string[] | 'all'>> = {},
+): DesiredHost {
+  const wish: Record<NetnsName, DesiredNetns | 'absent'> = {};
+  for (const name of Object.keys(host.netns)) {
+    const netns = desiredNetns(host, name);
+    const links = observedLinks[name];
+    if (links === undefined || links === 'all') {
+      wish[name] = netns;
+    } else {
+      const gone = links.filter(
+        (ifname) => !findLink(host, { netns: name, ifname: ifname as Ifname }),
+      );
+      wish[name] = {
+        ...netns,
+        otherLinks: 'keep',
+        links: { ...netns.links, ...Object.fromEntries(gone.map((g) => [g, 'absent' as const])) },
+      };
+    }
+  }
+  return wish;
+}

@@ -1,0 +1,392 @@
+import { type Address, sameAddress } from './address.ts';
+import { connectedPrefix, routesOfAddress } from './connected.ts';
+import {
+  type DesiredAttributes,
+  type DesiredHost,
+  type DesiredLink,
+  type DesiredNetns,
+  type DesiredTable,
+  isKernelAddress,
+} from './desired.ts';
+import { findLink, findNetns, getNetns, type Host, type Netns, type NetnsName } from './host.ts';
+import type { Ifname } from './ifname.ts';
+import { familyOf } from './ip.ts';
+import type { Link, LinkRef } from './link.ts';
+import { diffRulesets } from './nftables-diff.ts';
+import type { Chain, NftSet, Ruleset, SetElement, Table } from './nftables.ts';
+import type { Op } from './op.ts';
+import { applyOp } from './ops.ts';
+import { freshPort } from './ops/enslave.ts';
+import type { NewEnd, NewLink } from './ops/link-add.ts';
+import type { LinkAttribute } from './ops/link-set.ts';
+import type { PortFlag } from './ops/port-set.ts';
+import { PROTOCOL_KERNEL, type Route, sameRouteKey } from './route.ts';
+
+/** The operations found so far, and the host as it is after those that make or remove links. */
+interface Draft {
+  host: Host;
+  readonly ops: Op[];
+}
+
+/** Notes an operation that later comparisons build upon; one that would fail is noted all the same, for the plan to report. */
+function perform(draft: Draft, op: Op): void {
+  draft.ops.push(op);
+  const outcome = applyOp(draft.host, op);
+  if (outcome.ok) draft.host = outcome.host;
+}
+
+function wantedLinks(desired: DesiredHost): { ref: LinkRef; want: DesiredLink }[] {
+  return Object.entries(desired).flatMap(([netns, want]) =>
+    want === 'absent'
+      ? []
+      : Object.entries(want.links ?? {}).map(([ifname, link]) => ({
+          ref: { netns, ifname: ifname as Ifname },
+          want: link,
+        })),
+  );
+}
+
+/** Is the link the thing that is wanted, so that changing its attributes is enough? */
+function isSameLink(link: Link, want: Exclude<DesiredLink, 'absent'>): boolean {
+  if (want.kind === 'any') return true;
+  if (link.kind !== want.kind) return false;
+  return (
+    want.kind !== 'veth' ||
+    (link.kind === 'veth' &&
+      link.peer?.netns === want.peer.netns &&
+      link.peer.ifname === want.peer.ifname)
+  );
+}
+
+function removeLinks(draft: Draft, desired: DesiredHost): void {
+  for (const { ref, want } of wantedLinks(desired)) {
+    const link = findLink(draft.host, ref);
+    if (link && (want === 'absent' || !isSameLink(link, want)))
+      perform(draft, { op: 'link.del', ...ref });
+  }
+  for (const [name, want] of Object.entries(desired)) {
+    if (want === 'absent' || want.otherLinks !== 'remove') continue;
+    for (const ifname of Object.keys(findNetns(draft.host, name)?.links ?? {})) {
+      const link = findLink(draft.host, { netns: name, ifname: ifname as Ifname });
+      if (link && link.kind !== 'loopback' && !Object.hasOwn(want.links ?? {}, ifname)) {
+        perform(draft, { op: 'link.del', netns: name, ifname: link.ifname });
+      }
+    }
+  }
+}
+
+function newEnd(ref: LinkRef, want: DesiredAttributes): NewEnd {
+  if (want.mac === undefined || want.mtuBytes === undefined) {
+    throw new Error(
+      `to make link "${ref.ifname}" in netns "${ref.netns}" its MAC address and MTU must be wanted`,
+    );
+  }
+  return { ifname: ref.ifname, mac: want.mac, mtuBytes: want.mtuBytes, up: false };
+}
+
+function addLinks(draft: Draft, desired: DesiredHost): void {
+  const wanted = wantedLinks(desired);
+  for (const { ref, want } of wanted) {
+    if (want === 'absent' || want.kind !== 'bridge' || findLink(draft.host, ref)) continue;
+    perform(draft, {
+      op: 'link.add',
+      netns: ref.netns,
+      link: { kind: 'bridge', ...newEnd(ref, want) },
+    });
+  }
+  // A veth is made from the end that is a port, so that it is one from its first moment.
+  const ends = wanted.toSorted((a, b) => Number(isPort(b.want)) - Number(isPort(a.want)));
+  for (const { ref, want } of ends) {
+    if (want === 'absent' || want.kind !== 'veth' || findLink(draft.host, ref)) continue;
+    const other = wanted.find(
+      ({ ref: r }) => r.netns === want.peer.netns && r.ifname === want.peer.ifname,
+    );
+    if (!other || other.want === 'absent')
+      throw new Error(`the peer of veth "${ref.ifname}" in netns "${ref.netns}" is not wanted`);
+    const peer = { netns: want.peer.netns, ...newEnd(other.ref, other.want) };
+    const link: NewLink = {
+      kind: 'veth',
+      ...newEnd(ref, want),
+      master: want.port?.master ?? null,
+      peer,
+    };
+    perform(draft, { op: 'link.add', netns: ref.netns, link });
+  }
+}
+
+function isPort(want: DesiredLink): boolean {
+  return want !== 'absent' && want.port !== undefined && want.port !== null;
+}
+
+function diffAttributes(ref: LinkRef, link: Link, want: DesiredAttributes): Op[] {
+  const set = (attribute: LinkAttribute): Op => ({ op: 'link.set', ...ref, set: attribute });
+  const ops: Op[] = [];
+  if (want.mtuBytes !== undefined && want.mtuBytes !== link.mtuBytes)
+    ops.push(set({ mtuBytes: want.mtuBytes }));
+  if (want.mac !== undefined && want.mac !== link.mac) ops.push(set({ mac: want.mac }));
+  if (want.alias !== undefined && want.alias !== link.alias) ops.push(set({ alias: want.alias }));
+  if (want.promiscuous !== undefined && want.promiscuous !== link.promiscuous)
+    ops.push(set({ promiscuous: want.promiscuous }));
+  if (want.port === null && link.port !== null) ops.push(set({ master: null }));
+  if (want.port) {
+    const { master, ...flags } = want.port;
+    if (link.port?.master !== master) ops.push(set({ master }));
+    const port = link.port?.master === master ? link.port : freshPort(master);
+    for (const [flag, on] of Object.entries(flags) as [PortFlag, boolean][]) {
+      if (port[flag] !== on) ops.push({ op: 'port.set', ...ref, flag, on });
+    }
+  }
+  if (want.up !== undefined && want.up !== link.up) ops.push(set({ up: want.up }));
+  return ops;
+}
+
+/** Does the kernel hold the address just as it is wanted? What it finds out by itself does not count. */
+function isSameAddress(have: Address, want: Address): boolean {
+  return (
+    sameAddress(have, want) &&
+    have.scope === want.scope &&
+    have.noPrefixRoute === want.noPrefixRoute &&
+    have.secondary === want.secondary &&
+    (familyOf(want.ip) === 6 || have.broadcast === want.broadcast)
+  );
+}
+
+/** Wanted addresses as the kernel would mark them when they are added in their order. */
+function asAdded(wanted: readonly Address[]): Address[] {
+  return wanted.map((address, i) => ({
+    ...address,
+    secondary:
+      familyOf(address.ip) === 4 &&
+      wanted
+        .slice(0, i)
+        .some(
+          (a) =>
+            a.prefixLength === address.prefixLength &&
+            connectedPrefix(a) === connectedPrefix(address),
+        ),
+  }));
+}
+
+/** Is there an address, now and not wanted, that makes this one secondary? Then nothing is wrong with it. */
+function followsForeign(link: Link, wanted: readonly Address[], have: Address): boolean {
+  return link.addresses.some(
+    (a) =>
+      !a.secondary &&
+      a !== have &&
+      a.prefixLength === have.prefixLength &&
+      connectedPrefix(a) === connectedPrefix(have) &&
+      !wanted.some((w) => sameAddress(w, a)),
+  );
+}
+
+function diffAddresses(
+  ref: LinkRef,
+  link: Link,
+  want: NonNullable<DesiredAttributes['addresses']>,
+): Op[] {
+  const ops: Op[] = [];
+  const wanted = asAdded(want.present);
+  // A primary address takes its secondaries along when it goes (K-3.4): those go first.
+  for (const have of link.addresses.toSorted((a, b) => Number(b.secondary) - Number(a.secondary))) {
+    const match = wanted.find((w) =>
+      familyOf(w.ip) === 6 ? w.ip === have.ip : sameAddress(w, have),
+    );
+    if (
+      match &&
+      (isSameAddress(have, match) ||
+        (want.others === 'keep' &&
+          isSameAddress({ ...have, secondary: match.secondary }, match) &&
+          followsForeign(link, wanted, have)))
+    )
+      continue;
+    const unwanted =
+      want.absent?.some((a) => sameAddress(a, have)) ||
+      (want.others === 'remove' && !isKernelAddress(link, have));
+    if (match || unwanted) ops.push({ op: 'address.del', ...ref, address: have });
+  }
+  const kept = link.addresses.filter(
+    (a) => !ops.some((op) => op.op === 'address.del' && op.address === a),
+  );
+  for (const address of wanted) {
+    if (!kept.some((a) => (familyOf(a.ip) === 6 ? a.ip === address.ip : sameAddress(a, address)))) {
+      ops.push({ op: 'address.add', ...ref, address: { ...address, secondary: false } });
+    }
+  }
+  return ops;
+}
+
+function diffNeighbours(
+  ref: LinkRef,
+  link: Link,
+  want: NonNullable<DesiredAttributes['neighbours']>,
+): Op[] {
+  const ops: Op[] = [];
+  for (const have of link.neighbours) {
+    const match = want.present.find((n) => n.ip === have.ip);
+    if (match ? match.mac !== have.mac : want.others === 'remove')
+      ops.push({ op: 'neighbour.del', ...ref, ip: have.ip });
+  }
+  for (const neighbour of want.present) {
+    if (!link.neighbours.some((n) => n.ip === neighbour.ip && n.mac === neighbour.mac))
+      ops.push({ op: 'neighbour.add', ...ref, neighbour });
+  }
+  return ops;
+}
+
+/** Fields that make a route what it is; who else has a route with the same key is in its way. */
+function isSameRoute(a: Route, b: Route): boolean {
+  return (
+    sameRouteKey(a, b) &&
+    a.gateway === b.gateway &&
+    a.device === b.device &&
+    a.source === b.source &&
+    a.scope === b.scope &&
+    a.protocol === b.protocol &&
+    a.type === b.type &&
+    a.onlink === b.onlink
+  );
+}
+
+/** Connected routes of wanted addresses that somebody took away: the kernel puts them back only when the link goes down and up. */
+function missingConnected(netns: Netns, want: DesiredNetns): Route[] {
+  return Object.entries(want.links ?? {}).flatMap(([ifname, wish]) => {
+    const link = netns.links[ifname];
+    if (!link?.up || wish === 'absent' || wish.up === false) return [];
+    const present = link.addresses.filter((a) =>
+      wish.addresses?.present.some((w) => sameAddress(w, a)),
+    );
+    return present
+      .flatMap((a) => routesOfAddress(netns, link, a))
+      .filter(
+        (r) =>
+          r.type === 'unicast' &&
+          !netns.routes.some(
+            (have) =>
+              have.destination === r.destination &&
+              have.device === r.device &&
+              have.gateway === null,
+          ),
+      );
+  });
+}
+
+function diffRoutes(name: NetnsName, netns: Netns, want: DesiredNetns): Op[] {
+  if (!want.routes) return [];
+  const { present, others } = want.routes;
+  const ops: Op[] = [];
+  for (const have of netns.routes) {
+    if (present.some((w) => isSameRoute(w, have))) continue;
+    const inTheWay = present.some((w) => sameRouteKey(w, have));
+    if (inTheWay || (others === 'remove' && have.protocol !== PROTOCOL_KERNEL))
+      ops.push({ op: 'route.del', netns: name, route: have });
+  }
+  for (const route of [...missingConnected(netns, want), ...present]) {
+    if (!netns.routes.some((have) => isSameRoute(have, route)))
+      ops.push({ op: 'route.add', netns: name, route });
+  }
+  return ops;
+}
+
+function mergeNamed<T, W>(
+  have: Readonly<Record<string, T>>,
+  want: Readonly<Record<string, W | 'absent'>>,
+  keepOthers: boolean,
+  merge: (have: T | undefined, want: W, name: string) => T,
+): Record<string, T> {
+  const merged: Record<string, T> = keepOthers ? { ...have } : {};
+  for (const [name, wish] of Object.entries(want)) {
+    if (wish === 'absent') delete merged[name];
+    else merged[name] = merge(have[name], wish, name);
+  }
+  return merged;
+}
+
+function mergeTable(have: Table | undefined, want: DesiredTable): Table {
+  const keep = want.others === 'keep';
+  return {
+    family: want.family,
+    name: want.name,
+    chains: mergeNamed<Chain, Chain>(
+      have?.chains ?? {},
+      want.chains,
+      keep,
+      (_have, chain) => chain,
+    ),
+    sets: mergeNamed<NftSet, Exclude<DesiredTable['sets'][string], 'absent'>>(
+      have?.sets ?? {},
+      want.sets,
+      keep,
+      (set, wish, name) => ({
+        name,
+        keyType: wish.keyType,
+        holds: wish.holds,
+        elements: mergeNamed<SetElement, SetElement>(
+          set?.elements ?? {},
+          wish.elements,
+          wish.others === 'keep',
+          (_element, element) => element,
+        ),
+      }),
+    ),
+  };
+}
+
+/** The ruleset that is wanted, given the one there is. */
+function desiredRuleset(have: Ruleset, want: DesiredNetns): Ruleset {
+  return mergeNamed<Table, DesiredTable>(
+    have,
+    want.tables ?? {},
+    want.otherTables !== 'remove',
+    mergeTable,
+  );
+}
+
+function diffSysctls(name: NetnsName, netns: Netns, want: DesiredNetns): Op[] {
+  return Object.entries(want.sysctls ?? {})
+    .filter(([key, value]) => netns.sysctls[key] !== value)
+    .map(([key, value]) => ({ op: 'sysctl.set', netns: name, key, value }));
+}
+
+function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): Op[] {
+  const netns = getNetns(host, name);
+  const ops: Op[] = diffSysctls(name, netns, want);
+  for (const [ifname, wish] of Object.entries(want.links ?? {})) {
+    const link = netns.links[ifname];
+    if (wish === 'absent') continue;
+    const ref: LinkRef = { netns: name, ifname: ifname as Ifname };
+    // A link that is wanted but cannot be made: its first change says so.
+    if (!link) {
+      ops.push({ op: 'link.set', ...ref, set: { up: wish.up ?? true } });
+      continue;
+    }
+    ops.push(...diffAttributes(ref, link, wish));
+    if (wish.addresses) ops.push(...diffAddresses(ref, link, wish.addresses));
+    if (wish.neighbours) ops.push(...diffNeighbours(ref, link, wish.neighbours));
+  }
+  ops.push(...diffRoutes(name, netns, want));
+  const commands =
+    want.tables || want.otherTables
+      ? diffRulesets(netns.nftables, desiredRuleset(netns.nftables, want))
+      : [];
+  if (commands.length > 0) ops.push({ op: 'nft.batch', netns: name, commands });
+  return ops;
+}
+
+/**
+ * The operations that lie between a host and what is wanted of it, in no particular order. What the
+ * kernel takes along with some of them is not foreseen here: `planTo` looks again.
+ */
+export function diff(observed: Host, desired: DesiredHost): Op[] {
+  const draft: Draft = { host: observed, ops: [] };
+  for (const [name, want] of Object.entries(desired)) {
+    const exists = findNetns(draft.host, name) !== undefined;
+    if (want === 'absent' && exists) perform(draft, { op: 'netns.del', netns: name });
+    if (want !== 'absent' && !exists) perform(draft, { op: 'netns.add', netns: name });
+  }
+  removeLinks(draft, desired);
+  addLinks(draft, desired);
+  for (const [name, want] of Object.entries(desired)) {
+    if (want !== 'absent') draft.ops.push(...diffNetns(draft.host, name, want));
+  }
+  return draft.ops;
+}

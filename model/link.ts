@@ -1,0 +1,87 @@
+import type { Address } from './address.ts';
+import type { NetnsName } from './host.ts';
+import type { Ifname } from './ifname.ts';
+import type { Ip } from './ip.ts';
+import type { Mac } from './mac.ts';
+
+/** A link, wherever it is: the name is unique in its netns. */
+export interface LinkRef {
+  readonly netns: NetnsName;
+  readonly ifname: Ifname;
+}
+
+/** What a link is as a port of a bridge. */
+export interface BridgePort {
+  readonly master: Ifname;
+  /** May a frame leave by the port it came in by? */
+  readonly hairpin: boolean;
+  /** An isolated port exchanges no frames with other isolated ports. */
+  readonly isolated: boolean;
+  readonly learning: boolean;
+  readonly flood: boolean;
+}
+
+/** A neighbour entry that somebody set for good; those that the kernel learns are not configuration. */
+export interface Neighbour {
+  readonly ip: Ip;
+  readonly mac: Mac;
+}
+
+interface LinkCommon {
+  readonly ifname: Ifname;
+  /** The MAC address in effect; null for a link without one. */
+  readonly mac: Mac | null;
+  /** The MTU in effect. */
+  readonly mtuBytes: number;
+  /** Administratively up (IFF_UP). */
+  readonly up: boolean;
+  readonly promiscuous: boolean;
+  /** Text for people, '' when there is none. Ours begins with `OWNER_MARK`. */
+  readonly alias: string;
+  readonly port: BridgePort | null;
+  /** In the order they were added. */
+  readonly addresses: readonly Address[];
+  readonly neighbours: readonly Neighbour[];
+}
+
+export interface LoopbackLink extends LinkCommon {
+  readonly kind: 'loopback';
+}
+
+export interface VethLink extends LinkCommon {
+  readonly kind: 'veth';
+  /** The other end; null when it is in a netns that nobody looked at. */
+  readonly peer: LinkRef | null;
+}
+
+/** What a bridge remembers that its configuration does not show (K-1.7, K-1.10, K-1.11). */
+export interface BridgeHistory {
+  /** A link was once its port: without one the bridge now has no carrier. */
+  readonly hadPorts: boolean;
+  /** Its MAC was chosen: it no longer follows the ports. */
+  readonly macChosen: boolean;
+  /** Its MTU was chosen: it no longer follows the ports. */
+  readonly mtuChosen: boolean;
+}
+
+export interface BridgeLink extends LinkCommon, BridgeHistory {
+  readonly kind: 'bridge';
+}
+
+/** Any other link: a network card, or a virtual link of a kind that is only looked at. */
+export interface DeviceLink extends LinkCommon {
+  readonly kind: 'device';
+  /** The kernel's name of the kind (`vxlan`), '' for hardware. */
+  readonly deviceKind: string;
+  readonly carrier: boolean;
+}
+
+export type Link = LoopbackLink | VethLink | BridgeLink | DeviceLink;
+export type LinkKind = Link['kind'];
+
+/** Links, nft tables and elements that are ours say so with this word. */
+export const OWNER_MARK = 'cube-cni';
+
+export function isOurs(link: Link): boolean {
+  return link.alias === OWNER_MARK || link.alias.startsWith(`${OWNER_MARK} `);
+}

@@ -1,0 +1,251 @@
+import { sameJson } from './canonical.ts';
+import type { Errno, Fault } from './errno.ts';
+import { without } from './host.ts';
+import { familyOf } from './ip.ts';
+import {
+  type Chain,
+  type NftCommand,
+  type NftSet,
+  type Rule,
+  type Ruleset,
+  type SetElement,
+  type Table,
+  type Verdict,
+  tableKey,
+} from './nftables.ts';
+
+/** The ruleset after a batch, or why the kernel refuses it and which command was the first to fail. */
+export type BatchOutcome =
+  | { readonly ok: true; readonly ruleset: Ruleset }
+  | { readonly ok: false; readonly fault: Fault; readonly command: number };
+
+type Step = Ruleset | Errno;
+
+/** The kernel's limit of chains below each other (include/net/netfilter/nf_tables.h, NFT_JUMP_STACK_SIZE). */
+const JUMP_STACK_SIZE = 16;
+
+function targetOf(verdict: Verdict | null): string[] {
+  return verdict !== null && 'chain' in verdict ? [verdict.chain] : [];
+}
+
+function ruleTargets(rule: Rule): string[] {
+  return rule.statements.flatMap((s) => (s.kind === 'verdict' ? targetOf(s) : []));
+}
+
+function ruleSets(rule: Rule): string[] {
+  return rule.statements.flatMap((s) =>
+    s.kind === 'vmap' ? [s.map] : s.kind === 'lookup' ? [s.set] : [],
+  );
+}
+
+/** Does a rule or a map element outside the chain's own rules lead to it? */
+function chainInUse(table: Table, name: string): boolean {
+  return (
+    Object.values(table.chains).some(
+      (chain) => chain.name !== name && chain.rules.some((r) => ruleTargets(r).includes(name)),
+    ) ||
+    Object.values(table.sets).some((set) =>
+      Object.values(set.elements).some((e) => targetOf(e.verdict).includes(name)),
+    )
+  );
+}
+
+function setInUse(table: Table, name: string): boolean {
+  return Object.values(table.chains).some((chain) =>
+    chain.rules.some((r) => ruleSets(r).includes(name)),
+  );
+}
+
+/** The chains that a chain's rules lead to, directly or through a verdict map. */
+function successors(table: Table, chain: Chain): string[] {
+  return chain.rules.flatMap((rule) => [
+    ...ruleTargets(rule),
+    ...ruleSets(rule).flatMap((name) =>
+      Object.values(table.sets[name]?.elements ?? {}).flatMap((e) => targetOf(e.verdict)),
+    ),
+  ]);
+}
+
+/**
+ * May each chain be reached the way it is? A loop or a too deep chain of jumps is EMLINK (K-8.6;
+ * net/netfilter/nf_tables_api.c, nf_tables_check_loops and nft_chain_validate).
+ */
+function jumpFault(table: Table): Errno | undefined {
+  const visit = (name: string, depth: number): boolean => {
+    const chain = table.chains[name];
+    if (chain === undefined) return true;
+    if (depth >= JUMP_STACK_SIZE) return false;
+    return successors(table, chain).every((next) => visit(next, depth + 1));
+  };
+  return Object.keys(table.chains).every((name) => visit(name, 0)) ? undefined : 'EMLINK';
+}
+
+/** A verdict that names a chain needs one that is no base chain (K-8.6). */
+function verdictFault(table: Table, verdict: Verdict | null): Errno | undefined {
+  for (const name of targetOf(verdict)) {
+    const chain = table.chains[name];
+    if (chain === undefined) return 'ENOENT';
+    if (chain.hook !== null) return 'EOPNOTSUPP';
+  }
+  return undefined;
+}
+
+function addChain(table: Table, command: NftCommand & { do: 'add chain' }): Table | Errno {
+  const existing = table.chains[command.chain];
+  if (existing) {
+    // Only type, hook and priority of a base chain are fixed; the policy may change (nf_tables_updchain).
+    const before = existing.hook && { ...existing.hook, policy: 'accept' };
+    const after = command.hook && { ...command.hook, policy: 'accept' };
+    if (after !== null && before === null) return 'EEXIST';
+    if (after !== null && !sameJson(before, after)) return 'EEXIST';
+    return after === null
+      ? table
+      : {
+          ...table,
+          chains: { ...table.chains, [command.chain]: { ...existing, hook: command.hook } },
+        };
+  }
+  // nat at a priority below conntrack's would see packets without a connection (nft_chain_parse_hook).
+  if (command.hook?.type === 'nat' && command.hook.priority <= -200) return 'EOPNOTSUPP';
+  if (command.hook?.type === 'nat' && command.hook.hook === 'forward') return 'EOPNOTSUPP';
+  if (command.hook?.type === 'route' && command.hook.hook !== 'output') return 'EOPNOTSUPP';
+  const chain: Chain = { name: command.chain, hook: command.hook, rules: [] };
+  return { ...table, chains: { ...table.chains, [command.chain]: chain } };
+}
+
+function addRule(table: Table, command: NftCommand & { do: 'add rule' }): Table | Errno {
+  const chain = table.chains[command.chain];
+  if (chain === undefined) return 'ENOENT';
+  for (const statement of command.rule.statements) {
+    if (statement.kind === 'verdict') {
+      const fault = verdictFault(table, statement);
+      if (fault) return fault;
+    }
+    if (statement.kind === 'vmap' || statement.kind === 'lookup') {
+      const name = statement.kind === 'vmap' ? statement.map : statement.set;
+      const set = table.sets[name];
+      if (set === undefined) return 'ENOENT';
+      const keyType = statement.field.startsWith('ip6') ? 'ipv6_addr' : 'ipv4_addr';
+      if (set.keyType !== keyType || (set.holds === 'verdict') !== (statement.kind === 'vmap'))
+        return 'EINVAL';
+    }
+    if (
+      statement.kind === 'masquerade' &&
+      chain.hook !== null &&
+      (chain.hook.type !== 'nat' || chain.hook.hook !== 'postrouting')
+    ) {
+      return 'EOPNOTSUPP';
+    }
+  }
+  const rules = [...chain.rules, command.rule];
+  return { ...table, chains: { ...table.chains, [chain.name]: { ...chain, rules } } };
+}
+
+function addSet(table: Table, command: NftCommand & { do: 'add set' }): Table | Errno {
+  const existing = table.sets[command.set];
+  if (existing) {
+    return existing.keyType === command.keyType && existing.holds === command.holds
+      ? table
+      : 'EEXIST';
+  }
+  const set: NftSet = {
+    name: command.set,
+    keyType: command.keyType,
+    holds: command.holds,
+    elements: {},
+  };
+  return { ...table, sets: { ...table.sets, [command.set]: set } };
+}
+
+function withElements(
+  table: Table,
+  set: NftSet,
+  elements: Readonly<Record<string, SetElement>>,
+): Table {
+  return { ...table, sets: { ...table.sets, [set.name]: { ...set, elements } } };
+}
+
+function addElement(table: Table, command: NftCommand & { do: 'add element' }): Table | Errno {
+  const set = table.sets[command.set];
+  if (set === undefined) return 'ENOENT';
+  const { element } = command;
+  if (set.keyType !== (familyOf(element.key) === 4 ? 'ipv4_addr' : 'ipv6_addr')) return 'EINVAL';
+  if ((set.holds === 'verdict') !== (element.verdict !== null)) return 'EINVAL';
+  const fault = verdictFault(table, element.verdict);
+  if (fault) return fault;
+  const existing = set.elements[element.key];
+  // An element that stands there with the same value stays as it is, with its first comment.
+  if (existing) return sameJson(existing.verdict, element.verdict) ? table : 'EEXIST';
+  return withElements(table, set, { ...set.elements, [element.key]: element });
+}
+
+function deleteElement(
+  table: Table,
+  command: NftCommand & { do: 'delete element' },
+): Table | Errno {
+  const set = table.sets[command.set];
+  if (set === undefined || !Object.hasOwn(set.elements, command.key)) return 'ENOENT';
+  return withElements(table, set, without(set.elements, command.key));
+}
+
+function changeTable(table: Table, command: NftCommand): Table | Errno {
+  switch (command.do) {
+    case 'add chain':
+      return addChain(table, command);
+    case 'delete chain':
+      if (!Object.hasOwn(table.chains, command.chain)) return 'ENOENT';
+      return chainInUse(table, command.chain)
+        ? 'EBUSY'
+        : { ...table, chains: without(table.chains, command.chain) };
+    case 'flush chain': {
+      const chain = table.chains[command.chain];
+      return chain
+        ? { ...table, chains: { ...table.chains, [chain.name]: { ...chain, rules: [] } } }
+        : 'ENOENT';
+    }
+    case 'add rule':
+      return addRule(table, command);
+    case 'add set':
+      return addSet(table, command);
+    case 'delete set':
+      if (!Object.hasOwn(table.sets, command.set)) return 'ENOENT';
+      return setInUse(table, command.set)
+        ? 'EBUSY'
+        : { ...table, sets: without(table.sets, command.set) };
+    case 'add element':
+      return addElement(table, command);
+    case 'delete element':
+      return deleteElement(table, command);
+    case 'add table':
+    case 'delete table':
+      throw new Error(`${command.do} changes the ruleset, not a table`);
+  }
+}
+
+function step(ruleset: Ruleset, command: NftCommand): Step {
+  const key = tableKey(command);
+  const table = ruleset[key];
+  if (command.do === 'add table') {
+    const added: Table = { family: command.family, name: command.table, chains: {}, sets: {} };
+    return table ? ruleset : { ...ruleset, [key]: added };
+  }
+  if (table === undefined) return 'ENOENT';
+  if (command.do === 'delete table') return without(ruleset, key);
+  const after = changeTable(table, command);
+  return typeof after === 'string' ? after : { ...ruleset, [key]: after };
+}
+
+/** What a batch makes of a ruleset: all of it or nothing (K-8.6; net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
+export function applyBatch(before: Ruleset, commands: readonly NftCommand[]): BatchOutcome {
+  let ruleset = before;
+  for (const [command, each] of commands.entries()) {
+    const after = step(ruleset, each);
+    if (typeof after === 'string') return { ok: false, fault: { errno: after, text: '' }, command };
+    ruleset = after;
+  }
+  for (const [key, table] of Object.entries(ruleset)) {
+    const errno = table === before[key] ? undefined : jumpFault(table);
+    if (errno) return { ok: false, fault: { errno, text: '' }, command: commands.length - 1 };
+  }
+  return { ok: true, ruleset };
+}

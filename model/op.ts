@@ -1,0 +1,72 @@
+import type { Fault } from './errno.ts';
+import type { Host } from './host.ts';
+import type { AddressAdd } from './ops/address-add.ts';
+import type { AddressDel } from './ops/address-del.ts';
+import type { LinkAdd } from './ops/link-add.ts';
+import type { LinkDel } from './ops/link-del.ts';
+import type { LinkSet } from './ops/link-set.ts';
+import type { NeighbourAdd } from './ops/neighbour-add.ts';
+import type { NeighbourDel } from './ops/neighbour-del.ts';
+import type { NetnsAdd } from './ops/netns-add.ts';
+import type { NetnsDel } from './ops/netns-del.ts';
+import type { NftBatch } from './ops/nft-batch.ts';
+import type { PortSet } from './ops/port-set.ts';
+import type { RouteAdd } from './ops/route-add.ts';
+import type { RouteDel } from './ops/route-del.ts';
+import type { SysctlSet } from './ops/sysctl-set.ts';
+
+/** Every kind of operation: one kernel message, file write or atomic batch each. */
+export interface OpMap {
+  'netns.add': NetnsAdd;
+  'netns.del': NetnsDel;
+  'link.add': LinkAdd;
+  'link.del': LinkDel;
+  'link.set': LinkSet;
+  'port.set': PortSet;
+  'address.add': AddressAdd;
+  'address.del': AddressDel;
+  'route.add': RouteAdd;
+  'route.del': RouteDel;
+  'neighbour.add': NeighbourAdd;
+  'neighbour.del': NeighbourDel;
+  'sysctl.set': SysctlSet;
+  'nft.batch': NftBatch;
+}
+
+export type OpName = keyof OpMap;
+
+/** One operation: its kind under `op`, the netns it happens in, and what that kind needs. */
+export type OpOf<K extends OpName> = { readonly op: K; readonly netns: string } & OpMap[K];
+export type Op = { [K in OpName]: OpOf<K> }[OpName];
+
+/** What the kernel makes of an operation: the host after it, or its refusal, which changes nothing. */
+export type Outcome =
+  | { readonly ok: true; readonly host: Host }
+  | { readonly ok: false; readonly fault: Fault };
+
+/** Something an operation depends on or brings about, `KIND NETNS/NAME`. */
+export type Key = string;
+
+/** What every kind of operation answers. */
+export interface OpKind<K extends OpName> {
+  /** The host after it, or the errno that the kernel would answer. */
+  readonly apply: (host: Host, op: OpOf<K>) => Outcome;
+  /** The lines a person would type in the operation's netns: iproute2, nft or sysctl. */
+  readonly describe: (op: OpOf<K>) => readonly string[];
+  /** Does it add, take away or change something? */
+  readonly sign: (op: OpOf<K>) => '+' | '-' | '~';
+  /** Keys that an operation before it may have to write. */
+  readonly reads: (op: OpOf<K>) => readonly Key[];
+  /** Keys that later operations may depend on. */
+  readonly writes: (op: OpOf<K>) => readonly Key[];
+  /** Keys that end with it. */
+  readonly removes: (op: OpOf<K>) => readonly Key[];
+}
+
+export function done(host: Host): Outcome {
+  return { ok: true, host };
+}
+
+export function refuse(errno: Fault['errno'], text = ''): Outcome {
+  return { ok: false, fault: { errno, text } };
+}

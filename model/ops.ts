@@ -1,0 +1,68 @@
+/** The table of all operation kinds, and what can be asked of an operation without knowing its kind. */
+import type { Host } from './host.ts';
+import type { Key, Op, OpKind, OpName, Outcome } from './op.ts';
+import { addressAdd } from './ops/address-add.ts';
+import { addressDel } from './ops/address-del.ts';
+import { linkAdd } from './ops/link-add.ts';
+import { linkDel } from './ops/link-del.ts';
+import { linkSet } from './ops/link-set.ts';
+import { neighbourAdd } from './ops/neighbour-add.ts';
+import { neighbourDel } from './ops/neighbour-del.ts';
+import { netnsAdd } from './ops/netns-add.ts';
+import { netnsDel } from './ops/netns-del.ts';
+import { nftBatch } from './ops/nft-batch.ts';
+import { portSet } from './ops/port-set.ts';
+import { routeAdd } from './ops/route-add.ts';
+import { routeDel } from './ops/route-del.ts';
+import { sysctlSet } from './ops/sysctl-set.ts';
+
+const KINDS: { readonly [K in OpName]: OpKind<K> } = {
+  'netns.add': netnsAdd,
+  'netns.del': netnsDel,
+  'link.add': linkAdd,
+  'link.del': linkDel,
+  'link.set': linkSet,
+  'port.set': portSet,
+  'address.add': addressAdd,
+  'address.del': addressDel,
+  'route.add': routeAdd,
+  'route.del': routeDel,
+  'neighbour.add': neighbourAdd,
+  'neighbour.del': neighbourDel,
+  'sysctl.set': sysctlSet,
+  'nft.batch': nftBatch,
+};
+
+/** All names of operations. */
+export const OP_NAMES = Object.keys(KINDS) as readonly OpName[];
+
+/** The kind of an operation, typed for exactly that operation: TypeScript cannot follow `KINDS[op.op](op)` by itself. */
+function kindOf(op: Op): OpKind<OpName> {
+  return KINDS[op.op] as OpKind<OpName>;
+}
+
+/** The host after the operation, or the errno the kernel would answer; never half of it. */
+export function applyOp(host: Host, op: Op): Outcome {
+  return kindOf(op).apply(host, op);
+}
+
+/** The lines that do the same by hand, to be typed in the operation's netns. */
+export function describeOp(op: Op): readonly string[] {
+  return kindOf(op).describe(op);
+}
+
+export function signOf(op: Op): '+' | '-' | '~' {
+  return kindOf(op).sign(op);
+}
+
+export function readsOf(op: Op): readonly Key[] {
+  return kindOf(op).reads(op);
+}
+
+export function writesOf(op: Op): readonly Key[] {
+  return kindOf(op).writes(op);
+}
+
+export function removesOf(op: Op): readonly Key[] {
+  return kindOf(op).removes(op);
+}

@@ -1,0 +1,88 @@
+import { type Address, directedBroadcast } from '../address.ts';
+import { connectedPrefix, hasIpv6 } from '../connected.ts';
+import { findLink, getNetns } from '../host.ts';
+import type { Ifname } from '../ifname.ts';
+import { familyOf, ipBits } from '../ip.ts';
+import type { Link } from '../link.ts';
+import { addAddress } from '../netdev.ts';
+import { type OpKind, type Outcome, done, refuse } from '../op.ts';
+import { formatPrefixedIp } from '../prefix.ts';
+
+/** Gives a link an address. `secondary` and `tentative` are the kernel's to say: they are not sent. */
+export interface AddressAdd {
+  readonly ifname: Ifname;
+  readonly address: Address;
+}
+
+/** net/ipv4/devinet.c, __inet_insert_ifa; K-3.3. */
+function ipv4Fault(link: Link, address: Address): Outcome | undefined {
+  const prefix = connectedPrefix(address);
+  for (const other of link.addresses) {
+    if (
+      familyOf(other.ip) !== 4 ||
+      other.prefixLength !== address.prefixLength ||
+      connectedPrefix(other) !== prefix
+    )
+      continue;
+    if (other.ip === address.ip) return refuse('EEXIST', 'ipv4: Address already assigned');
+    if (other.scope !== address.scope) return refuse('EINVAL', 'ipv4: Invalid scope value');
+  }
+  return undefined;
+}
+
+/** net/ipv6/addrconf.c, inet6_addr_add and ipv6_add_addr; K-4.5. */
+function ipv6Fault(link: Link, address: Address): Outcome | undefined {
+  const bits = ipBits(address.ip);
+  const loopbackOnly = bits === 1n && link.kind !== 'loopback';
+  if (bits === 0n || bits >> 120n === 0xffn || loopbackOnly)
+    return refuse('EADDRNOTAVAIL', 'ipv6: Cannot assign address');
+  return link.addresses.some((a) => a.ip === address.ip)
+    ? refuse('EEXIST', 'ipv6: address already assigned')
+    : undefined;
+}
+
+/** The words of `ip address` that say more than the address itself. */
+function describeOptions(address: Address): string {
+  const words: string[] = [];
+  if (address.peer !== null) words.push(`peer ${address.peer}/${address.prefixLength}`);
+  if (address.broadcast !== null)
+    words.push(
+      address.broadcast === directedBroadcast(address.ip, address.prefixLength)
+        ? 'brd +'
+        : `brd ${address.broadcast}`,
+    );
+  if (address.scope !== 'global') words.push(`scope ${address.scope}`);
+  if (address.noPrefixRoute) words.push('noprefixroute');
+  if (address.noDad) words.push('nodad');
+  return words.map((word) => ` ${word}`).join('');
+}
+
+/** An address as `ip address add` takes it. */
+export function describeAddress(address: Address): string {
+  return `${address.peer === null ? formatPrefixedIp(address) : address.ip}${describeOptions(address)}`;
+}
+
+export const addressAdd: OpKind<'address.add'> = {
+  apply: (host, op) => {
+    const link = findLink(host, op);
+    if (!link) return refuse('ENODEV');
+    if (familyOf(op.address.ip) === 4)
+      return ipv4Fault(link, op.address) ?? done(addAddress(host, op, op.address));
+    if (link.mtuBytes < 1280) return refuse('EINVAL', 'ipv6: IPv6 is disabled on this device');
+    if (!hasIpv6(getNetns(host, op.netns), link))
+      return refuse('EACCES', 'ipv6: IPv6 is disabled on this device');
+    return ipv6Fault(link, op.address) ?? done(addAddress(host, op, op.address));
+  },
+  describe: (op) => [`ip address add ${describeAddress(op.address)} dev ${op.ifname}`],
+  sign: () => '+',
+  reads: ({ netns, ifname }) => [
+    `link ${netns}/${ifname}`,
+    `attribute ${netns}/${ifname}`,
+    `conf ${netns}/${ifname}`,
+  ],
+  writes: ({ netns, ifname, address }) => [
+    `address ${netns}/${ifname}`,
+    `address ${netns}/${ifname}/${address.ip}`,
+  ],
+  removes: () => [],
+};

@@ -1,0 +1,46 @@
+/** Joining and leaving a bridge, which both link.add and link.set do (net/bridge/br_if.c, br_add_if and br_del_if). */
+import { type Host, findLink, getLink, withLink } from '../host.ts';
+import type { Ifname } from '../ifname.ts';
+import type { BridgePort, LinkRef } from '../link.ts';
+import { followMaster, settleCarrier } from '../netdev.ts';
+import { type Outcome, done, refuse } from '../op.ts';
+
+/** How a port starts. */
+export function freshPort(master: Ifname): BridgePort {
+  return { master, hairpin: false, isolated: false, learning: true, flood: true };
+}
+
+function release(before: Host, ref: LinkRef): Host {
+  const link = getLink(before, ref);
+  if (link.port === null) return before;
+  const { master } = link.port;
+  const host = followMaster(
+    withLink(before, ref.netns, { ...link, port: null }),
+    ref.netns,
+    master,
+  );
+  return settleCarrier(before, host, { netns: ref.netns, ifname: master });
+}
+
+/** Makes a link a port of `master`, or of none; a port of another bridge moves (K-1.14). */
+export function enslave(before: Host, ref: LinkRef, master: Ifname | null): Outcome {
+  const link = getLink(before, ref);
+  if (master === null) return done(release(before, ref));
+  const bridge = findLink(before, { netns: ref.netns, ifname: master });
+  if (bridge === undefined) return refuse('ENODEV');
+  if (bridge.kind !== 'bridge') return refuse('EOPNOTSUPP');
+  if (link.port?.master === master) return done(before);
+  if (link.kind === 'bridge') return refuse('ELOOP', 'Can not enslave a bridge to a bridge');
+  if (link.kind === 'loopback') return refuse('EINVAL');
+  const released = release(before, ref);
+  const joined = withLink(released, ref.netns, {
+    ...getLink(released, ref),
+    port: freshPort(master),
+  });
+  const known = withLink(joined, ref.netns, {
+    ...getLink(joined, { ...ref, ifname: master }),
+    hadPorts: true,
+  } as typeof bridge);
+  const host = followMaster(known, ref.netns, master);
+  return done(settleCarrier(released, host, ref));
+}

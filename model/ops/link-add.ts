@@ -1,0 +1,129 @@
+import { type Host, type NetnsName, findLink, findNetns, getNetns, withNetns } from '../host.ts';
+import type { Ifname } from '../ifname.ts';
+import type { Link } from '../link.ts';
+import { type Mac, isUnicastMac } from '../mac.ts';
+import { linkUp } from '../netdev.ts';
+import { type OpKind, type Outcome, done, refuse } from '../op.ts';
+import { inheritSysctls } from '../sysctl.ts';
+import { enslave } from './enslave.ts';
+
+/** What one end of a link is made with. Nothing is left for the kernel to choose. */
+export interface NewEnd {
+  readonly ifname: Ifname;
+  readonly mac: Mac;
+  readonly mtuBytes: number;
+  readonly up: boolean;
+}
+
+export type NewLink =
+  | ({ readonly kind: 'bridge' } & NewEnd)
+  | ({
+      readonly kind: 'veth';
+      readonly master: Ifname | null;
+      readonly peer: NewEnd & { readonly netns: NetnsName };
+    } & NewEnd);
+
+/** Makes a link with all its attributes in one message: all of it or nothing. */
+export interface LinkAdd {
+  readonly link: NewLink;
+}
+
+/** ETH_MIN_MTU and ETH_MAX_MTU, the limits of veth and bridge (K-1.12). */
+const MTU_MIN_BYTES = 68;
+const MTU_MAX_BYTES = 65535;
+
+/** Why an MTU is refused for these kinds of links, with the kernel's text. */
+export function mtuFault(mtuBytes: number): Outcome | undefined {
+  if (mtuBytes < MTU_MIN_BYTES) return refuse('EINVAL', 'mtu less than device minimum');
+  if (mtuBytes > MTU_MAX_BYTES) return refuse('EINVAL', 'mtu greater than device maximum');
+  return undefined;
+}
+
+function plainLink(end: NewEnd): Omit<Link & { kind: 'loopback' }, 'kind'> {
+  const { ifname, mac, mtuBytes } = end;
+  return {
+    ifname,
+    mac,
+    mtuBytes,
+    up: false,
+    promiscuous: false,
+    alias: '',
+    port: null,
+    addresses: [],
+    neighbours: [],
+  };
+}
+
+function place(host: Host, name: NetnsName, link: Link): Host {
+  const netns = getNetns(host, name);
+  const links = { ...netns.links, [link.ifname]: link };
+  return withNetns(host, name, { ...netns, links, sysctls: inheritSysctls(netns, link.ifname) });
+}
+
+function addVeth(host: Host, name: NetnsName, link: NewLink & { kind: 'veth' }): Outcome {
+  const { peer } = link;
+  if (!findNetns(host, peer.netns)) return refuse('EINVAL');
+  if (peer.netns === name && peer.ifname === link.ifname) return refuse('EEXIST');
+  if (findLink(host, peer)) return refuse('EEXIST');
+  const here = { netns: name, ifname: link.ifname };
+  const there = { netns: peer.netns, ifname: peer.ifname };
+  let after = place(host, peer.netns, { ...plainLink(peer), kind: 'veth', peer: here });
+  after = place(after, name, { ...plainLink(link), kind: 'veth', peer: there });
+  if (peer.up) after = linkUp(after, there);
+  if (link.up) after = linkUp(after, here);
+  return link.master === null ? done(after) : enslave(after, here, link.master);
+}
+
+function describeEnd(end: NewEnd): string {
+  return `${end.ifname} address ${end.mac} mtu ${end.mtuBytes}`;
+}
+
+export const linkAdd: OpKind<'link.add'> = {
+  apply: (host, { netns, link }) => {
+    if (!findNetns(host, netns)) return refuse('ENOENT');
+    const ends: readonly NewEnd[] = link.kind === 'veth' ? [link, link.peer] : [link];
+    for (const end of ends) {
+      const fault = mtuFault(end.mtuBytes);
+      if (fault) return fault;
+    }
+    if (findLink(host, { netns, ifname: link.ifname })) return refuse('EEXIST');
+    if (!ends.every((end) => isUnicastMac(end.mac)))
+      return refuse('EADDRNOTAVAIL', 'Invalid hardware address');
+    if (link.kind === 'veth') return addVeth(host, netns, link);
+    const bridge: Link = {
+      ...plainLink(link),
+      kind: 'bridge',
+      hadPorts: false,
+      macChosen: true,
+      mtuChosen: false,
+    };
+    const after = place(host, netns, bridge);
+    return done(link.up ? linkUp(after, { netns, ifname: link.ifname }) : after);
+  },
+  describe: ({ netns, link }) => {
+    const head = `ip link add ${describeEnd(link)}`;
+    if (link.kind === 'bridge')
+      return [`${head} type bridge`, ...(link.up ? [`ip link set ${link.ifname} up`] : [])];
+    const { peer } = link;
+    const where = peer.netns === netns ? '' : ` netns ${peer.netns}`;
+    const master = link.master === null ? '' : ` master ${link.master}`;
+    return [
+      `ip link add ${describeEnd(link)}${master} type veth peer name ${describeEnd(peer)}${where}`,
+      ...(link.up ? [`ip link set ${link.ifname} up`] : []),
+      ...(peer.up ? [`ip link set ${peer.ifname} up`] : []),
+    ];
+  },
+  sign: () => '+',
+  reads: ({ netns, link }) => {
+    const names = link.kind === 'veth' ? [netns, link.peer.netns] : [netns];
+    const keys = names.flatMap((name) => [`netns ${name}`, `conf ${name}/default`]);
+    return link.kind === 'veth' && link.master !== null
+      ? [...keys, `link ${netns}/${link.master}`]
+      : keys;
+  },
+  writes: ({ netns, link }) => [
+    `link ${netns}/${link.ifname}`,
+    ...(link.kind === 'veth' ? [`link ${link.peer.netns}/${link.peer.ifname}`] : []),
+  ],
+  removes: () => [],
+};

@@ -1,0 +1,28 @@
+import { findNetns, withNetns } from '../host.ts';
+import { applyBatch } from '../nftables-apply.ts';
+import { type NftCommand, formatCommand } from '../nftables.ts';
+import { type OpKind, done, refuse } from '../op.ts';
+
+/** Changes the ruleset by several commands at once: all of them or none. */
+export interface NftBatch {
+  readonly commands: readonly NftCommand[];
+}
+
+export const nftBatch: OpKind<'nft.batch'> = {
+  apply: (host, { netns: name, commands }) => {
+    const netns = findNetns(host, name);
+    if (!netns) return refuse('ENOENT');
+    const after = applyBatch(netns.nftables, commands);
+    return after.ok ? done(withNetns(host, name, { ...netns, nftables: after.ruleset })) : after;
+  },
+  describe: ({ commands }) => commands.map((command) => `nft ${formatCommand(command)}`),
+  sign: ({ commands }) =>
+    commands.every((c) => c.do.startsWith('delete'))
+      ? '-'
+      : commands.every((c) => c.do.startsWith('add'))
+        ? '+'
+        : '~',
+  reads: ({ netns }) => [`netns ${netns}`],
+  writes: ({ netns }) => [`nftables ${netns}`],
+  removes: () => [],
+};

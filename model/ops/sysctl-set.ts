@@ -1,0 +1,75 @@
+import { hasIpv6, routesOfAddress } from '../connected.ts';
+import { type Host, type Netns, type SysctlKey, findNetns, getNetns, withNetns } from '../host.ts';
+import type { Ifname } from '../ifname.ts';
+import { familyOf } from '../ip.ts';
+import { flushIpv6, startIpv6 } from '../netdev.ts';
+import { type OpKind, done, refuse } from '../op.ts';
+import { splitLinkSysctl, sysctlsWritten } from '../sysctl.ts';
+
+/** Writes a sysctl of the netns. */
+export interface SysctlSet {
+  readonly key: SysctlKey;
+  readonly value: string;
+}
+
+/** IPv6 stops or starts on the links whose `disable_ipv6` changed (K-4.3). */
+function settleIpv6(before: Host, after: Host, name: string): Host {
+  let host = after;
+  for (const link of Object.values(getNetns(before, name).links)) {
+    const had = hasIpv6(getNetns(before, name), link);
+    const has = hasIpv6(getNetns(after, name), link);
+    const ref = { netns: name, ifname: link.ifname };
+    if (had && !has) host = flushIpv6(host, ref);
+    if (!had && has) host = startIpv6(host, ref);
+  }
+  return host;
+}
+
+/** A link that forwards IPv6 answers to the anycast address of its prefixes (addrconf.c, dev_forward_change). */
+function settleAnycast(host: Host, name: string): Host {
+  const netns = getNetns(host, name);
+  const wanted = Object.values(netns.links).flatMap((link) =>
+    link.addresses
+      .filter((a) => familyOf(a.ip) === 6)
+      .flatMap((a) => routesOfAddress(netns, link, a).filter((r) => r.type === 'anycast')),
+  );
+  const same = (a: (typeof wanted)[number], b: (typeof wanted)[number]): boolean =>
+    a.destination === b.destination && a.device === b.device;
+  const unique = wanted.filter((r, i) => wanted.findIndex((w) => same(w, r)) === i);
+  const routes = netns.routes.filter((r) => r.type !== 'anycast' || unique.some((w) => same(w, r)));
+  const fresh = unique.filter((w) => !routes.some((r) => r.type === 'anycast' && same(r, w)));
+  const after: Netns = { ...netns, routes: [...routes, ...fresh] };
+  return withNetns(host, name, after);
+}
+
+export const sysctlSet: OpKind<'sysctl.set'> = {
+  apply: (host, { netns: name, key, value }) => {
+    const netns = findNetns(host, name);
+    if (!netns) return refuse('ENOENT');
+    const link = splitLinkSysctl(key);
+    if (link && link.of !== 'all' && link.of !== 'default' && !netns.links[link.of as Ifname])
+      return refuse('ENOENT');
+    const sysctls = { ...netns.sysctls };
+    for (const written of sysctlsWritten(netns, key)) sysctls[written] = value;
+    const after = withNetns(host, name, { ...netns, sysctls });
+    if (key.endsWith('/disable_ipv6')) return done(settleIpv6(host, after, name));
+    return done(
+      link?.family === 6 && link.name === 'forwarding' ? settleAnycast(after, name) : after,
+    );
+  },
+  describe: ({ key, value }) => [`sysctl -w ${key}="${value}"`],
+  sign: () => '~',
+  reads: ({ netns, key }) => {
+    const link = splitLinkSysctl(key);
+    return link && link.of !== 'all' && link.of !== 'default'
+      ? [`link ${netns}/${link.of}`]
+      : [`netns ${netns}`];
+  },
+  writes: ({ netns, key }) => {
+    const link = splitLinkSysctl(key);
+    return link
+      ? [`sysctl ${netns}/${key}`, `conf ${netns}/${link.of}`]
+      : [`sysctl ${netns}/${key}`];
+  },
+  removes: () => [],
+};

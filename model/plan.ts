@@ -1,0 +1,46 @@
+import type { DesiredHost } from './desired.ts';
+import { diff } from './diff.ts';
+import type { Fault } from './errno.ts';
+import type { Host } from './host.ts';
+import type { Op } from './op.ts';
+import { applyOp } from './ops.ts';
+import { order } from './order.ts';
+
+/** What will be done, in this order, and the host before and after as the model sees it. */
+export interface Plan {
+  readonly before: Host;
+  readonly ops: readonly Op[];
+  readonly after: Host;
+}
+
+/** A plan, or the operation that the kernel would refuse on the way. */
+export type Planning =
+  | { readonly ok: true; readonly plan: Plan }
+  | { readonly ok: false; readonly op: Op; readonly fault: Fault };
+
+/** A change may take others along, and mending those may take more: it never took more rounds than this. */
+const MAX_ROUNDS = 8;
+
+/**
+ * Plans the way from a host to what is wanted: the difference is applied to the model, what the
+ * kernel does by itself included, and what is then still different is added, until nothing is.
+ */
+export function planTo(before: Host, desired: DesiredHost): Planning {
+  const ops: Op[] = [];
+  let host = before;
+  for (let round = 0; round < MAX_ROUNDS; round += 1) {
+    const next = order(diff(host, desired));
+    if (next.length === 0) return { ok: true, plan: { before, ops, after: host } };
+    for (const op of next) {
+      const outcome = applyOp(host, op);
+      if (!outcome.ok) return { ok: false, op, fault: outcome.fault };
+      host = outcome.host;
+      ops.push(op);
+    }
+  }
+  throw new Error(
+    `no plan after ${MAX_ROUNDS} rounds: ${order(diff(host, desired))
+      .map((op) => JSON.stringify(op))
+      .join('; ')}`,
+  );
+}

@@ -1,0 +1,30 @@
+import type { Host, Netns } from '../model/host.ts';
+import type { Link } from '../model/link.ts';
+
+function byText(list: readonly unknown[]): string[] {
+  return list.map((item) => JSON.stringify(item)).toSorted();
+}
+
+/** A link without what its configuration does not show: the marks of a bridge's past. */
+function plainLink(link: Link): unknown {
+  const { addresses, neighbours, ...rest } = link;
+  const shown =
+    rest.kind === 'bridge' ? { ...rest, hadPorts: null, macChosen: null, mtuChosen: null } : rest;
+  return { ...shown, addresses: byText(addresses), neighbours: byText(neighbours) };
+}
+
+function plainNetns(netns: Netns): unknown {
+  const links = Object.fromEntries(
+    Object.entries(netns.links)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, link]) => [name, plainLink(link)]),
+  );
+  return { ...netns, links, routes: netns.routes.map((route) => JSON.stringify(route)).toSorted() };
+}
+
+/** A host in a form that compares equal when nothing that anybody could see differs: order of addresses and routes aside. */
+export function plainState(host: Host): unknown {
+  return Object.fromEntries(
+    Object.entries(host.netns).map(([name, netns]) => [name, plainNetns(netns)]),
+  );
+}
