@@ -1,0 +1,101 @@
+import type { DesiredHost } from '../model/desired.ts';
+import type { Fault } from '../model/errno.ts';
+import type { Host } from '../model/host.ts';
+import { invertOp } from '../model/invert.ts';
+import type { Op } from '../model/op.ts';
+import { applyOp } from '../model/ops.ts';
+import { type Plan, planTo } from '../model/plan.ts';
+import type { Backend, Scope } from './backend.ts';
+
+/** What became of one operation. */
+export interface OpReport {
+  readonly op: Op;
+  /** Undefined when it was done. */
+  readonly fault: Fault | undefined;
+  readonly durationMs: number;
+}
+
+/** What became of a plan. */
+export interface ApplyReport {
+  /** Those that ran, in order; only the last can have a fault. */
+  readonly ran: readonly OpReport[];
+  /** The one that failed, with which the plan ended. */
+  readonly failed: { readonly op: Op; readonly fault: Fault } | undefined;
+  /** What was done to undo the others. */
+  readonly undo: readonly OpReport[];
+  /** Is everything undone that had to be? True when nothing failed. */
+  readonly clean: boolean;
+}
+
+/** Where a failed plan goes back to. */
+export interface Retreat {
+  /** What to read in order to find the way. */
+  readonly scope: Scope;
+  readonly wish: DesiredHost;
+}
+
+/** Milliseconds that only grow; backends have no clock of their own. */
+export type Clock = () => number;
+
+function execute(backend: Backend, op: Op, clock: Clock): OpReport {
+  const start = clock();
+  const fault = backend.execute(op);
+  return { op, fault, durationMs: clock() - start };
+}
+
+/** The inverses of the operations that ran, last first, from what the model says lay between them. */
+function inverses(before: Host, ran: readonly OpReport[]): Op[] {
+  const undo: (readonly Op[])[] = [];
+  let host = before;
+  for (const { op, fault } of ran) {
+    const outcome = fault === undefined ? applyOp(host, op) : undefined;
+    if (!outcome?.ok) continue;
+    undo.unshift(invertOp(host, op));
+    host = outcome.host;
+  }
+  return undo.flat();
+}
+
+/** The way back: planned from what is there now, so that partial effects are covered; else the list of inverses. */
+function retreatOps(
+  backend: Backend,
+  plan: Plan,
+  ran: readonly OpReport[],
+  retreat: Retreat,
+): readonly Op[] {
+  try {
+    const planning = planTo(backend.observe(retreat.scope), retreat.wish);
+    if (planning.ok) return planning.plan.ops;
+  } catch {
+    // What cannot be read is undone from memory.
+  }
+  return inverses(plan.before, ran);
+}
+
+/**
+ * Carries out a plan. When an operation fails, it goes back to `retreat` and says what could not be
+ * undone; without a retreat it stops where it is.
+ */
+export function applyPlan(
+  backend: Backend,
+  plan: Plan,
+  retreat: Retreat | undefined,
+  clock: Clock,
+): ApplyReport {
+  const ran: OpReport[] = [];
+  for (const op of plan.ops) {
+    const report = execute(backend, op, clock);
+    ran.push(report);
+    if (report.fault) {
+      const back = retreat === undefined ? [] : retreatOps(backend, plan, ran, retreat);
+      const undo = back.map((each) => execute(backend, each, clock));
+      return {
+        ran,
+        failed: { op, fault: report.fault },
+        undo,
+        clean: retreat !== undefined && undo.every((each) => each.fault === undefined),
+      };
+    }
+  }
+  return { ran, failed: undefined, undo: [], clean: true };
+}

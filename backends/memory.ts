@@ -1,0 +1,106 @@
+import type { Fault } from '../model/errno.ts';
+import type { Host, Netns, NetnsName, SysctlKey } from '../model/host.ts';
+import { findNetns } from '../model/host.ts';
+import type { Link } from '../model/link.ts';
+import { type Ruleset, type Table, tableKey } from '../model/nftables.ts';
+import { applyOp } from '../model/ops.ts';
+import { DEFAULT_PREFIX, type Prefix } from '../model/prefix.ts';
+import type { Route } from '../model/route.ts';
+import type { Backend, NetnsScope, Scope, TableScope } from './backend.ts';
+
+/** The kernel in memory, and the host as it now is: for tests, for the demonstration, and for machines without Linux. */
+export interface MemoryBackend extends Backend {
+  readonly host: () => Host;
+  /** Puts another state in place, as if somebody else had made it. */
+  readonly replace: (host: Host) => void;
+}
+
+function observeTable(table: Table, scope: TableScope): Table {
+  if (scope.elements === 'all') return table;
+  const wanted = scope.elements;
+  const sets = Object.fromEntries(
+    Object.values(table.sets).map((set) => {
+      const keys = wanted[set.name] ?? [];
+      const elements = Object.fromEntries(
+        Object.entries(set.elements).filter(([key]) => keys.some((k) => k === key)),
+      );
+      return [set.name, { ...set, elements }];
+    }),
+  );
+  return { ...table, sets };
+}
+
+function observeRuleset(ruleset: Ruleset, scope: NetnsScope['nftables']): Ruleset {
+  if (scope === 'all') return ruleset;
+  const tables: Record<string, Table> = {};
+  for (const each of scope) {
+    const table = ruleset[tableKey(each)];
+    if (table) tables[tableKey(each)] = observeTable(table, each);
+  }
+  return tables;
+}
+
+function defaultRoute(netns: Netns): Route | undefined {
+  const outward = (destination: Prefix): Route | undefined =>
+    netns.routes
+      .filter((r) => r.destination === destination && r.type === 'unicast')
+      .toSorted((a, b) => a.metric - b.metric)[0];
+  return outward(DEFAULT_PREFIX[4]) ?? outward(DEFAULT_PREFIX[6]);
+}
+
+function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope): Netns {
+  const links: Record<string, Link> = {};
+  const outward = scope.routes === 'default' ? defaultRoute(netns) : undefined;
+  for (const [name, link] of Object.entries(netns.links)) {
+    if (scope.links !== 'all' && !scope.links.some((n) => n === name) && outward?.device !== name)
+      continue;
+    // Like a netlink reader, see a peer only where both ends were looked at.
+    const peer =
+      link.kind === 'veth' &&
+      link.peer &&
+      sees(scopes, link.peer.netns, link.peer.ifname) &&
+      findNetns(host, link.peer.netns)
+        ? link.peer
+        : null;
+    links[name] = link.kind === 'veth' ? { ...link, peer } : link;
+  }
+  const sysctls: Record<SysctlKey, string> = {};
+  for (const key of scope.sysctls) {
+    const value = netns.sysctls[key];
+    if (value !== undefined) sysctls[key] = value;
+  }
+  const used = netns.routes.filter((r) => r.device === null || Object.hasOwn(links, r.device));
+  const routes = scope.routes === 'all' ? used : outward ? [outward] : [];
+  return { links, routes, sysctls, nftables: observeRuleset(netns.nftables, scope.nftables) };
+}
+
+function sees(scopes: Scope, name: NetnsName, ifname: string): boolean {
+  const scope = scopes[name];
+  return scope !== undefined && (scope.links === 'all' || scope.links.some((n) => n === ifname));
+}
+
+/** A backend over a host in memory; operations have the effects and errors that the model gives them. */
+export function makeMemoryBackend(initial: Host): MemoryBackend {
+  let state = initial;
+  return {
+    host: () => state,
+    replace: (host) => {
+      state = host;
+    },
+    observe: (scopes) => {
+      const netns: Record<NetnsName, Netns> = {};
+      for (const [name, scope] of Object.entries(scopes)) {
+        const found = findNetns(state, name);
+        if (found) netns[name] = observeNetns(state, found, scope, scopes);
+      }
+      return { netns };
+    },
+    execute: (op): Fault | undefined => {
+      const outcome = applyOp(state, op);
+      if (!outcome.ok) return outcome.fault;
+      state = outcome.host;
+      return undefined;
+    },
+    close: () => undefined,
+  };
+}

@@ -1,0 +1,239 @@
+/** The command line, for people: the same calls with flags instead of an environment, saved plans, snapshots. */
+import { readFileSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { Command, CommanderError, Option } from 'commander';
+import picocolors from 'picocolors';
+import type { NetnsScope } from '../../backends/backend.ts';
+import { makeLinuxBackend } from '../../backends/linux/linux.ts';
+import { HOST_NETNS } from '../../model/host.ts';
+import type { Paint } from '../../model/plan-text.ts';
+import { VERSION } from '../about.ts';
+import { formatKey } from '../attachment.ts';
+import type { PlanFormat } from '../call-options.ts';
+import { add, planAdd } from '../call/add.ts';
+import { applySaved } from '../call/apply.ts';
+import { findings, planRepair } from '../call/check.ts';
+import { del, planDel } from '../call/del.ts';
+import { type Places, parseConfig, parsePlaces } from '../cni/config.ts';
+import type { CniError } from '../cni/error.ts';
+import { type Request, SUPPORTED_VERSIONS } from '../cni/request.ts';
+import { formatResult } from '../cni/result.ts';
+import { parsePlanFile } from '../format/plan-file.ts';
+import { formatSnapshot } from '../format/snapshot-file.ts';
+import { makeLog } from '../log/log.ts';
+import { asCniError } from '../process/cni-call.ts';
+import { linuxContext, lookingContext } from '../process/context.ts';
+import { printPlan } from '../process/plan-output.ts';
+import { writeAll } from '../process/stdio.ts';
+import { type CallFlags, pluginConfiguration, readText, requestOf } from './configuration.ts';
+
+/** What the terminal says about colours. */
+export interface TerminalSettings {
+  readonly noColor: string | undefined;
+  readonly term: string | undefined;
+}
+
+const SUMMARY =
+  'The pod network whose every change can be seen before it happens. With CNI_COMMAND set, it is a CNI plugin.';
+
+const EXAMPLES = `
+Examples:
+  cube-cni plan add --config net.conflist --netns pod-a --container-id a
+  cube-cni plan add --config net.conflist --netns pod-a --container-id a --format json >plan.json
+  cube-cni apply plan.json --config net.conflist
+  cube-cni check --config net.conflist --netns pod-a --container-id a
+  cube-cni snapshot pod-a >host.json
+`;
+
+interface PlanFlags extends CallFlags {
+  readonly format: PlanFormat;
+  readonly detailedExitcode?: boolean;
+}
+
+/** Adds the flags that say which attachment is meant. */
+function withCallFlags(command: Command, needsNetns: 'netns needed' | 'netns optional'): Command {
+  command
+    .requiredOption('-c, --config <file>', 'network configuration or list; - reads standard input')
+    .requiredOption('-i, --container-id <id>', 'the container that the attachment belongs to')
+    .option('-I, --ifname <name>', "the link's name in the pod", 'eth0');
+  const netns = new Option('-n, --netns <name|path>', 'the network namespace of the pod');
+  if (needsNetns === 'netns needed') netns.makeOptionMandatory();
+  return command.addOption(netns);
+}
+
+function withPlanFlags(command: Command): Command {
+  return command
+    .addOption(
+      new Option('-f, --format <form>', 'how to print it')
+        .choices(['text', 'json', 'sh'])
+        .default('text'),
+    )
+    .option('--detailed-exitcode', 'exit with status 2 when something would change');
+}
+
+function painter(colors: ReturnType<typeof picocolors.createColors>): Paint {
+  const paint = { '+': colors.green, '-': colors.red, '~': colors.yellow, note: colors.dim };
+  return (sign, line) => paint[sign](line);
+}
+
+/** Runs the command line and returns the exit status. */
+export async function commandLine(
+  args: readonly string[],
+  settings: TerminalSettings,
+): Promise<number> {
+  const colorful = (fd: number): boolean =>
+    isatty(fd) && (settings.noColor ?? '') === '' && settings.term !== 'dumb';
+  const out = picocolors.createColors(colorful(1));
+  const err = picocolors.createColors(colorful(2));
+  const log = makeLog({ pid: process.pid, by: 'command line' });
+  let status = 0;
+  let places: Places | undefined;
+
+  const reading = (request: Request) =>
+    lookingContext(parsePlaces(request.config).dataDir, log.log);
+  const changing = (request: Request) => {
+    places = parsePlaces(request.config);
+    return linuxContext(places.dataDir, log.log);
+  };
+  const printChanges = (
+    verb: 'ADD' | 'DEL' | 'CHECK',
+    planned: ReturnType<typeof planDel>,
+    flags: PlanFlags,
+  ): void => {
+    printPlan(verb, planned, flags.format, painter(out));
+    if (flags.detailedExitcode === true && (planned?.plan.ops.length ?? 0) > 0) status = 2;
+  };
+
+  const program = new Command('cube-cni')
+    .description(SUMMARY)
+    .addHelpText('after', EXAMPLES)
+    .showHelpAfterError('(--help shows what there is)')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => writeAll(1, text),
+      writeErr: (text) => writeAll(2, text),
+      getOutHasColors: () => colorful(1),
+      getErrHasColors: () => colorful(2),
+    });
+
+  const plan = program
+    .command('plan')
+    .description('show what a call would change, without changing or reserving anything');
+  withPlanFlags(
+    withCallFlags(plan.command('add').description('what ADD would do'), 'netns needed'),
+  ).action((flags: PlanFlags) => {
+    const request = requestOf('ADD', flags);
+    printChanges('ADD', planAdd(reading(request), request, parseConfig(request.config)), flags);
+  });
+  withPlanFlags(
+    withCallFlags(plan.command('del').description('what DEL would do'), 'netns optional'),
+  ).action((flags: PlanFlags) => {
+    const request = requestOf('DEL', flags);
+    printChanges('DEL', planDel(reading(request), request.key), flags);
+  });
+  withPlanFlags(
+    withCallFlags(
+      plan.command('check').description('what would repair the attachment'),
+      'netns needed',
+    ),
+  ).action((flags: PlanFlags) => {
+    const request = requestOf('CHECK', flags);
+    printChanges('CHECK', planRepair(reading(request), request.key), flags);
+  });
+
+  withCallFlags(
+    program
+      .command('add')
+      .description('attach a network namespace to the network, and print the result'),
+    'netns needed',
+  ).action((flags: CallFlags) => {
+    const request = requestOf('ADD', flags);
+    const added = add(changing(request), request, parseConfig(request.config));
+    writeAll(1, `${formatResult(added.result)}\n`);
+    added.finish();
+  });
+  withCallFlags(
+    program.command('del').description('remove an attachment, by its record'),
+    'netns optional',
+  ).action((flags: CallFlags) => {
+    const request = requestOf('DEL', flags);
+    del(changing(request), request.key);
+  });
+  withCallFlags(
+    program
+      .command('check')
+      .description('compare an attachment with the kernel, and name every difference'),
+    'netns needed',
+  ).action((flags: CallFlags) => {
+    const request = requestOf('CHECK', flags);
+    const found = findings(reading(request), request.key);
+    for (const { netns, text, repair } of found) {
+      writeAll(1, `${out.red('✗')} netns ${netns}: ${text}\n`);
+      for (const line of repair) writeAll(1, out.dim(`    ${line}`) + '\n');
+    }
+    if (found.length === 0)
+      writeAll(1, `${out.green('✓')} attachment ${formatKey(request.key)} is as ADD left it\n`);
+    else status = 1;
+  });
+
+  program
+    .command('apply')
+    .description(
+      'carry out a plan saved with --format json; refused when what it was computed from has changed',
+    )
+    .argument('<file>', 'the saved plan; - reads standard input')
+    .option(
+      '-c, --config <file>',
+      'the network configuration that the plan was made with: says where state and log are',
+    )
+    .action((file: string, flags: { readonly config?: string }) => {
+      const saved = parsePlanFile(readText(file));
+      const config: unknown =
+        flags.config === undefined
+          ? {}
+          : JSON.parse(pluginConfiguration(readText(flags.config), flags.config));
+      places = parsePlaces(config as Record<string, unknown>);
+      const result = applySaved(linuxContext(places.dataDir, log.log), saved);
+      if (result) writeAll(1, `${formatResult(result)}\n`);
+    });
+
+  program
+    .command('snapshot')
+    .description('print the network state of this host, and of other network namespaces, as JSON')
+    .argument('[netns...]', 'names under /run/netns, or paths')
+    .action((names: readonly string[]) => {
+      const everything: NetnsScope = { links: 'all', routes: 'all', sysctls: [], nftables: 'all' };
+      const backend = makeLinuxBackend();
+      const host = backend.observe(
+        Object.fromEntries([HOST_NETNS, ...names].map((name) => [name, everything])),
+      );
+      const missing = names.filter((name) => !Object.hasOwn(host.netns, name));
+      if (missing.length > 0) throw new Error(`no such network namespace: ${missing.join(', ')}`);
+      writeAll(
+        1,
+        formatSnapshot(`Linux ${readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim()}`, host),
+      );
+    });
+
+  program
+    .command('version')
+    .description('print the version, and the versions of the CNI specification')
+    .action(() => writeAll(1, `cube-cni ${VERSION}\nCNI ${SUPPORTED_VERSIONS.join(', ')}\n`));
+  program.option('-V, --version', 'print the version').on('option:version', () => {
+    writeAll(1, `cube-cni ${VERSION}\n`);
+    throw new CommanderError(0, 'commander.version', VERSION);
+  });
+
+  try {
+    await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode;
+    const known: CniError = asCniError(error);
+    log.log('error', known.message, { code: known.code });
+    writeAll(2, `${err.red('error:')} ${known.message}\n`);
+    if (known.details !== '') writeAll(2, known.details.replaceAll(/^/gm, '  ') + '\n');
+    status = 1;
+  }
+  if (places) await log.flush(places);
+  return status;
+}

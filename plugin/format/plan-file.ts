@@ -1,0 +1,107 @@
+import * as z from 'zod/mini';
+import type { Scope } from '../../backends/backend.ts';
+import type { Op } from '../../model/op.ts';
+import { countOps, stepsOf } from '../../model/plan-text.ts';
+import type { Plan } from '../../model/plan.ts';
+import type { Attachment } from '../attachment.ts';
+import { CNI_ERROR, CniError } from '../cni/error.ts';
+import { ifname, ip, mac, prefix } from './values.ts';
+
+/** The version of the format: the number before the point changes when a reader of the old one would go wrong. */
+export const PLAN_FORMAT_VERSION = '1.0';
+
+/** A plan as `--plan=json` writes it and `cube-cni apply` reads it. */
+export interface PlanFile {
+  readonly verb: 'ADD' | 'DEL' | 'CHECK';
+  readonly plan: Plan;
+  /** What was read to compute it. */
+  readonly scope: Scope;
+  /** Undefined: there was no such attachment, and nothing to do. */
+  readonly attachment: Attachment | undefined;
+}
+
+const name = z
+  .string()
+  .check(z.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, 'it has characters that a name cannot have'));
+
+/** The netns is a path that the runtime gave, or a name of `ip netns`. */
+const attachment = z.strictObject({
+  key: z.strictObject({ network: name, containerId: name, ifname }),
+  netns: z.string().check(z.minLength(1)),
+  bridge: ifname,
+  bridgeMac: mac,
+  promiscuous: z.boolean(),
+  hostIfname: ifname,
+  hostMac: mac,
+  podMac: mac,
+  mtuBytes: z.int().check(z.minimum(68), z.maximum(65535)),
+  hairpin: z.boolean(),
+  gateway: z.boolean(),
+  forceAddress: z.boolean(),
+  masquerade: z.boolean(),
+  addresses: z.array(
+    z.strictObject({ ip, prefixLength: z.int().check(z.minimum(0), z.maximum(128)), gateway: ip }),
+  ),
+  routes: z.array(z.strictObject({ destination: prefix, gateway: ip })),
+});
+
+const file = z.object({
+  formatVersion: z.string().check(z.regex(/^\d+\.\d+$/, 'it is no version')),
+  verb: z.enum(['ADD', 'DEL', 'CHECK']),
+  attachment: z.nullable(attachment),
+  before: z.record(z.string(), z.unknown()),
+  operations: z.array(z.record(z.string(), z.unknown())),
+});
+
+/** What `apply` takes from a saved plan: it computes the plan anew and goes on only when it is this one. */
+export interface SavedPlan {
+  readonly verb: PlanFile['verb'];
+  readonly attachment: Attachment | null;
+  /** The host as it was read, as JSON. */
+  readonly before: unknown;
+  readonly operations: unknown;
+}
+
+/** The text of a plan file. */
+export function formatPlanFile({ verb, plan, scope, attachment: made }: PlanFile): string {
+  const value = {
+    formatVersion: PLAN_FORMAT_VERSION,
+    verb,
+    summary: countOps(plan.ops),
+    attachment: made ?? null,
+    operations: plan.ops satisfies readonly Op[],
+    effects: stepsOf(plan).map(({ effects }) => effects),
+    scope,
+    before: plan.before,
+  };
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
+/** Reads a plan file; throws a CniError that names what is wrong with it. */
+export function parsePlanFile(text: string): SavedPlan {
+  let raw: unknown;
+  try {
+    raw = JSON.parse(text);
+  } catch (error) {
+    throw new CniError(
+      CNI_ERROR.decode,
+      `the plan is not JSON: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+  const outcome = file.safeParse(raw);
+  if (!outcome.success) {
+    const [issue] = outcome.error.issues;
+    throw new CniError(
+      CNI_ERROR.decode,
+      `not a plan: ${issue?.path.join('.') || 'the file'}: ${issue?.message}`,
+    );
+  }
+  const [major] = PLAN_FORMAT_VERSION.split('.');
+  if (outcome.data.formatVersion.split('.')[0] !== major) {
+    throw new CniError(
+      CNI_ERROR.decode,
+      `the plan has format ${outcome.data.formatVersion}; this executable reads format ${major}.x`,
+    );
+  }
+  return outcome.data;
+}

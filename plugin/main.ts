@@ -1,0 +1,40 @@
+/** The executable: a CNI plugin when CNI_COMMAND is set, else a command line. Only here is the environment read. */
+import { ABOUT } from './about.ts';
+import { parseCallOptions } from './call-options.ts';
+
+async function main(): Promise<number> {
+  const { env, argv } = process;
+  const args = argv.slice(2);
+  if ((env['CNI_COMMAND'] ?? '') !== '') {
+    // What has been given to nobody can be read by nobody: state and log are for root alone.
+    process.umask(0o077);
+    const { cniCall } = await import('./process/cni-call.ts');
+    return cniCall(
+      {
+        CNI_COMMAND: env['CNI_COMMAND'],
+        CNI_CONTAINERID: env['CNI_CONTAINERID'],
+        CNI_NETNS: env['CNI_NETNS'],
+        CNI_IFNAME: env['CNI_IFNAME'],
+        CNI_ARGS: env['CNI_ARGS'],
+        CNI_PATH: env['CNI_PATH'],
+      },
+      parseCallOptions(args),
+    );
+  }
+  const { writeAll } = await import('./process/stdio.ts');
+  if (args.length === 0) {
+    writeAll(2, ABOUT);
+    return 0;
+  }
+  process.umask(0o077);
+  const { commandLine } = await import('./cli/command-line.ts');
+  return commandLine(args, { noColor: env['NO_COLOR'], term: env['TERM'] });
+}
+
+try {
+  process.exit(await main());
+} catch (error) {
+  // One line: a stack trace helps nobody who runs a container.
+  process.stderr.write(`cube-cni: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,53 @@
+import type { Scope } from '../../backends/backend.ts';
+import { formatScript } from '../../model/plan-script.ts';
+import { type Paint, formatPlan } from '../../model/plan-text.ts';
+import type { Plan } from '../../model/plan.ts';
+import type { Attachment } from '../attachment.ts';
+import type { PlanFormat } from '../call-options.ts';
+import { type PlanFile, formatPlanFile } from '../format/plan-file.ts';
+import { writeAll } from './stdio.ts';
+
+/** A plan with what it was computed from. */
+export interface Planned {
+  readonly plan: Plan;
+  readonly attachment: Attachment;
+  readonly scope: Scope;
+}
+
+/** What else a person should know about the plan of a call. */
+function notesOf(verb: PlanFile['verb'], planned: Planned | undefined): string[] {
+  if (!planned) return ['there is no record of this attachment: nothing of it is left to remove'];
+  if (verb !== 'ADD') return [];
+  const addresses = planned.attachment.addresses.map(({ ip }) => ip).join(', ');
+  return [
+    `${addresses} would be reserved; another call may take ${planned.attachment.addresses.length === 1 ? 'it' : 'them'} before`,
+  ];
+}
+
+const EMPTY_PLAN: Plan = { before: { netns: {} }, ops: [], after: { netns: {} } };
+
+/** Prints the plan of a call on standard output. */
+export function printPlan(
+  verb: PlanFile['verb'],
+  planned: Planned | undefined,
+  format: PlanFormat,
+  paint?: Paint,
+): void {
+  const plan = planned?.plan ?? EMPTY_PLAN;
+  switch (format) {
+    case 'text':
+      return writeAll(1, formatPlan(plan, notesOf(verb, planned), paint));
+    case 'sh':
+      return writeAll(1, formatScript(plan.ops));
+    case 'json':
+      return writeAll(
+        1,
+        formatPlanFile({
+          verb,
+          plan,
+          scope: planned?.scope ?? {},
+          attachment: planned?.attachment,
+        }),
+      );
+  }
+}

@@ -1,0 +1,52 @@
+/** What calls need of the state file; the store implements it over SQLite, tests may over a Map. */
+import type { Ip } from '../model/ip.ts';
+import type { Attachment } from './attachment.ts';
+import type { AttachmentKey } from './cni/request.ts';
+import type { AddressBook } from './ipam/allocate.ts';
+
+/** A record is pending from before the kernel is touched until the runtime has its result. */
+export type RecordState = 'pending' | 'finished';
+
+/** The process that works on a record: its pid alone may be another's by now. */
+export interface Worker {
+  readonly pid: number;
+  /** When it started, in clock ticks since boot (proc(5), /proc/pid/stat, starttime). */
+  readonly startTime: string;
+}
+
+export interface AttachmentRecord {
+  readonly attachment: Attachment;
+  readonly state: RecordState;
+  readonly worker: Worker;
+}
+
+/** Something that several attachments use: it goes with the last of them. */
+export type SharedObject =
+  | `bridge ${string}`
+  | `gateway ${string}`
+  | `subnet ${string}`
+  | `table ${string}`;
+
+/** The state file. Every function is a transaction of its own, unless it runs within `transact`. */
+export interface State {
+  /** Runs `work` so that nobody else writes meanwhile; what it throws undoes it. */
+  readonly transact: <T>(work: () => T) => T;
+  readonly find: (key: AttachmentKey) => AttachmentRecord | undefined;
+  /** All records, by key. */
+  readonly list: () => AttachmentRecord[];
+  /** The addresses of a network as allocation asks for them; those of `except` count as free. */
+  readonly addressBook: (network: string, except?: AttachmentKey) => AddressBook;
+  /** Writes a record as pending, with its addresses, what it uses, and the addresses handed out last. Replaces one of the same key. */
+  readonly put: (attachment: Attachment, worker: Worker, uses: readonly SharedObject[]) => void;
+  /** The runtime has its result. */
+  readonly finish: (key: AttachmentKey) => void;
+  readonly remove: (key: AttachmentKey) => void;
+  /** Does a record other than that of `key` use the object? */
+  readonly isUsedByOthers: (object: SharedObject, key: AttachmentKey) => boolean;
+  /** Notes that we made an object that nothing in the kernel marks as ours. */
+  readonly claim: (object: SharedObject) => void;
+  readonly isClaimed: (object: SharedObject) => boolean;
+  readonly unclaim: (object: SharedObject) => void;
+  /** Whose is the address? */
+  readonly ownerOf: (network: string, ip: Ip) => AttachmentKey | undefined;
+}

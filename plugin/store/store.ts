@@ -1,0 +1,257 @@
+import { Database, type SQLQueryBindings, SQLiteError } from 'bun:sqlite';
+import { existsSync, mkdirSync } from 'node:fs';
+import type { Ifname } from '../../model/ifname.ts';
+import { type Ip, familyOf, ipBytes } from '../../model/ip.ts';
+import type { Attachment } from '../attachment.ts';
+import { CNI_ERROR, CniError } from '../cni/error.ts';
+import type { AttachmentKey } from '../cni/request.ts';
+import type { AttachmentRecord, RecordState, SharedObject, State, Worker } from '../state.ts';
+import { MIGRATIONS, OLDEST_COMPATIBLE, SCHEMA_VERSION } from './schema.ts';
+
+/** The state file's name in its folder. */
+export const STATE_FILE = 'state.db';
+
+/** In place of a folder: state that ends with the process. */
+export const IN_MEMORY = ':memory:';
+
+/** The state file, open. */
+export interface Store extends State {
+  /** Closes it for good; a process that ends soon need not (the next one reads the write-ahead log). */
+  readonly close: () => void;
+}
+
+interface AttachmentRow {
+  readonly state: string;
+  readonly pid: number;
+  readonly start_time: string;
+  readonly record: string;
+}
+
+/** Text that sorts as the addresses do: family, then bytes in hexadecimal. */
+function sortKey(ip: Ip): string {
+  return `${familyOf(ip)}${Array.from(ipBytes(ip), (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+}
+
+function keyValues({ network, containerId, ifname }: AttachmentKey): [string, string, string] {
+  return [network, containerId, ifname];
+}
+
+function recordOf(row: AttachmentRow): AttachmentRecord {
+  return {
+    attachment: JSON.parse(row.record) as Attachment,
+    state: row.state as RecordState,
+    worker: { pid: row.pid, startTime: row.start_time },
+  };
+}
+
+/** Turns what SQLite says into an answer: busy is for another time, anything else names the file. */
+function asCniError(error: unknown, file: string): unknown {
+  if (!(error instanceof SQLiteError)) return error;
+  if (error.code?.startsWith('SQLITE_BUSY')) {
+    return new CniError(
+      CNI_ERROR.tryAgainLater,
+      `state file ${file} is in use by another call`,
+      error.message,
+    );
+  }
+  return new CniError(
+    CNI_ERROR.io,
+    `cannot use state file ${file}: ${error.message}`,
+    error.code ?? '',
+  );
+}
+
+function migrate(db: Database, file: string): void {
+  const version = (db.query('PRAGMA user_version').get() as { user_version: number }).user_version;
+  if (version === SCHEMA_VERSION) return;
+  if (version > SCHEMA_VERSION) {
+    const row = db.query("SELECT value FROM meta WHERE key = 'oldest_compatible'").get() as {
+      value: string;
+    } | null;
+    if (Number(row?.value ?? version) <= SCHEMA_VERSION) return;
+    throw new CniError(
+      CNI_ERROR.io,
+      `state file ${file} has schema ${version}, written by a newer cube-cni; this one understands schema ${SCHEMA_VERSION}`,
+    );
+  }
+  db.run('PRAGMA journal_mode = WAL');
+  db.run('BEGIN IMMEDIATE');
+  try {
+    // Another process may have been first.
+    const now = (db.query('PRAGMA user_version').get() as { user_version: number }).user_version;
+    for (const sql of MIGRATIONS.slice(now)) db.run(sql);
+    db.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('oldest_compatible', ?)", [
+      String(OLDEST_COMPATIBLE),
+    ]);
+    db.run(`PRAGMA user_version = ${Math.max(now, SCHEMA_VERSION)}`);
+    db.run('COMMIT');
+  } catch (error) {
+    db.run('ROLLBACK');
+    throw error;
+  }
+}
+
+/** Forgets the records of an earlier boot: their links and rules went with it, so their addresses are free. */
+function forgetEarlierBoot(db: Database, bootId: string): void {
+  const current = (): string | undefined =>
+    (db.query("SELECT value FROM meta WHERE key = 'boot_id'").get() as { value: string } | null)
+      ?.value;
+  if (current() === bootId) return;
+  db.run('BEGIN IMMEDIATE');
+  if (current() !== bootId) {
+    for (const table of ['attachment', 'address', 'usage', 'claim']) db.run(`DELETE FROM ${table}`);
+    db.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot_id', ?)", [bootId]);
+  }
+  db.run('COMMIT');
+}
+
+function openDatabase(dataDir: string, file: string, busyTimeoutMs: number): Database {
+  if (dataDir === IN_MEMORY) return new Database(IN_MEMORY);
+  try {
+    // Who may read here knows every pod's addresses: nobody but root.
+    if (!existsSync(dataDir)) mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new CniError(
+      CNI_ERROR.io,
+      `cannot make folder ${dataDir}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+  const db = new Database(file);
+  db.run(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
+  // No fsync per commit: a crash of this program loses nothing, and after a crash of the machine the
+  // records count for nothing anyway (`forgetEarlierBoot`).
+  db.run('PRAGMA synchronous = NORMAL');
+  return db;
+}
+
+/**
+ * Opens the state file of `dataDir` (or `IN_MEMORY`), making folder and file when they are not there. `bootId` tells
+ * this boot from others. Throws a CniError: 11 when it stays busy, 5 when it cannot be used.
+ */
+export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000): Store {
+  const file = `${dataDir}/${STATE_FILE}`;
+  const guard = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      throw asCniError(error, file);
+    }
+  };
+  const db = guard(() => openDatabase(dataDir, file, busyTimeoutMs));
+  guard(() => {
+    migrate(db, file);
+    forgetEarlierBoot(db, bootId);
+  });
+
+  const rows = <T>(sql: string, ...values: SQLQueryBindings[]): T[] =>
+    guard(() => db.query(sql).all(...values) as T[]);
+  const run = (sql: string, ...values: SQLQueryBindings[]): void =>
+    guard(() => void db.query(sql).run(...values));
+  const RECORD = 'state, pid, start_time, record';
+  const OWNER = 'network = ? AND container_id = ? AND ifname = ?';
+  const forget = (key: AttachmentKey): void => {
+    for (const table of ['attachment', 'address', 'usage'])
+      run(`DELETE FROM ${table} WHERE ${OWNER}`, ...keyValues(key));
+  };
+
+  const transact = <T>(work: () => T): T => {
+    if (db.inTransaction) return work();
+    run('BEGIN IMMEDIATE');
+    try {
+      const result = work();
+      run('COMMIT');
+      return result;
+    } catch (error) {
+      if (db.inTransaction) db.run('ROLLBACK');
+      throw error;
+    }
+  };
+
+  const holds = (sql: string, ...values: SQLQueryBindings[]): boolean =>
+    rows(`SELECT 1 WHERE EXISTS (${sql})`, ...values).length > 0;
+
+  return {
+    transact,
+    find: (key) =>
+      rows<AttachmentRow>(`SELECT ${RECORD} FROM attachment WHERE ${OWNER}`, ...keyValues(key)).map(
+        recordOf,
+      )[0],
+    list: () => rows<AttachmentRow>(`SELECT ${RECORD} FROM attachment`).map(recordOf),
+    addressBook: (network, except) => ({
+      lastOf: (set) =>
+        rows<{ ip: Ip }>(
+          'SELECT ip FROM last_address WHERE network = ? AND range_set = ?',
+          network,
+          set,
+        )[0]?.ip,
+      takenBetween: function* (first, last) {
+        const [, id, ifname] = except ? keyValues(except) : ['', '', ''];
+        const taken = db
+          .query(
+            `SELECT ip FROM address WHERE network = ? AND sort_key BETWEEN ? AND ?
+             AND NOT (container_id = ? AND ifname = ?) ORDER BY sort_key`,
+          )
+          .iterate(network, sortKey(first), sortKey(last), id, ifname);
+        for (const row of taken) yield (row as { ip: Ip }).ip;
+      },
+    }),
+    put: (attachment, worker: Worker, uses) =>
+      transact(() => {
+        const { key } = attachment;
+        const [network, id, ifname] = keyValues(key);
+        forget(key);
+        // Columns by name: a newer schema may have more of them.
+        run(
+          `INSERT INTO attachment (network, container_id, ifname, state, pid, start_time, record)
+           VALUES (?, ?, ?, 'pending', ?, ?, ?)`,
+          network,
+          id,
+          ifname,
+          worker.pid,
+          worker.startTime,
+          JSON.stringify(attachment),
+        );
+        for (const [set, { ip }] of attachment.addresses.entries()) {
+          run(
+            `INSERT INTO address (network, sort_key, ip, container_id, ifname)
+             VALUES (?, ?, ?, ?, ?)`,
+            network,
+            sortKey(ip),
+            ip,
+            id,
+            ifname,
+          );
+          run(
+            'INSERT OR REPLACE INTO last_address (network, range_set, ip) VALUES (?, ?, ?)',
+            network,
+            set,
+            ip,
+          );
+        }
+        for (const object of new Set(uses)) {
+          run(
+            'INSERT INTO usage (object, network, container_id, ifname) VALUES (?, ?, ?, ?)',
+            object,
+            network,
+            id,
+            ifname,
+          );
+        }
+      }),
+    finish: (key) =>
+      run(`UPDATE attachment SET state = 'finished' WHERE ${OWNER}`, ...keyValues(key)),
+    remove: (key) => transact(() => forget(key)),
+    isUsedByOthers: (object: SharedObject, key) =>
+      holds(`SELECT 1 FROM usage WHERE object = ? AND NOT (${OWNER})`, object, ...keyValues(key)),
+    claim: (object) => run('INSERT OR IGNORE INTO claim (object) VALUES (?)', object),
+    isClaimed: (object) => holds('SELECT 1 FROM claim WHERE object = ?', object),
+    unclaim: (object) => run('DELETE FROM claim WHERE object = ?', object),
+    ownerOf: (network, ip) =>
+      rows<{ container_id: string; ifname: Ifname }>(
+        'SELECT container_id, ifname FROM address WHERE network = ? AND sort_key = ?',
+        network,
+        sortKey(ip),
+      ).map(({ container_id: containerId, ifname }) => ({ network, containerId, ifname }))[0],
+    close: () => db.close(),
+  };
+}
