@@ -27,28 +27,31 @@ export function isIpv4(ip: Ip): ip is Ipv4 {
   return familyOf(ip) === 4;
 }
 
-function quadBits(text: string): bigint | undefined {
+function quadValue(text: string): number | undefined {
   const match = QUAD.exec(text);
   if (!match) return undefined;
-  let bits = 0;
-  for (const part of match.slice(1)) {
-    const byte = Number(part);
+  let value = 0;
+  for (let i = 1; i <= 4; i += 1) {
+    const byte = Number(match[i]);
     if (byte > 255) return undefined;
-    bits = bits * 256 + byte;
+    value = value * 256 + byte;
   }
-  return BigInt(bits);
+  return value;
 }
 
 /** The 16-bit groups of one side of `::`; the last may be a dotted quad (RFC 4291 §2.2.3). */
-function groupsOf(text: string, quadAllowed: boolean): number[] | undefined {
+function groupsOf(
+  text: string,
+  mayEndInQuad: 'may end in a quad' | 'hex only',
+): number[] | undefined {
   if (text === '') return [];
   const parts = text.split(':');
   const groups: number[] = [];
   for (const [index, part] of parts.entries()) {
-    if (quadAllowed && index === parts.length - 1 && part.includes('.')) {
-      const quad = quadBits(part);
+    if (mayEndInQuad !== 'hex only' && index === parts.length - 1 && part.includes('.')) {
+      const quad = quadValue(part);
       if (quad === undefined) return undefined;
-      groups.push(Number(quad >> 16n), Number(quad & 0xffffn));
+      groups.push(quad >>> 16, quad & 0xffff);
     } else if (GROUP.test(part)) {
       groups.push(Number.parseInt(part, 16));
     } else {
@@ -58,45 +61,64 @@ function groupsOf(text: string, quadAllowed: boolean): number[] | undefined {
   return groups;
 }
 
-function colonBits(text: string): bigint | undefined {
-  const halves = text.split('::');
-  if (halves.length > 2) return undefined;
-  const [left = '', right] = halves;
-  const head = groupsOf(left, right === undefined);
-  const tail = right === undefined ? [] : groupsOf(right, true);
-  if (!head || !tail) return undefined;
-  const missing = 8 - head.length - tail.length;
-  // "::" stands for one group or more (RFC 4291 §2.2.2; one is written out by RFC 5952, but read).
-  if (right === undefined ? missing !== 0 : missing < 1) return undefined;
-  let bits = 0n;
-  for (const group of [...head, ...Array.from({ length: missing }, () => 0), ...tail]) {
-    bits = (bits << 16n) | BigInt(group);
+/** The eight groups of an IPv6 address. */
+function findGroups(text: string): number[] | undefined {
+  const gap = text.indexOf('::');
+  if (gap !== text.lastIndexOf('::')) return undefined;
+  if (gap < 0) {
+    const groups = groupsOf(text, 'may end in a quad');
+    return groups?.length === 8 ? groups : undefined;
   }
-  return bits;
+  const head = groupsOf(text.slice(0, gap), 'hex only');
+  const tail = groupsOf(text.slice(gap + 2), 'may end in a quad');
+  // "::" stands for one group or more (RFC 4291 §2.2.2; one is written out by RFC 5952, but read).
+  if (!head || !tail || head.length + tail.length > 7) return undefined;
+  while (head.length + tail.length < 8) head.push(0);
+  return [...head, ...tail];
 }
 
-/** The address as an unsigned integer, most significant byte first. */
-export function ipBits(ip: Ip): bigint {
-  const bits = familyOf(ip) === 4 ? quadBits(ip) : colonBits(ip);
-  if (bits === undefined) throw new Error(`not a canonical IP address: ${ip}`);
-  return bits;
+/** The value of an IPv4 address as an unsigned 32-bit number. */
+export function ipv4Value(ip: Ipv4): number {
+  const value = quadValue(ip);
+  if (value === undefined) throw new Error(`not a canonical IPv4 address: ${ip}`);
+  return value;
 }
 
-function formatIpv6(bits: bigint): string {
-  const groups = Array.from({ length: 8 }, (_, i) =>
-    Number((bits >> BigInt(112 - 16 * i)) & 0xffffn),
-  );
+/** The IPv4 address with this unsigned 32-bit value. */
+export function ipv4FromValue(value: number): Ipv4 {
+  return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}` as Ipv4;
+}
+
+/** The eight 16-bit groups of an IPv6 address. */
+export function ipv6Groups(ip: Ipv6): number[] {
+  const groups = findGroups(ip);
+  if (groups === undefined) throw new Error(`not a canonical IPv6 address: ${ip}`);
+  return groups;
+}
+
+/** The IPv6 address with these eight groups, in the form of RFC 5952. */
+export function ipv6FromGroups(groups: readonly number[]): Ipv6 {
   let bestStart = -1;
-  let bestLength = 1; // RFC 5952 §4.2.2: a single zero group is not shortened
+  let bestLength = 1; // §4.2.2: a single zero group is not shortened
   for (let start = 0; start < 8; start += 1) {
     let end = start;
     while (end < 8 && groups[end] === 0) end += 1;
     if (end - start > bestLength) [bestStart, bestLength] = [start, end - start];
     if (end > start) start = end;
   }
-  const hex = groups.map((group) => group.toString(16));
-  if (bestStart < 0) return hex.join(':');
-  return `${hex.slice(0, bestStart).join(':')}::${hex.slice(bestStart + bestLength).join(':')}`;
+  const hex = (from: number, to: number): string =>
+    groups
+      .slice(from, to)
+      .map((g) => g.toString(16))
+      .join(':');
+  if (bestStart < 0) return hex(0, 8) as Ipv6;
+  return `${hex(0, bestStart)}::${hex(bestStart + bestLength, 8)}` as Ipv6;
+}
+
+/** The address as an unsigned integer, most significant byte first. */
+export function ipBits(ip: Ip): bigint {
+  if (isIpv4(ip)) return BigInt(ipv4Value(ip));
+  return ipv6Groups(ip).reduce((bits, group) => (bits << 16n) | BigInt(group), 0n);
 }
 
 /** The address of `family` with these bits; throws when they do not fit. */
@@ -104,16 +126,20 @@ export function ipFromBits(family: Family, bits: bigint): Ip {
   if (bits < 0n || bits >> BigInt(ADDRESS_BITS[family]) !== 0n) {
     throw new Error(`no IPv${family} address has the value ${bits}`);
   }
-  if (family === 6) return formatIpv6(bits) as Ipv6;
-  const value = Number(bits);
-  return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join('.') as Ipv4;
+  if (family === 4) return ipv4FromValue(Number(bits));
+  return ipv6FromGroups(
+    Array.from({ length: 8 }, (_, i) => Number((bits >> BigInt(112 - 16 * i)) & 0xffffn)),
+  );
 }
 
 /** Reads an address in any accepted spelling into its canonical form, or undefined. No zone (`%eth0`). */
 export function findIp(text: string): Ip | undefined {
-  const family = familyOf(text);
-  const bits = family === 4 ? quadBits(text) : colonBits(text);
-  return bits === undefined ? undefined : ipFromBits(family, bits);
+  if (familyOf(text) === 4) {
+    const value = quadValue(text);
+    return value === undefined ? undefined : ipv4FromValue(value);
+  }
+  const groups = findGroups(text);
+  return groups && ipv6FromGroups(groups);
 }
 
 /** Like `findIp`, but throws an error that names the text. */
@@ -125,14 +151,11 @@ export function parseIp(text: string): Ip {
 
 /** The address in network byte order: 4 or 16 bytes. */
 export function ipBytes(ip: Ip): Uint8Array {
-  const length = ADDRESS_BITS[familyOf(ip)] / 8;
-  const bytes = new Uint8Array(length);
-  let bits = ipBits(ip);
-  for (let i = length - 1; i >= 0; i -= 1) {
-    bytes[i] = Number(bits & 255n);
-    bits >>= 8n;
+  if (isIpv4(ip)) {
+    const value = ipv4Value(ip);
+    return Uint8Array.of(value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
   }
-  return bytes;
+  return Uint8Array.from(ipv6Groups(ip as Ipv6).flatMap((group) => [group >>> 8, group & 255]));
 }
 
 /** The address in these 4 or 16 bytes (network byte order). */
@@ -140,7 +163,7 @@ export function ipFromBytes(bytes: Uint8Array): Ip {
   if (bytes.length !== 4 && bytes.length !== 16) {
     throw new Error(`an IP address has 4 or 16 bytes, not ${bytes.length}`);
   }
-  let bits = 0n;
-  for (const byte of bytes) bits = (bits << 8n) | BigInt(byte);
-  return ipFromBits(bytes.length === 4 ? 4 : 6, bits);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (bytes.length === 4) return ipv4FromValue(view.getUint32(0));
+  return ipv6FromGroups(Array.from({ length: 8 }, (_, i) => view.getUint16(2 * i)));
 }

@@ -1,4 +1,16 @@
-import { ADDRESS_BITS, type Family, type Ip, familyOf, findIp, ipBits, ipFromBits } from './ip.ts';
+import {
+  ADDRESS_BITS,
+  type Family,
+  type Ip,
+  type Ipv6,
+  familyOf,
+  findIp,
+  ipv4FromValue,
+  ipv4Value,
+  ipv6FromGroups,
+  ipv6Groups,
+  isIpv4,
+} from './ip.ts';
 
 declare const prefixBrand: unique symbol;
 
@@ -40,14 +52,23 @@ export function formatPrefixedIp({ ip, prefixLength }: PrefixedIp): string {
   return `${ip}/${prefixLength}`;
 }
 
-function hostBits(family: Family, length: number): bigint {
-  return (1n << BigInt(ADDRESS_BITS[family] - length)) - 1n;
+/** The bits of the 16-bit group `index` that belong to a prefix of `length` bits. */
+function groupMask(index: number, length: number): number {
+  const bits = Math.min(Math.max(length - 16 * index, 0), 16);
+  return (0xffff << (16 - bits)) & 0xffff;
+}
+
+/** The bits of an IPv4 address that belong to a prefix: shifts by 32 would do nothing. */
+function quadMask(length: number): number {
+  return length === 0 ? 0 : (0xffffffff << (32 - length)) >>> 0;
 }
 
 /** The prefix of `length` bits that holds `ip`. */
 export function prefixOf(ip: Ip, length: number): Prefix {
-  const family = familyOf(ip);
-  return `${ipFromBits(family, ipBits(ip) & ~hostBits(family, length))}/${length}` as Prefix;
+  if (isIpv4(ip))
+    return `${ipv4FromValue((ipv4Value(ip) & quadMask(length)) >>> 0)}/${length}` as Prefix;
+  const groups = ipv6Groups(ip as Ipv6).map((group, i) => group & groupMask(i, length));
+  return `${ipv6FromGroups(groups)}/${length}` as Prefix;
 }
 
 /** Reads a prefix strictly: host bits that are set make it throw, with the prefix that was probably meant. */
@@ -71,8 +92,12 @@ export function prefixIp(prefix: Prefix): Ip {
 
 /** The address with all host bits one: for IPv4 up to /30 the directed broadcast. */
 export function lastIp(prefix: Prefix): Ip {
-  const family = familyOf(prefix);
-  return ipFromBits(family, ipBits(prefixIp(prefix)) | hostBits(family, prefixLengthOf(prefix)));
+  const ip = prefixIp(prefix);
+  const length = prefixLengthOf(prefix);
+  if (isIpv4(ip)) return ipv4FromValue((ipv4Value(ip) | ~quadMask(length)) >>> 0);
+  return ipv6FromGroups(
+    ipv6Groups(ip as Ipv6).map((group, i) => group | (~groupMask(i, length) & 0xffff)),
+  );
 }
 
 export function prefixContains(prefix: Prefix, ip: Ip): boolean {

@@ -3,13 +3,13 @@ import { ABOUT } from './about.ts';
 import { parseCallOptions } from './call-options.ts';
 
 async function main(): Promise<number> {
-  const { env, argv } = process;
+  const { env, argv, platform } = process;
   const args = argv.slice(2);
   if ((env['CNI_COMMAND'] ?? '') !== '') {
     // What has been given to nobody can be read by nobody: state and log are for root alone.
     process.umask(0o077);
     const { cniCall } = await import('./process/cni-call.ts');
-    return cniCall(
+    const status = await cniCall(
       {
         CNI_COMMAND: env['CNI_COMMAND'],
         CNI_CONTAINERID: env['CNI_CONTAINERID'],
@@ -20,6 +20,11 @@ async function main(): Promise<number> {
       },
       parseCallOptions(args),
     );
+    if (platform === 'linux') {
+      const { exitNow } = await import('../backends/linux/libc.ts');
+      exitNow(status);
+    }
+    return status;
   }
   const { writeAll } = await import('./process/stdio.ts');
   if (args.length === 0) {

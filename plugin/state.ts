@@ -47,6 +47,9 @@ export interface State {
   readonly claim: (object: SharedObject) => void;
   readonly isClaimed: (object: SharedObject) => boolean;
   readonly unclaim: (object: SharedObject) => void;
+  /** A configuration that was found valid before, by the digest of its text, as JSON. */
+  readonly findConfig: (digest: string) => string | undefined;
+  readonly putConfig: (digest: string, json: string) => void;
   /** Whose is the address? */
   readonly ownerOf: (network: string, ip: Ip) => AttachmentKey | undefined;
 }

@@ -59,9 +59,6 @@ const ipam = z.object({
   routes: z.optional(z.array(z.object({ dst: prefix, gw: z.optional(ip) }))),
 });
 
-/** An absolute path: the working directory is the runtime's and means nothing. */
-const path = z.string().check(z.regex(/^\//, 'it must be an absolute path'));
-
 const config = z.object({
   bridge: z._default(linkName, 'cni0' as Ifname),
   isGateway: z._default(z.boolean(), false),
@@ -72,25 +69,10 @@ const config = z.object({
   promiscMode: z._default(z.boolean(), false),
   mtu: z._default(z.int().check(z.minimum(0), z.maximum(65535)), 0),
   ipam,
-  dataDir: z._default(path, '/var/lib/cni/cube-cni'),
-  logFile: z._default(path, '/var/log/cni/plugin.log'),
-  logLevel: z._default(z.enum(['debug', 'info', 'warn', 'error', 'silent']), 'info'),
-  logFormat: z._default(z.enum(['json', 'text']), 'json'),
-  logMaxBytes: z._default(z.int().check(z.minimum(4096)), 10 * 1024 * 1024),
 });
 
 /** A network's configuration, read and with its defaults. */
 export type Config = z.infer<typeof config>;
-
-/** Where state and log are: all that DEL takes from a configuration, whatever else has become of it. */
-const places = z.pick(config, {
-  dataDir: true,
-  logFile: true,
-  logLevel: true,
-  logFormat: true,
-  logMaxBytes: true,
-});
-export type Places = z.infer<typeof places>;
 
 /**
  * Keys of the reference bridge that change what a pod gets and are not there yet. To ignore them would
@@ -125,8 +107,8 @@ function formatPath(parts: readonly PropertyKey[]): string {
     .join('');
 }
 
-function read<T>(schema: z.ZodMiniType<T>, raw: Readonly<Record<string, unknown>>): T {
-  const outcome = schema.safeParse(withoutNulls(raw));
+function read(raw: Readonly<Record<string, unknown>>): Config {
+  const outcome = config.safeParse(withoutNulls(raw));
   if (outcome.success) return outcome.data;
   const problems = outcome.error.issues.map(
     (issue) => `${formatPath(issue.path) || 'configuration'}: ${issue.message}`,
@@ -149,7 +131,7 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
       );
     }
   }
-  const value = read(config, raw);
+  const value = read(raw);
   if (value.hairpinMode && value.promiscMode) {
     throw new CniError(
       CNI_ERROR.invalidConfig,
@@ -157,9 +139,4 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     );
   }
   return value;
-}
-
-/** Reads only where state and log are. */
-export function parsePlaces(raw: Readonly<Record<string, unknown>>): Places {
-  return read(places, raw);
 }

@@ -25,6 +25,7 @@ export const MIGRATIONS: readonly string[] = [
     object TEXT NOT NULL, network TEXT NOT NULL, container_id TEXT NOT NULL, ifname TEXT NOT NULL,
     PRIMARY KEY (object, network, container_id, ifname)) WITHOUT ROWID;
   CREATE INDEX usage_owner ON usage (network, container_id, ifname);
+  CREATE TABLE config (digest TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE claim (object TEXT PRIMARY KEY) WITHOUT ROWID;
   `,
 ];

@@ -20,6 +20,12 @@ export interface Store extends State {
   readonly close: () => void;
 }
 
+/** How many configurations are remembered as valid. */
+const CONFIGS_KEPT = 32;
+
+/** How far the write-ahead log may grow, in pages of 4 KiB: the next process reads it whole. */
+const WAL_PAGES = 128;
+
 interface AttachmentRow {
   readonly state: string;
   readonly pid: number;
@@ -121,6 +127,7 @@ function openDatabase(dataDir: string, file: string, busyTimeoutMs: number): Dat
   // No fsync per commit: a crash of this program loses nothing, and after a crash of the machine the
   // records count for nothing anyway (`forgetEarlierBoot`).
   db.run('PRAGMA synchronous = NORMAL');
+  db.run(`PRAGMA wal_autocheckpoint = ${WAL_PAGES}`);
   return db;
 }
 
@@ -246,6 +253,17 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
     claim: (object) => run('INSERT OR IGNORE INTO claim (object) VALUES (?)', object),
     isClaimed: (object) => holds('SELECT 1 FROM claim WHERE object = ?', object),
     unclaim: (object) => run('DELETE FROM claim WHERE object = ?', object),
+    findConfig: (digest) =>
+      rows<{ value: string }>('SELECT value FROM config WHERE digest = ?', digest)[0]?.value,
+    putConfig: (digest, json) =>
+      transact(() => {
+        // One network has one configuration at a time: a few are kept for those that change.
+        run(
+          'DELETE FROM config WHERE digest IN (SELECT digest FROM config LIMIT -1 OFFSET ?)',
+          CONFIGS_KEPT - 1,
+        );
+        run('INSERT OR REPLACE INTO config (digest, value) VALUES (?, ?)', digest, json);
+      }),
     ownerOf: (network, ip) =>
       rows<{ container_id: string; ifname: Ifname }>(
         'SELECT container_id, ifname FROM address WHERE network = ? AND sort_key = ?',

@@ -1,0 +1,39 @@
+import { canonicalJson } from '../../model/canonical.ts';
+import { VERSION } from '../about.ts';
+import type { Config } from '../cni/config.ts';
+import { PLACE_KEYS } from '../cni/places.ts';
+import type { State } from '../state.ts';
+
+/** What a runtime adds to a configuration for one call, and what does not matter for what a pod gets. */
+const NOT_CONFIG: ReadonlySet<string> = new Set([
+  'prevResult',
+  'runtimeConfig',
+  'args',
+  ...PLACE_KEYS,
+]);
+
+/** The text that a configuration is known by: another version of this program may read it otherwise. */
+function digestOf(raw: Readonly<Record<string, unknown>>): string {
+  const lasting = Object.fromEntries(Object.entries(raw).filter(([key]) => !NOT_CONFIG.has(key)));
+  return new Bun.CryptoHasher('sha256')
+    .update(`${VERSION} ${canonicalJson(lasting)}`)
+    .digest('hex');
+}
+
+/**
+ * Reads a configuration. One that was read before is not checked again: to load the schema and to
+ * check takes as long as all that is done in the kernel. Throws a CniError when it is not valid.
+ */
+export async function readConfig(
+  state: State,
+  raw: Readonly<Record<string, unknown>>,
+  memory: 'remember' | 'only look',
+): Promise<Config> {
+  const digest = digestOf(raw);
+  const known = state.findConfig(digest);
+  if (known !== undefined) return JSON.parse(known) as Config;
+  const { parseConfig } = await import('../cni/config.ts');
+  const config = parseConfig(raw);
+  if (memory === 'remember') state.putConfig(digest, JSON.stringify(config));
+  return config;
+}
