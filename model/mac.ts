@@ -19,12 +19,20 @@ export function parseMac(text: string): Mac {
   return mac;
 }
 
+// Loops instead of Array.from and padStart: the first use of each built-in costs 50 µs in a process that lives for 10 ms.
 export function macBytes(mac: Mac): Uint8Array {
-  return Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16));
+  const bytes = new Uint8Array(6);
+  for (let i = 0; i < 6; i += 1) bytes[i] = Number.parseInt(mac.slice(3 * i, 3 * i + 2), 16);
+  return bytes;
 }
 
 export function macFromBytes(bytes: Uint8Array): Mac {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':') as Mac;
+  let text = '';
+  for (let i = 0; i < bytes.length; i += 1) {
+    const byte = bytes[i] ?? 0;
+    text += `${i === 0 ? '' : ':'}${byte < 16 ? '0' : ''}${byte.toString(16)}`;
+  }
+  return text as Mac;
 }
 
 /** Can a link own it? Not multicast, not zero (include/linux/etherdevice.h, is_valid_ether_addr). */

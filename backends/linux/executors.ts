@@ -1,0 +1,168 @@
+/** What each kind of operation is in the kernel: one message, file or batch. */
+import type { Fault } from '../../model/errno.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { formatCommand } from '../../model/nftables.ts';
+import type { Op, OpName, OpOf } from '../../model/op.ts';
+import type { NewLink } from '../../model/ops/link-add.ts';
+import { encodeAddressAdd, encodeAddressDel } from './address-message.ts';
+import type { Kernel } from './kernel.ts';
+import {
+  decodeIfindex,
+  encodeBridgeAdd,
+  encodeLinkDel,
+  encodeLinkGet,
+  encodeLinkSet,
+  encodePortSet,
+  encodeVethAdd,
+} from './link-message.ts';
+import { encodeNeighbourAdd, encodeNeighbourDel } from './neighbour-message.ts';
+import { addNetns, delNetns } from './netns.ts';
+import { encodeBatch } from './nftables-batch.ts';
+import { encodeRouteAdd, encodeRouteDel } from './route-message.ts';
+import { type NetlinkSocket, isFault } from './socket.ts';
+import { writeSysctl } from './sysctl.ts';
+
+/** The rtnetlink socket of a netns. */
+function routeSocket(kernel: Kernel, name: string): NetlinkSocket | Fault {
+  const netns = kernel.netns(name);
+  return isFault(netns) ? netns : netns.route();
+}
+
+/** The present ifindex of a link: asked each time, since a name may stand for another link by now. ENODEV without one. */
+function ifindexOf(socket: NetlinkSocket, ifname: Ifname): number | Fault {
+  const link = socket.ask(encodeLinkGet(ifname), decodeIfindex);
+  return isFault(link) ? link : link.ifindex;
+}
+
+/** Sends one message about the link with a name; `encode` gets its ifindex. */
+function aboutLink(
+  kernel: Kernel,
+  { netns, ifname }: { readonly netns: string; readonly ifname: Ifname },
+  encode: (ifindex: number) => Uint8Array,
+): Fault | undefined {
+  const socket = routeSocket(kernel, netns);
+  if (isFault(socket)) return socket;
+  const ifindex = ifindexOf(socket, ifname);
+  return typeof ifindex === 'number' ? socket.request(encode(ifindex)) : ifindex;
+}
+
+/**
+ * Makes a veth in one message, but for one thing: veth_open answers ENOTCONN until the ends know each other, which
+ * is after the peer was configured (drivers/net/veth.c, veth_newlink). So the peer goes up in a message of its own.
+ */
+function addVeth(
+  kernel: Kernel,
+  netns: string,
+  link: NewLink & { kind: 'veth' },
+): Fault | undefined {
+  const { peer } = link;
+  const socket = routeSocket(kernel, netns);
+  if (isFault(socket)) return socket;
+  const masterIndex = link.master === null ? undefined : ifindexOf(socket, link.master);
+  if (typeof masterIndex === 'object') return masterIndex;
+  const there = kernel.netns(peer.netns);
+  if (isFault(there)) return there;
+  const peerNetnsFd = peer.netns === netns ? undefined : there.descriptor();
+  if (typeof peerNetnsFd === 'object') return peerNetnsFd;
+  // Before anything is made, so that a path that is no netns leaves nothing behind.
+  const peerSocket = there.route();
+  if (isFault(peerSocket)) return peerSocket;
+  const pair = { end: link, masterIndex, peer: { ...peer, up: false }, peerNetnsFd };
+  const fault = socket.request(encodeVethAdd(pair));
+  if (fault || !peer.up) return fault;
+  const upFault = peerSocket.request(encodeLinkSet(peer.ifname, { up: true }));
+  // All or nothing, as for every operation.
+  if (upFault) socket.request(encodeLinkDel(link.ifname));
+  return upFault;
+}
+
+function setLink(kernel: Kernel, { netns, ifname, set }: OpOf<'link.set'>): Fault | undefined {
+  const socket = routeSocket(kernel, netns);
+  if (isFault(socket)) return socket;
+  if (!('master' in set)) return socket.request(encodeLinkSet(ifname, set));
+  const masterIndex = set.master === null ? 0 : ifindexOf(socket, set.master);
+  return typeof masterIndex === 'number'
+    ? socket.request(encodeLinkSet(ifname, { masterIndex }))
+    : masterIndex;
+}
+
+type RouteOp = OpOf<'route.add'> | OpOf<'route.del'>;
+
+function aboutRoute(
+  kernel: Kernel,
+  { netns, route }: RouteOp,
+  encode: typeof encodeRouteAdd,
+): Fault | undefined {
+  const { device } = route;
+  if (device !== null)
+    return aboutLink(kernel, { netns, ifname: device }, (ifindex) => encode(route, ifindex));
+  const socket = routeSocket(kernel, netns);
+  return isFault(socket) ? socket : socket.request(encode(route, undefined));
+}
+
+function applyNftBatch(
+  kernel: Kernel,
+  { netns: name, commands }: OpOf<'nft.batch'>,
+): Fault | undefined {
+  if (commands.length === 0) return undefined;
+  const netns = kernel.netns(name);
+  const socket = isFault(netns) ? netns : netns.netfilter();
+  if (isFault(socket)) return socket;
+  const refusal = socket.batch(encodeBatch(commands));
+  if (!refusal) return undefined;
+  // The kernel seldom has a text here; which of the commands it was says more. Number 0 is the batch as a whole.
+  const command = commands[refusal.sequence - 1];
+  const { errno, text } = refusal.fault;
+  return {
+    errno,
+    text: [text, command ? formatCommand(command) : ''].filter((part) => part !== '').join(': '),
+  };
+}
+
+type Executor<K extends OpName> = (kernel: Kernel, op: OpOf<K>) => Fault | undefined;
+
+const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
+  'netns.add': (_kernel, op) => addNetns(op.netns),
+  'netns.del': (kernel, op) => {
+    // An open socket would keep the netns alive.
+    kernel.forget(op.netns);
+    return delNetns(op.netns);
+  },
+  'link.add': (kernel, { netns, link }) => {
+    if (link.kind === 'veth') return addVeth(kernel, netns, link);
+    const socket = routeSocket(kernel, netns);
+    return isFault(socket) ? socket : socket.request(encodeBridgeAdd(link));
+  },
+  'link.del': (kernel, op) => {
+    const socket = routeSocket(kernel, op.netns);
+    return isFault(socket) ? socket : socket.request(encodeLinkDel(op.ifname));
+  },
+  'link.set': setLink,
+  'port.set': (kernel, op) => {
+    const socket = routeSocket(kernel, op.netns);
+    return isFault(socket)
+      ? socket
+      : socket.request(encodePortSet(op.ifname, op.flag, op.on ? 1 : 0));
+  },
+  'address.add': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeAddressAdd(ifindex, op.address)),
+  'address.del': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeAddressDel(ifindex, op.address)),
+  'route.add': (kernel, op) => aboutRoute(kernel, op, encodeRouteAdd),
+  'route.del': (kernel, op) => aboutRoute(kernel, op, encodeRouteDel),
+  'neighbour.add': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeNeighbourAdd(ifindex, op.neighbour)),
+  'neighbour.del': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeNeighbourDel(ifindex, op.ip)),
+  'sysctl.set': (kernel, op) => {
+    const netns = kernel.netns(op.netns);
+    return isFault(netns) ? netns : netns.run(() => writeSysctl(op.key, op.value));
+  },
+  'nft.batch': applyNftBatch,
+};
+
+/** Carries out one operation: undefined when the kernel did it, else why it refused. */
+export function executeOp(kernel: Kernel, op: Op): Fault | undefined {
+  // TypeScript cannot follow that the executor is the one for exactly this operation.
+  return (EXECUTORS[op.op] as Executor<OpName>)(kernel, op);
+}

@@ -1,0 +1,293 @@
+/** Links over rtnetlink (include/uapi/linux/if_link.h; net/core/rtnetlink.c). */
+import type { Ifname } from '../../model/ifname.ts';
+import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
+import type { NewEnd } from '../../model/ops/link-add.ts';
+import type { PortFlag } from '../../model/ops/port-set.ts';
+import {
+  type Attributes,
+  type Writer,
+  closeNest,
+  findBytes,
+  findNest,
+  findText,
+  findU32,
+  findU8,
+  openNest,
+  putBytes,
+  putText,
+  putU32,
+  putU8,
+  readAttributes,
+  reserve,
+} from './attribute.ts';
+import {
+  type Message,
+  NLM_F_ACK,
+  NLM_F_CREATE,
+  NLM_F_DUMP,
+  NLM_F_EXCL,
+  encodeMessage,
+} from './message.ts';
+
+const RTM_NEWLINK = 16;
+const RTM_DELLINK = 17;
+const RTM_GETLINK = 18;
+const RTM_NEWNSID = 88;
+const RTM_GETNSID = 90;
+
+/** struct ifinfomsg: family, pad, type 16, index 32, flags 32, change 32. */
+const IFINFOMSG_BYTES = 16;
+const IFI_INDEX = 4;
+const IFI_FLAGS = 8;
+const IFI_CHANGE = 12;
+
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_LINK = 5;
+const IFLA_MASTER = 10;
+const IFLA_OPERSTATE = 16;
+const IFLA_LINKINFO = 18;
+const IFLA_IFALIAS = 20;
+const IFLA_NET_NS_FD = 28;
+const IFLA_EXT_MASK = 29;
+const IFLA_CARRIER = 33;
+const IFLA_LINK_NETNSID = 37;
+
+const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_INFO_SLAVE_KIND = 4;
+const IFLA_INFO_SLAVE_DATA = 5;
+const VETH_INFO_PEER = 1;
+
+/** Leaves the statistics out of an answer: most of its length. */
+const RTEXT_FILTER_SKIP_STATS = 8;
+
+export const IFF_UP = 0x1;
+export const IFF_PROMISC = 0x100;
+export const ARPHRD_LOOPBACK = 772;
+
+/** The attributes of a bridge port by the model's names (IFLA_BRPORT_*). */
+const BRPORT: Readonly<Record<PortFlag, number>> = {
+  hairpin: 4,
+  learning: 8,
+  flood: 9,
+  isolated: 33,
+};
+
+function putFlags(writer: Writer, fixed: number, flags: number, change: number): void {
+  writer.view.setUint32(fixed + IFI_FLAGS, flags, true);
+  writer.view.setUint32(fixed + IFI_CHANGE, change, true);
+}
+
+function putEnd(writer: Writer, fixed: number, end: NewEnd): void {
+  if (end.up) putFlags(writer, fixed, IFF_UP, IFF_UP);
+  putText(writer, IFLA_IFNAME, end.ifname);
+  putBytes(writer, IFLA_ADDRESS, macBytes(end.mac));
+  putU32(writer, IFLA_MTU, end.mtuBytes);
+}
+
+function putKind(writer: Writer, kind: string): number {
+  const info = openNest(writer, IFLA_LINKINFO);
+  putText(writer, IFLA_INFO_KIND, kind);
+  return info;
+}
+
+/** Makes a bridge; an EEXIST says that the name is taken. */
+export function encodeBridgeAdd(bridge: NewEnd): Uint8Array {
+  return encodeMessage(
+    RTM_NEWLINK,
+    NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+    IFINFOMSG_BYTES,
+    (writer, fixed) => {
+      putEnd(writer, fixed, bridge);
+      closeNest(writer, putKind(writer, 'bridge'));
+    },
+  );
+}
+
+/** The two ends of a veth and where they belong; kernel numbers are resolved by the caller. */
+export interface VethPair {
+  readonly end: NewEnd;
+  /** Undefined: no port of a bridge. */
+  readonly masterIndex: number | undefined;
+  readonly peer: NewEnd;
+  /** A file descriptor of the peer's netns; undefined: the same netns. */
+  readonly peerNetnsFd: number | undefined;
+}
+
+/**
+ * Makes both ends of a veth in one message, each with all of its attributes (drivers/net/veth.c, veth_newlink).
+ * With `peer.up` the kernel answers ENOTCONN.
+ */
+export function encodeVethAdd({ end, masterIndex, peer, peerNetnsFd }: VethPair): Uint8Array {
+  return encodeMessage(
+    RTM_NEWLINK,
+    NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+    IFINFOMSG_BYTES,
+    (writer, fixed) => {
+      putEnd(writer, fixed, end);
+      if (masterIndex !== undefined) putU32(writer, IFLA_MASTER, masterIndex);
+      const info = putKind(writer, 'veth');
+      const data = openNest(writer, IFLA_INFO_DATA);
+      const nest = openNest(writer, VETH_INFO_PEER);
+      putEnd(writer, reserve(writer, IFINFOMSG_BYTES), peer);
+      if (peerNetnsFd !== undefined) putU32(writer, IFLA_NET_NS_FD, peerNetnsFd);
+      closeNest(writer, nest);
+      closeNest(writer, data);
+      closeNest(writer, info);
+    },
+  );
+}
+
+/** Removes a link by its name: ENODEV without one. */
+export function encodeLinkDel(ifname: Ifname): Uint8Array {
+  return encodeMessage(RTM_DELLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer) => {
+    putText(writer, IFLA_IFNAME, ifname);
+  });
+}
+
+/** `LinkAttribute` with the master as an ifindex, 0 for none. */
+export type LinkChange =
+  | { readonly up: boolean }
+  | { readonly mtuBytes: number }
+  | { readonly mac: Mac }
+  | { readonly promiscuous: boolean }
+  | { readonly alias: string }
+  | { readonly masterIndex: number };
+
+/** Changes one attribute of the link with this name: ENODEV without one, since nothing is created without NLM_F_CREATE. */
+export function encodeLinkSet(ifname: Ifname, set: LinkChange): Uint8Array {
+  return encodeMessage(RTM_NEWLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer, fixed) => {
+    putText(writer, IFLA_IFNAME, ifname);
+    if ('up' in set) putFlags(writer, fixed, set.up ? IFF_UP : 0, IFF_UP);
+    else if ('promiscuous' in set)
+      putFlags(writer, fixed, set.promiscuous ? IFF_PROMISC : 0, IFF_PROMISC);
+    else if ('mtuBytes' in set) putU32(writer, IFLA_MTU, set.mtuBytes);
+    else if ('mac' in set) putBytes(writer, IFLA_ADDRESS, macBytes(set.mac));
+    else if ('masterIndex' in set) putU32(writer, IFLA_MASTER, set.masterIndex);
+    // Without a NUL byte: the kernel stores all bytes, and none at all takes the alias away (dev_set_alias).
+    else putBytes(writer, IFLA_IFALIAS, new TextEncoder().encode(set.alias));
+  });
+}
+
+/** Switches one attribute of a bridge port: EOPNOTSUPP when the link has no master (net/bridge/br_netlink.c, br_port_slave_changelink). */
+export function encodePortSet(ifname: Ifname, flag: PortFlag, value: 0 | 1): Uint8Array {
+  return encodeMessage(RTM_NEWLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer) => {
+    putText(writer, IFLA_IFNAME, ifname);
+    const info = openNest(writer, IFLA_LINKINFO);
+    putText(writer, IFLA_INFO_SLAVE_KIND, 'bridge');
+    const data = openNest(writer, IFLA_INFO_SLAVE_DATA);
+    putU8(writer, BRPORT[flag], value);
+    closeNest(writer, data);
+    closeNest(writer, info);
+  });
+}
+
+/** Asks for one link by its name or its ifindex: ENODEV without one. */
+export function encodeLinkGet(which: Ifname | number): Uint8Array {
+  return encodeMessage(RTM_GETLINK, 0, IFINFOMSG_BYTES, (writer, fixed) => {
+    if (typeof which === 'number') writer.view.setInt32(fixed + IFI_INDEX, which, true);
+    else putText(writer, IFLA_IFNAME, which);
+    putU32(writer, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  });
+}
+
+/** Asks for all links of the netns. */
+export function encodeLinkDump(): Uint8Array {
+  return encodeMessage(RTM_GETLINK, NLM_F_DUMP, IFINFOMSG_BYTES, (writer) => {
+    putU32(writer, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  });
+}
+
+/** A link as the kernel tells it: other links and netns are numbers that mean something in its netns only. */
+export interface LinkRecord {
+  readonly ifindex: number;
+  readonly ifname: Ifname;
+  /** ARPHRD_*. */
+  readonly hardware: number;
+  /** IFF_*; of IFF_PROMISC the part that user space asked for (net/core/dev.c, dev_get_flags). */
+  readonly flags: number;
+  readonly mac: Mac | null;
+  readonly mtuBytes: number;
+  readonly alias: string;
+  readonly carrier: boolean;
+  /** IF_OPER_*. */
+  readonly operstate: number;
+  /** IFLA_INFO_KIND, '' for hardware. */
+  readonly kind: string;
+  readonly masterIndex: number | undefined;
+  /** Undefined unless the master is a bridge. */
+  readonly port: Readonly<Record<PortFlag, boolean>> | undefined;
+  /** The ifindex of a veth's peer, in the netns with the id `peerNetnsId`, undefined: in its own. */
+  readonly linkIndex: number | undefined;
+  readonly peerNetnsId: number | undefined;
+}
+
+function decodePort(info: Attributes | undefined): LinkRecord['port'] {
+  const data =
+    info && findText(info, IFLA_INFO_SLAVE_KIND) === 'bridge'
+      ? findNest(info, IFLA_INFO_SLAVE_DATA)
+      : undefined;
+  if (!data) return undefined;
+  const on = (flag: PortFlag): boolean => findU8(data, BRPORT[flag]) === 1;
+  return {
+    hairpin: on('hairpin'),
+    isolated: on('isolated'),
+    learning: on('learning'),
+    flood: on('flood'),
+  };
+}
+
+/** A link in an answer, undefined for any other message. */
+export function decodeLink(message: Message): LinkRecord | undefined {
+  if (message.type !== RTM_NEWLINK) return undefined;
+  const attributes = readAttributes(message, message.start + IFINFOMSG_BYTES, message.end);
+  const info = findNest(attributes, IFLA_LINKINFO);
+  const address = findBytes(attributes, IFLA_ADDRESS);
+  return {
+    ifindex: message.view.getInt32(message.start + IFI_INDEX, true),
+    ifname: (findText(attributes, IFLA_IFNAME) ?? '') as Ifname,
+    hardware: message.view.getUint16(message.start + 2, true),
+    flags: message.view.getUint32(message.start + IFI_FLAGS, true),
+    mac: address?.length === 6 ? macFromBytes(address) : null,
+    mtuBytes: findU32(attributes, IFLA_MTU) ?? 0,
+    alias: findText(attributes, IFLA_IFALIAS) ?? '',
+    carrier: findU8(attributes, IFLA_CARRIER) === 1,
+    operstate: findU8(attributes, IFLA_OPERSTATE) ?? 0,
+    kind: (info && findText(info, IFLA_INFO_KIND)) ?? '',
+    masterIndex: findU32(attributes, IFLA_MASTER),
+    port: decodePort(info),
+    linkIndex: findU32(attributes, IFLA_LINK),
+    peerNetnsId: findU32(attributes, IFLA_LINK_NETNSID),
+  };
+}
+
+/** Only the ifindex of a link in an answer. */
+export function decodeIfindex(message: Message): { readonly ifindex: number } | undefined {
+  return message.type === RTM_NEWLINK
+    ? { ifindex: message.view.getInt32(message.start + IFI_INDEX, true) }
+    : undefined;
+}
+
+/** struct rtgenmsg, padded. */
+const RTGENMSG_BYTES = 4;
+const NETNSA_NSID = 1;
+const NETNSA_FD = 3;
+
+/** Asks which id the socket's netns has for another one (net/core/net_namespace.c, rtnl_net_getid). */
+export function encodeNetnsIdGet(netnsFd: number): Uint8Array {
+  return encodeMessage(RTM_GETNSID, 0, RTGENMSG_BYTES, (writer) => {
+    putU32(writer, NETNSA_FD, netnsFd);
+  });
+}
+
+/** The id, below zero when there is none. */
+export function decodeNetnsId(message: Message): { readonly id: number } | undefined {
+  if (message.type !== RTM_NEWNSID) return undefined;
+  const id = findU32(
+    readAttributes(message, message.start + RTGENMSG_BYTES, message.end),
+    NETNSA_NSID,
+  );
+  return { id: id === undefined ? -1 : id | 0 };
+}

@@ -1,0 +1,98 @@
+/** A link in the model's form, made of what the kernel tells about it and about the links around it. */
+import type { Address } from '../../model/address.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import {
+  type BridgeHistory,
+  type Link,
+  type LinkRef,
+  type Neighbour,
+  isOurs,
+} from '../../model/link.ts';
+import { type Mac, ZERO_MAC } from '../../model/mac.ts';
+import { ARPHRD_LOOPBACK, IFF_PROMISC, IFF_UP, type LinkRecord } from './link-message.ts';
+
+/** What a link's own record does not say. */
+export interface Surroundings {
+  readonly master: Ifname | null;
+  readonly peer: LinkRef | null;
+  /** The ports of a bridge; undefined where not all links were read. */
+  readonly ports: readonly LinkRecord[] | undefined;
+  readonly addresses: readonly Address[];
+  readonly neighbours: readonly Neighbour[];
+}
+
+const IF_OPER_UNKNOWN = 0;
+/** What a bridge without ports has until somebody chooses. */
+const BRIDGE_MTU_BYTES = 1500;
+
+/** The lowest MAC and the least MTU of a bridge's ports: what it takes for its own until it is told otherwise. */
+function leastOf(ports: readonly LinkRecord[]): { readonly mac: Mac; readonly mtuBytes: number } {
+  let mac: Mac = ZERO_MAC;
+  let mtuBytes = ports.length === 0 ? BRIDGE_MTU_BYTES : Number.POSITIVE_INFINITY;
+  for (const port of ports) {
+    if (port.mac !== null && (mac === ZERO_MAC || port.mac < mac)) mac = port.mac;
+    if (port.mtuBytes < mtuBytes) mtuBytes = port.mtuBytes;
+  }
+  return { mac, mtuBytes };
+}
+
+/**
+ * What a bridge remembers has no attribute in netlink (NET_ADDR_SET and BROPT_MTU_SET_BY_USER are kernel-internal),
+ * so it is told from its traces:
+ * - hadPorts: it has ports, or no carrier, or its operational state is not "unknown", which it becomes with the first
+ *   port and never again. Choosing its MAC has the same effect (br_stp_if.c, br_stp_change_bridge_id).
+ * - macChosen: ours are made with a MAC; of the others, one that is not the lowest of all ports'.
+ * - mtuChosen: an MTU that is not the least of all ports'; not where only some links were read. Making a bridge with
+ *   an MTU does not choose it.
+ */
+function historyOf(
+  record: LinkRecord,
+  link: Link & { kind: 'bridge' },
+  ports: readonly LinkRecord[] | undefined,
+): BridgeHistory {
+  const least = leastOf(ports ?? []);
+  const isSettled = !record.carrier || (link.up && record.operstate !== IF_OPER_UNKNOWN);
+  const hasPorts = ports !== undefined && ports.length > 0;
+  return {
+    hadPorts: hasPorts || isSettled,
+    macChosen: isOurs(link) || link.mac !== least.mac,
+    mtuChosen:
+      ports !== undefined && link.mtuBytes !== least.mtuBytes && (hasPorts || !isOurs(link)),
+  };
+}
+
+/** The link that a record and its surroundings describe; kinds that the model lacks become devices. */
+export function makeLink(
+  record: LinkRecord,
+  { master, peer, ports, addresses, neighbours }: Surroundings,
+): Link {
+  const isLoopback = record.hardware === ARPHRD_LOOPBACK;
+  const common = {
+    ifname: record.ifname,
+    mac: isLoopback ? null : record.mac,
+    mtuBytes: record.mtuBytes,
+    up: (record.flags & IFF_UP) !== 0,
+    promiscuous: (record.flags & IFF_PROMISC) !== 0,
+    alias: record.alias,
+    port: master !== null && record.port ? { master, ...record.port } : null,
+    addresses,
+    neighbours,
+  };
+  if (isLoopback) return { kind: 'loopback', ...common };
+  switch (record.kind) {
+    case 'veth':
+      return { kind: 'veth', ...common, peer };
+    case 'bridge': {
+      const bridge = {
+        kind: 'bridge',
+        ...common,
+        hadPorts: false,
+        macChosen: false,
+        mtuChosen: false,
+      } as const;
+      return { ...bridge, ...historyOf(record, bridge, ports) };
+    }
+    default:
+      return { kind: 'device', ...common, deviceKind: record.kind, carrier: record.carrier };
+  }
+}

@@ -1,0 +1,195 @@
+/** Changes to a ruleset as one batch: all of it or nothing (net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
+import { ipBytes } from '../../model/ip.ts';
+import type { NftCommand, SetElement } from '../../model/nftables.ts';
+import {
+  type Writer,
+  closeNest,
+  makeWriter,
+  openNest,
+  putBe32,
+  putBytes,
+  putText,
+  written,
+} from './attribute.ts';
+import {
+  NLMSG_HDRLEN,
+  NLM_F_ACK,
+  NLM_F_APPEND,
+  NLM_F_CREATE,
+  closeMessage,
+  openMessage,
+} from './message.ts';
+import { putData, putStatements } from './nftables-encode.ts';
+import {
+  DATA_VERDICT,
+  HOOKS,
+  KEY_TYPES,
+  NFGENMSG_BYTES,
+  NFNL_SUBSYS_NFTABLES,
+  NFPROTO,
+  NFT_MSG,
+  NFT_SET_MAP,
+  encodeComment,
+  putVerdict,
+} from './nftables-number.ts';
+
+const NFNL_MSG_BATCH_BEGIN = 0x10;
+const NFNL_MSG_BATCH_END = 0x11;
+
+/** The table's name is attribute 1 of every kind of object; where there is a second name it is attribute 2. */
+const TABLE = 1;
+const NAME = 2;
+
+const NFTA_TABLE_FLAGS = 2;
+const NFTA_CHAIN_NAME = 3;
+const NFTA_CHAIN_HOOK = 4;
+const NFTA_CHAIN_POLICY = 5;
+const NFTA_CHAIN_TYPE = 7;
+const NFTA_HOOK_HOOKNUM = 1;
+const NFTA_HOOK_PRIORITY = 2;
+const NFTA_RULE_EXPRESSIONS = 4;
+const NFTA_RULE_USERDATA = 7;
+const NFTA_SET_FLAGS = 3;
+const NFTA_SET_KEY_TYPE = 4;
+const NFTA_SET_KEY_LEN = 5;
+const NFTA_SET_DATA_TYPE = 6;
+const NFTA_SET_DATA_LEN = 7;
+const NFTA_SET_ID = 10;
+const NFTA_SET_USERDATA = 13;
+const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
+const NFTA_LIST_ELEM = 1;
+const NFTA_SET_ELEM_KEY = 1;
+const NFTA_SET_ELEM_DATA = 2;
+const NFTA_SET_ELEM_USERDATA = 6;
+
+const NF_DROP = 0;
+const NF_ACCEPT = 1;
+
+/** nft's notes on the byte order of a set's keys and data, and that elements of a map need not be merged. */
+const SET_USERDATA = Uint8Array.of(0, 4, 2, 0, 0, 0);
+const MAP_USERDATA = Uint8Array.of(0, 4, 2, 0, 0, 0, 1, 4, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0);
+
+/** The message type of each command. */
+const MESSAGES: Readonly<Record<NftCommand['do'], number>> = {
+  'add table': NFT_MSG.newTable,
+  'delete table': NFT_MSG.delTable,
+  'add chain': NFT_MSG.newChain,
+  'delete chain': NFT_MSG.delChain,
+  // Deleting rules of a chain without naming one deletes all.
+  'flush chain': NFT_MSG.delRule,
+  'add rule': NFT_MSG.newRule,
+  'add set': NFT_MSG.newSet,
+  'delete set': NFT_MSG.delSet,
+  'add element': NFT_MSG.newSetElem,
+  'delete element': NFT_MSG.delSetElem,
+};
+
+function putChain(writer: Writer, command: NftCommand & { do: 'add chain' }): void {
+  putText(writer, NFTA_CHAIN_NAME, command.chain);
+  if (command.hook === null) return;
+  putText(writer, NFTA_CHAIN_TYPE, command.hook.type);
+  putBe32(writer, NFTA_CHAIN_POLICY, command.hook.policy === 'accept' ? NF_ACCEPT : NF_DROP);
+  const hook = openNest(writer, NFTA_CHAIN_HOOK);
+  putBe32(writer, NFTA_HOOK_HOOKNUM, HOOKS.indexOf(command.hook.hook));
+  putBe32(writer, NFTA_HOOK_PRIORITY, command.hook.priority);
+  closeNest(writer, hook);
+}
+
+function putRule(writer: Writer, command: NftCommand & { do: 'add rule' }): void {
+  putText(writer, NAME, command.chain);
+  const list = openNest(writer, NFTA_RULE_EXPRESSIONS);
+  putStatements(writer, command.family, command.rule.statements);
+  closeNest(writer, list);
+  if (command.rule.comment !== '')
+    putBytes(writer, NFTA_RULE_USERDATA, encodeComment(command.rule.comment));
+}
+
+/** `id` has to be unlike those of the other new sets of the batch; rules and elements find the set by its name. */
+function putSet(writer: Writer, command: NftCommand & { do: 'add set' }, id: number): void {
+  const isMap = command.holds === 'verdict';
+  const key = KEY_TYPES[command.keyType];
+  putText(writer, NAME, command.set);
+  putBe32(writer, NFTA_SET_FLAGS, isMap ? NFT_SET_MAP : 0);
+  putBe32(writer, NFTA_SET_KEY_TYPE, key.type);
+  putBe32(writer, NFTA_SET_KEY_LEN, key.bytes);
+  if (isMap) {
+    putBe32(writer, NFTA_SET_DATA_TYPE, DATA_VERDICT);
+    putBe32(writer, NFTA_SET_DATA_LEN, 0);
+  }
+  putBe32(writer, NFTA_SET_ID, id);
+  putBytes(writer, NFTA_SET_USERDATA, isMap ? MAP_USERDATA : SET_USERDATA);
+}
+
+/** Puts a list with one element; a bare key stands for the element that has it. */
+export function putElement(
+  writer: Writer,
+  set: string,
+  element: Pick<SetElement, 'key'> & Partial<SetElement>,
+): void {
+  putText(writer, NAME, set);
+  const list = openNest(writer, NFTA_SET_ELEM_LIST_ELEMENTS);
+  const nest = openNest(writer, NFTA_LIST_ELEM);
+  putData(writer, NFTA_SET_ELEM_KEY, ipBytes(element.key));
+  if (element.verdict) putVerdict(writer, NFTA_SET_ELEM_DATA, element.verdict);
+  if (element.comment) putBytes(writer, NFTA_SET_ELEM_USERDATA, encodeComment(element.comment));
+  closeNest(writer, nest);
+  closeNest(writer, list);
+}
+
+function putCommand(writer: Writer, command: NftCommand, setId: number): void {
+  putText(writer, TABLE, command.table);
+  switch (command.do) {
+    case 'add table':
+      return putBe32(writer, NFTA_TABLE_FLAGS, 0);
+    case 'delete table':
+      return undefined;
+    case 'add chain':
+      return putChain(writer, command);
+    case 'delete chain':
+      return putText(writer, NFTA_CHAIN_NAME, command.chain);
+    case 'flush chain':
+      return putText(writer, NAME, command.chain);
+    case 'add rule':
+      return putRule(writer, command);
+    case 'add set':
+      return putSet(writer, command, setId);
+    case 'delete set':
+      return putText(writer, NAME, command.set);
+    case 'add element':
+      return putElement(writer, command.set, command.element);
+    case 'delete element':
+      return putElement(writer, command.set, { key: command.key });
+  }
+}
+
+function flagsOf(command: NftCommand): number {
+  if (command.do === 'add rule') return NLM_F_CREATE | NLM_F_APPEND;
+  return command.do.startsWith('add') ? NLM_F_CREATE : 0;
+}
+
+function putMarker(writer: Writer, type: number): void {
+  const at = openMessage(writer, type, 0, NFGENMSG_BYTES);
+  writer.view.setUint16(at + NLMSG_HDRLEN + 2, NFNL_SUBSYS_NFTABLES, false);
+  closeMessage(writer, at);
+}
+
+/**
+ * The commands as one batch, command `i` as message `i + 1`. Only the last one asks for an ACK: refusals are
+ * answered anyway, and that is how success shows. Throws for a rule that is only partly understood.
+ */
+export function encodeBatch(commands: readonly NftCommand[]): Uint8Array {
+  const writer = makeWriter(1024 + 512 * commands.length);
+  putMarker(writer, NFNL_MSG_BATCH_BEGIN);
+  let sets = 0;
+  for (const [index, command] of commands.entries()) {
+    if (command.do === 'add set') sets += 1;
+    const ack = index === commands.length - 1 ? NLM_F_ACK : 0;
+    const type = (NFNL_SUBSYS_NFTABLES << 8) | MESSAGES[command.do];
+    const at = openMessage(writer, type, flagsOf(command) | ack, NFGENMSG_BYTES);
+    writer.bytes[at + NLMSG_HDRLEN] = NFPROTO[command.family];
+    putCommand(writer, command, sets);
+    closeMessage(writer, at);
+  }
+  putMarker(writer, NFNL_MSG_BATCH_END);
+  return written(writer);
+}

@@ -1,0 +1,164 @@
+/** A rule's statements as the kernel's expressions, in the form that nft itself gives them (nftables: src/netlink_linearize.c). */
+import { ADDRESS_BITS, type Family, type Ip, familyOf, ipBytes } from '../../model/ip.ts';
+import type { Field, NftFamily, Statement, Verdict } from '../../model/nftables.ts';
+import { type Prefix, prefixIp, prefixLengthOf } from '../../model/prefix.ts';
+import { type Writer, closeNest, openNest, putBe32, putBytes, putText } from './attribute.ts';
+import {
+  NFTA_LIST_ELEM,
+  NFTA_EXPR_NAME,
+  NFTA_EXPR_DATA,
+  NFTA_DATA_VALUE,
+  NFTA_META_DREG,
+  NFTA_META_KEY,
+  NFTA_CMP_SREG,
+  NFTA_CMP_OP,
+  NFTA_CMP_DATA,
+  NFTA_PAYLOAD_DREG,
+  NFTA_PAYLOAD_BASE,
+  NFTA_PAYLOAD_OFFSET,
+  NFTA_PAYLOAD_LEN,
+  NFTA_BITWISE_SREG,
+  NFTA_BITWISE_DREG,
+  NFTA_BITWISE_LEN,
+  NFTA_BITWISE_MASK,
+  NFTA_BITWISE_XOR,
+  NFTA_LOOKUP_SET,
+  NFTA_LOOKUP_SREG,
+  NFTA_LOOKUP_DREG,
+  NFTA_LOOKUP_FLAGS,
+  NFTA_IMMEDIATE_DREG,
+  NFTA_IMMEDIATE_DATA,
+  NFT_META_NFPROTO,
+  NFT_PAYLOAD_NETWORK_HEADER,
+  NFT_CMP_EQ,
+  NFT_CMP_NEQ,
+  NFT_LOOKUP_F_INV,
+  NFT_REG_VERDICT,
+  NFT_REG_1,
+  FIELDS,
+} from './nftables-expression.ts';
+import { NFPROTO, putVerdict } from './nftables-number.ts';
+
+function protocolOf(family: Family): number {
+  return family === 4 ? NFPROTO.ip : NFPROTO.ip6;
+}
+
+function putExpression(writer: Writer, name: string, fill: () => void): void {
+  const expression = openNest(writer, NFTA_LIST_ELEM);
+  putText(writer, NFTA_EXPR_NAME, name);
+  const data = openNest(writer, NFTA_EXPR_DATA);
+  fill();
+  closeNest(writer, data);
+  closeNest(writer, expression);
+}
+
+/** Puts bytes as data under the attribute `type`. */
+export function putData(writer: Writer, type: number, bytes: Uint8Array): void {
+  const data = openNest(writer, type);
+  putBytes(writer, NFTA_DATA_VALUE, bytes);
+  closeNest(writer, data);
+}
+
+function putCompare(writer: Writer, negate: boolean, bytes: Uint8Array): void {
+  putExpression(writer, 'cmp', () => {
+    putBe32(writer, NFTA_CMP_SREG, NFT_REG_1);
+    putBe32(writer, NFTA_CMP_OP, negate ? NFT_CMP_NEQ : NFT_CMP_EQ);
+    putData(writer, NFTA_CMP_DATA, bytes);
+  });
+}
+
+/** In an inet table a header field is only read when the packet is of its family. */
+function putProtocol(writer: Writer, family: Family): void {
+  putExpression(writer, 'meta', () => {
+    putBe32(writer, NFTA_META_KEY, NFT_META_NFPROTO);
+    putBe32(writer, NFTA_META_DREG, NFT_REG_1);
+  });
+  putCompare(writer, false, Uint8Array.of(protocolOf(family)));
+}
+
+function putLoad(writer: Writer, field: Field, lengthBytes: number): void {
+  putExpression(writer, 'payload', () => {
+    putBe32(writer, NFTA_PAYLOAD_DREG, NFT_REG_1);
+    putBe32(writer, NFTA_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
+    putBe32(writer, NFTA_PAYLOAD_OFFSET, FIELDS[field].offset);
+    putBe32(writer, NFTA_PAYLOAD_LEN, lengthBytes);
+  });
+}
+
+/** The bytes of a mask with this many leading ones. */
+function maskBytes(prefixLength: number, lengthBytes: number): Uint8Array {
+  const mask = new Uint8Array(lengthBytes);
+  for (let i = 0; i < prefixLength; i += 1) mask[i >> 3] = (mask[i >> 3] ?? 0) | (0x80 >> (i & 7));
+  return mask;
+}
+
+function putMatch(writer: Writer, { field, negate, value }: Statement & { kind: 'match' }): void {
+  const fullBytes = ADDRESS_BITS[familyOf(value)] / 8;
+  const isPrefix = value.includes('/');
+  const bytes = ipBytes(isPrefix ? prefixIp(value as Prefix) : (value as Ip));
+  const length = isPrefix ? prefixLengthOf(value as Prefix) : fullBytes * 8;
+  if (length > 0 && length % 8 === 0) {
+    putLoad(writer, field, length / 8);
+    putCompare(writer, negate, bytes.subarray(0, length / 8));
+    return;
+  }
+  putLoad(writer, field, fullBytes);
+  putExpression(writer, 'bitwise', () => {
+    putBe32(writer, NFTA_BITWISE_SREG, NFT_REG_1);
+    putBe32(writer, NFTA_BITWISE_DREG, NFT_REG_1);
+    putBe32(writer, NFTA_BITWISE_LEN, fullBytes);
+    putData(writer, NFTA_BITWISE_MASK, maskBytes(length, fullBytes));
+    putData(writer, NFTA_BITWISE_XOR, new Uint8Array(fullBytes));
+  });
+  putCompare(writer, negate, bytes);
+}
+
+function putLookup(writer: Writer, statement: Statement & { kind: 'lookup' | 'vmap' }): void {
+  putLoad(writer, statement.field, ADDRESS_BITS[FIELDS[statement.field].family] / 8);
+  putExpression(writer, 'lookup', () => {
+    putText(writer, NFTA_LOOKUP_SET, statement.kind === 'vmap' ? statement.map : statement.set);
+    putBe32(writer, NFTA_LOOKUP_SREG, NFT_REG_1);
+    if (statement.kind === 'vmap') putBe32(writer, NFTA_LOOKUP_DREG, NFT_REG_VERDICT);
+    else if (statement.negate) putBe32(writer, NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+  });
+}
+
+function putImmediate(writer: Writer, verdict: Verdict): void {
+  putExpression(writer, 'immediate', () => {
+    putBe32(writer, NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+    putVerdict(writer, NFTA_IMMEDIATE_DATA, verdict);
+  });
+}
+
+/** Puts a rule's statements as the expressions of a list. Throws for one that is not understood: it is never written. */
+export function putStatements(
+  writer: Writer,
+  family: NftFamily,
+  statements: readonly Statement[],
+): void {
+  let checked: Family | undefined = family === 'inet' ? undefined : family === 'ip' ? 4 : 6;
+  for (const statement of statements) {
+    if ('field' in statement) {
+      const needed = FIELDS[statement.field].family;
+      if (checked !== needed && family === 'inet') putProtocol(writer, needed);
+      checked = needed;
+    }
+    switch (statement.kind) {
+      case 'match':
+        putMatch(writer, statement);
+        break;
+      case 'lookup':
+      case 'vmap':
+        putLookup(writer, statement);
+        break;
+      case 'masquerade':
+        putExpression(writer, 'masq', () => undefined);
+        break;
+      case 'verdict':
+        putImmediate(writer, statement);
+        break;
+      case 'opaque':
+        throw new Error(`an nft rule with "${statement.expression}" can be read but not written`);
+    }
+  }
+}

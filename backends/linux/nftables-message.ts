@@ -1,0 +1,264 @@
+/** Reading a ruleset (net/netfilter/nf_tables_api.c, nf_tables_get* and nf_tables_dump_*). */
+import { type Ip, ipFromBytes } from '../../model/ip.ts';
+import type {
+  Chain,
+  ChainHook,
+  NftFamily,
+  NftSet,
+  Rule,
+  SetElement,
+  TableRef,
+} from '../../model/nftables.ts';
+import {
+  type Attributes,
+  eachAttribute,
+  findBe32,
+  findBytes,
+  findNest,
+  findSpan,
+  findText,
+  putText,
+  readAttributes,
+} from './attribute.ts';
+import { type Message, NLM_F_DUMP, encodeMessage } from './message.ts';
+import { putElement } from './nftables-batch.ts';
+import { decodeStatements } from './nftables-decode.ts';
+import {
+  DATA_VERDICT,
+  HOOKS,
+  NFGENMSG_BYTES,
+  NFNL_SUBSYS_NFTABLES,
+  NFPROTO,
+  NFT_MSG,
+  NFT_SET_MAP,
+  decodeComment,
+  decodeVerdict,
+  findFamily,
+} from './nftables-number.ts';
+
+const NFTA_TABLE_NAME = 1;
+const NFTA_CHAIN_TABLE = 1;
+const NFTA_CHAIN_NAME = 3;
+const NFTA_CHAIN_HOOK = 4;
+const NFTA_CHAIN_POLICY = 5;
+const NFTA_CHAIN_TYPE = 7;
+const NFTA_HOOK_HOOKNUM = 1;
+const NFTA_HOOK_PRIORITY = 2;
+const NFTA_RULE_TABLE = 1;
+const NFTA_RULE_CHAIN = 2;
+const NFTA_RULE_EXPRESSIONS = 4;
+const NFTA_RULE_USERDATA = 7;
+const NFTA_SET_TABLE = 1;
+const NFTA_SET_NAME = 2;
+const NFTA_SET_FLAGS = 3;
+const NFTA_SET_KEY_TYPE = 4;
+const NFTA_SET_DATA_TYPE = 6;
+const NFTA_SET_ELEM_LIST_TABLE = 1;
+const NFTA_SET_ELEM_LIST_SET = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
+const NFTA_SET_ELEM_KEY = 1;
+const NFTA_SET_ELEM_DATA = 2;
+const NFTA_SET_ELEM_FLAGS = 3;
+const NFTA_SET_ELEM_USERDATA = 6;
+const NFTA_DATA_VALUE = 1;
+const NFTA_DATA_VERDICT = 2;
+const NFTA_GEN_ID = 1;
+
+const NF_DROP = 0;
+
+function question(
+  message: number,
+  flags: number,
+  family: NftFamily | undefined,
+  names: readonly string[],
+): Uint8Array {
+  return encodeMessage(
+    (NFNL_SUBSYS_NFTABLES << 8) | message,
+    flags,
+    NFGENMSG_BYTES,
+    (writer, fixed) => {
+      writer.bytes[fixed] = family ? NFPROTO[family] : 0;
+      // The names are the attributes 1 and 2 of what is asked for here.
+      for (const [index, name] of names.entries()) putText(writer, index + 1, name);
+    },
+  );
+}
+
+/** Asks for the number of the present ruleset, which every change makes another. */
+export function encodeGenerationGet(): Uint8Array {
+  return question(NFT_MSG.getGen, 0, undefined, []);
+}
+
+/** Asks for all tables. */
+export function encodeTableDump(): Uint8Array {
+  return question(NFT_MSG.getTable, NLM_F_DUMP, undefined, []);
+}
+
+/** Asks for one table: ENOENT without it. */
+export function encodeTableGet({ family, table }: TableRef): Uint8Array {
+  return question(NFT_MSG.getTable, 0, family, [table]);
+}
+
+/** Asks for the chains of all tables of a family: the kernel cannot narrow this down. */
+export function encodeChainDump(family: NftFamily): Uint8Array {
+  return question(NFT_MSG.getChain, NLM_F_DUMP, family, []);
+}
+
+/** Asks for the rules of a table. */
+export function encodeRuleDump({ family, table }: TableRef): Uint8Array {
+  return question(NFT_MSG.getRule, NLM_F_DUMP, family, [table]);
+}
+
+/** Asks for the sets and maps of a table. */
+export function encodeSetDump({ family, table }: TableRef): Uint8Array {
+  return question(NFT_MSG.getSet, NLM_F_DUMP, family, [table]);
+}
+
+/** Asks for all elements of a set. */
+export function encodeElementDump({ family, table }: TableRef, set: string): Uint8Array {
+  return question(NFT_MSG.getSetElem, NLM_F_DUMP, family, [table, set]);
+}
+
+/** Asks for the element with a key: ENOENT without it. */
+export function encodeElementGet({ family, table }: TableRef, set: string, key: Ip): Uint8Array {
+  return encodeMessage(
+    (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG.getSetElem,
+    0,
+    NFGENMSG_BYTES,
+    (writer, fixed) => {
+      writer.bytes[fixed] = NFPROTO[family];
+      putText(writer, NFTA_SET_ELEM_LIST_TABLE, table);
+      putElement(writer, set, { key });
+    },
+  );
+}
+
+/** The attributes of an answer of one kind; undefined for other messages. */
+function attributesOf(message: Message, kind: number): Attributes | undefined {
+  if (message.type !== ((NFNL_SUBSYS_NFTABLES << 8) | kind)) return undefined;
+  return readAttributes(message, message.start + NFGENMSG_BYTES, message.end);
+}
+
+/** The number of the ruleset in an answer. */
+export function decodeGeneration(message: Message): { readonly generation: number } | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newGen);
+  return attributes && { generation: findBe32(attributes, NFTA_GEN_ID) ?? 0 };
+}
+
+/** A table in an answer; undefined for other messages and for families without IP rules. */
+export function decodeTable(message: Message): TableRef | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newTable);
+  const family = findFamily(message.bytes[message.start]);
+  const table = attributes && findText(attributes, NFTA_TABLE_NAME);
+  return family && table !== undefined ? { family, table } : undefined;
+}
+
+function decodeHook(attributes: Attributes): ChainHook | null {
+  const nest = findNest(attributes, NFTA_CHAIN_HOOK);
+  const hook = nest && HOOKS[findBe32(nest, NFTA_HOOK_HOOKNUM) ?? -1];
+  const type = findText(attributes, NFTA_CHAIN_TYPE);
+  if (!nest || !hook || (type !== 'filter' && type !== 'nat' && type !== 'route')) return null;
+  const policy = findBe32(attributes, NFTA_CHAIN_POLICY) === NF_DROP ? 'drop' : 'accept';
+  return { type, hook, priority: findBe32(nest, NFTA_HOOK_PRIORITY) ?? 0, policy };
+}
+
+/** A chain, without its rules, and its table. */
+export interface ChainRecord {
+  readonly table: string;
+  readonly chain: Pick<Chain, 'name' | 'hook'>;
+}
+
+/** A chain in an answer; one that hangs on a hook the model lacks (ingress) reads like one without a hook. */
+export function decodeChain(message: Message): ChainRecord | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newChain);
+  if (!attributes) return undefined;
+  const name = findText(attributes, NFTA_CHAIN_NAME) ?? '';
+  return {
+    table: findText(attributes, NFTA_CHAIN_TABLE) ?? '',
+    chain: { name, hook: decodeHook(attributes) },
+  };
+}
+
+/** A rule with its chain and table. */
+export interface RuleRecord {
+  readonly table: string;
+  readonly chain: string;
+  readonly rule: Rule;
+}
+
+/** A rule in an answer. */
+export function decodeRule(message: Message): RuleRecord | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newRule);
+  const family = findFamily(message.bytes[message.start]);
+  if (!attributes || !family) return undefined;
+  return {
+    table: findText(attributes, NFTA_RULE_TABLE) ?? '',
+    chain: findText(attributes, NFTA_RULE_CHAIN) ?? '',
+    rule: {
+      statements: decodeStatements(attributes, NFTA_RULE_EXPRESSIONS, family),
+      comment: decodeComment(findBytes(attributes, NFTA_RULE_USERDATA)),
+    },
+  };
+}
+
+/** A set, without its elements, and its table. */
+export interface SetRecord {
+  readonly table: string;
+  readonly set: Omit<NftSet, 'elements'>;
+}
+
+/** A set in an answer; undefined for those the model lacks: anonymous, with intervals or timeouts, of other types. */
+export function decodeSet(message: Message): SetRecord | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newSet);
+  if (!attributes) return undefined;
+  const flags = findBe32(attributes, NFTA_SET_FLAGS) ?? 0;
+  const key = findBe32(attributes, NFTA_SET_KEY_TYPE);
+  const keyType = key === 7 ? 'ipv4_addr' : key === 8 ? 'ipv6_addr' : undefined;
+  const isMap =
+    flags === NFT_SET_MAP && (findBe32(attributes, NFTA_SET_DATA_TYPE) ?? 0) >>> 0 === DATA_VERDICT;
+  if (!keyType || (flags !== 0 && !isMap)) return undefined;
+  return {
+    table: findText(attributes, NFTA_SET_TABLE) ?? '',
+    set: {
+      name: findText(attributes, NFTA_SET_NAME) ?? '',
+      keyType,
+      holds: isMap ? 'verdict' : 'nothing',
+    },
+  };
+}
+
+function decodeElement(element: Attributes): SetElement | undefined {
+  const keyNest = findNest(element, NFTA_SET_ELEM_KEY);
+  const key = keyNest && findBytes(keyNest, NFTA_DATA_VALUE);
+  if (
+    (key?.length !== 4 && key?.length !== 16) ||
+    (findBe32(element, NFTA_SET_ELEM_FLAGS) ?? 0) !== 0
+  )
+    return undefined;
+  const data = findNest(element, NFTA_SET_ELEM_DATA);
+  const verdict = data && findNest(data, NFTA_DATA_VERDICT);
+  return {
+    key: ipFromBytes(key),
+    verdict: (verdict && decodeVerdict(verdict)) ?? null,
+    comment: decodeComment(findBytes(element, NFTA_SET_ELEM_USERDATA)),
+  };
+}
+
+/** Elements of one set. */
+export interface ElementsRecord {
+  readonly set: string;
+  readonly elements: readonly SetElement[];
+}
+
+/** The elements in an answer; a dump tells those of one set in several. */
+export function decodeElements(message: Message): ElementsRecord | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newSetElem);
+  const span = attributes && findSpan(attributes, NFTA_SET_ELEM_LIST_ELEMENTS);
+  if (!attributes || !span) return undefined;
+  const elements: SetElement[] = [];
+  eachAttribute(attributes, span.start, span.end, (_type, start, end) => {
+    const element = decodeElement(readAttributes(attributes, start, end));
+    if (element) elements.push(element);
+  });
+  return { set: findText(attributes, NFTA_SET_ELEM_LIST_SET) ?? '', elements };
+}

@@ -1,0 +1,242 @@
+/** Reads the part of the kernel's state that a scope names, and gives it the model's form. */
+import type { Address } from '../../model/address.ts';
+import type { Host, Netns, NetnsName, SysctlKey } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import type { Link, LinkRef, Neighbour } from '../../model/link.ts';
+import { type Route, TABLE_LOCAL, TABLE_MAIN } from '../../model/route.ts';
+import type { NetnsScope, Scope } from '../backend.ts';
+import { decodeAddress, encodeAddressDump } from './address-message.ts';
+import { expectAnswer } from './answer.ts';
+import type { Kernel, KernelNetns } from './kernel.ts';
+import {
+  type LinkRecord,
+  decodeLink,
+  decodeNetnsId,
+  encodeLinkDump,
+  encodeLinkGet,
+  encodeNetnsIdGet,
+} from './link-message.ts';
+import { makeLink } from './link.ts';
+import type { Message } from './message.ts';
+import { decodeNeighbour, encodeNeighbourDump } from './neighbour-message.ts';
+import { observeRuleset } from './nftables.ts';
+import { decodeRoute, encodeRouteDump } from './route-message.ts';
+import { type NetlinkSocket, isFault } from './socket.ts';
+import { readSysctl } from './sysctl.ts';
+
+/** Up to so many links are asked about one by one; for more the kernel tells about all at once. */
+const FEW_LINKS = 8;
+
+/** The links that were read of a netns, and how. */
+interface LinkReading {
+  readonly netns: KernelNetns;
+  readonly socket: NetlinkSocket;
+  readonly wanted: NetnsScope['links'];
+  readonly links: ReadonlyMap<number, LinkRecord>;
+}
+
+/** What was read of one netns, before its links are joined to those of others. */
+interface Reading extends LinkReading {
+  readonly addresses: ReadonlyMap<number, readonly Address[]>;
+  readonly neighbours: ReadonlyMap<number, readonly Neighbour[]>;
+}
+
+function readLinks(
+  socket: NetlinkSocket,
+  name: NetnsName,
+  wanted: NetnsScope['links'],
+): Map<number, LinkRecord> {
+  const links = new Map<number, LinkRecord>();
+  if (wanted === 'all' || wanted.length > FEW_LINKS) {
+    for (const link of expectAnswer(socket.dump(encodeLinkDump(), decodeLink), name, 'the links')) {
+      if (wanted === 'all' || wanted.includes(link.ifname)) links.set(link.ifindex, link);
+    }
+    return links;
+  }
+  for (const ifname of wanted) {
+    const link = socket.ask(encodeLinkGet(ifname), decodeLink);
+    if (isFault(link) && link.errno === 'ENODEV') continue;
+    const found = expectAnswer(link, name, `link "${ifname}"`);
+    // The kernel answers to alternative names too.
+    if (found.ifname === ifname) links.set(found.ifindex, found);
+  }
+  return links;
+}
+
+/** Dumps what belongs to each of the links: in one dump each, or for many links or all in one. */
+function readPerLink<T extends { readonly ifindex: number | undefined }>(
+  { netns, socket, wanted, links }: LinkReading,
+  what: string,
+  encode: (ifindex: number) => Uint8Array,
+  decode: (message: Message) => T | undefined,
+): T[] {
+  const found: T[] = [];
+  for (const ifindex of wanted === 'all' || links.size > FEW_LINKS ? [0] : links.keys()) {
+    // Kernels that do not filter answer with everything.
+    const answer = socket.dump(encode(ifindex), (message) => {
+      const each = decode(message);
+      return ifindex === 0 || each?.ifindex === ifindex ? each : undefined;
+    });
+    // The link has gone since it was read.
+    if (isFault(answer) && answer.errno === 'ENODEV') continue;
+    found.push(...expectAnswer(answer, netns.name, what));
+  }
+  return found;
+}
+
+function group<T extends { readonly ifindex: number }, V>(
+  records: readonly T[],
+  value: (record: T) => V,
+): Map<number, V[]> {
+  const groups = new Map<number, V[]>();
+  for (const record of records) {
+    const existing = groups.get(record.ifindex);
+    if (existing) existing.push(value(record));
+    else groups.set(record.ifindex, [value(record)]);
+  }
+  return groups;
+}
+
+function readNetns(netns: KernelNetns, wanted: NetnsScope['links']): Reading {
+  const socket = expectAnswer(netns.route(), netns.name, 'anything');
+  const reading = { netns, socket, wanted, links: readLinks(socket, netns.name, wanted) };
+  return {
+    ...reading,
+    addresses: group(
+      readPerLink(reading, 'the addresses', encodeAddressDump, decodeAddress),
+      (a) => a.address,
+    ),
+    neighbours: group(
+      readPerLink(reading, 'the neighbours', encodeNeighbourDump, decodeNeighbour),
+      (n) => n.neighbour,
+    ),
+  };
+}
+
+function readRoutes(reading: Reading): Route[] {
+  const routes: Route[] = [];
+  for (const { ifindex, route } of readPerLink(
+    reading,
+    'the routes',
+    encodeRouteDump,
+    decodeRoute,
+  )) {
+    if (route.table !== TABLE_MAIN && route.table !== TABLE_LOCAL) continue;
+    // A route without a link, or with several, belongs to the netns as a whole.
+    const device = ifindex === undefined ? null : reading.links.get(ifindex)?.ifname;
+    if (device !== undefined && (device !== null || reading.wanted === 'all'))
+      routes.push({ ...route, device });
+  }
+  return routes;
+}
+
+/** Which of the netns that were read has the id `netnsId` in another one. */
+function findByNetnsId(
+  reading: Reading,
+  netnsId: number,
+  readings: readonly Reading[],
+  ids: Map<Reading, number>,
+): Reading | undefined {
+  for (const other of readings) {
+    let id = ids.get(other);
+    if (id === undefined) {
+      const fd = other.netns.descriptor();
+      const answer =
+        typeof fd === 'number' ? reading.socket.ask(encodeNetnsIdGet(fd), decodeNetnsId) : fd;
+      id = isFault(answer) ? -1 : answer.id;
+      ids.set(other, id);
+    }
+    if (id === netnsId) return other;
+  }
+  return undefined;
+}
+
+/** The other end of a veth, null when it is not among the links that were read (IFLA_LINK and IFLA_LINK_NETNSID). */
+function findPeer(
+  reading: Reading,
+  link: LinkRecord,
+  readings: readonly Reading[],
+  ids: Map<Reading, number>,
+): LinkRef | null {
+  if (link.kind !== 'veth' || link.linkIndex === undefined) return null;
+  const place =
+    link.peerNetnsId === undefined
+      ? reading
+      : findByNetnsId(reading, link.peerNetnsId, readings, ids);
+  const peer = place?.links.get(link.linkIndex);
+  return place && peer ? { netns: place.netns.name, ifname: peer.ifname } : null;
+}
+
+function masterName({ netns, socket, links }: Reading, ifindex: number): Ifname {
+  const known = links.get(ifindex);
+  return (
+    known?.ifname ??
+    expectAnswer(socket.ask(encodeLinkGet(ifindex), decodeLink), netns.name, `link ${ifindex}`)
+      .ifname
+  );
+}
+
+function portsOf({ links }: Reading, { ifindex }: LinkRecord): LinkRecord[] {
+  const ports: LinkRecord[] = [];
+  for (const link of links.values()) if (link.masterIndex === ifindex) ports.push(link);
+  return ports;
+}
+
+function makeLinks(reading: Reading, readings: readonly Reading[]): Record<string, Link> {
+  const links: Record<string, Link> = {};
+  const ids = new Map<Reading, number>();
+  const masters = new Map<number, Ifname>();
+  for (const record of reading.links.values()) {
+    let master: Ifname | null = null;
+    if (record.port && record.masterIndex !== undefined) {
+      master = masters.get(record.masterIndex) ?? masterName(reading, record.masterIndex);
+      masters.set(record.masterIndex, master);
+    }
+    links[record.ifname] = makeLink(record, {
+      master,
+      peer: findPeer(reading, record, readings, ids),
+      ports: reading.wanted === 'all' ? portsOf(reading, record) : undefined,
+      addresses: reading.addresses.get(record.ifindex) ?? [],
+      neighbours: reading.neighbours.get(record.ifindex) ?? [],
+    });
+  }
+  return links;
+}
+
+function readSysctls(netns: KernelNetns, keys: readonly SysctlKey[]): Record<SysctlKey, string> {
+  const values: Record<SysctlKey, string> = {};
+  if (keys.length === 0) return values;
+  const fault = netns.run(() => {
+    for (const key of keys) {
+      const answer = readSysctl(key);
+      if ('value' in answer) values[key] = answer.value;
+      else if (answer.errno !== 'ENOENT') return { ...answer, text: key };
+    }
+    return undefined;
+  });
+  if (fault) expectAnswer(fault, netns.name, 'the sysctls');
+  return values;
+}
+
+/** Reads what `scope` names; netns and links that do not exist are absent. Throws when the kernel cannot be asked. */
+export function observeHost(kernel: Kernel, scope: Scope): Host {
+  kernel.forgetStale();
+  const readings: Reading[] = [];
+  for (const [name, { links }] of Object.entries(scope)) {
+    const netns = kernel.netns(name);
+    if (isFault(netns) && netns.errno === 'ENOENT') continue;
+    readings.push(readNetns(expectAnswer(netns, name, 'anything'), links));
+  }
+  const netns: Record<NetnsName, Netns> = {};
+  for (const reading of readings) {
+    const { name } = reading.netns;
+    const { routes, sysctls, nftables } = scope[name] as NetnsScope;
+    netns[name] = {
+      links: makeLinks(reading, readings),
+      routes: routes === 'all' ? readRoutes(reading) : [],
+      sysctls: readSysctls(reading.netns, sysctls),
+      nftables: observeRuleset(reading.netns, nftables),
+    };
+  }
+  return { netns };
+}

@@ -1,0 +1,285 @@
+import {
+  encodeAddressAdd,
+  encodeAddressDel,
+  encodeAddressDump,
+} from '../../../backends/linux/address-message.ts';
+import {
+  encodeBridgeAdd,
+  encodeLinkDel,
+  encodeLinkDump,
+  encodeLinkGet,
+  encodeLinkSet,
+  encodeNetnsIdGet,
+  encodePortSet,
+  encodeVethAdd,
+} from '../../../backends/linux/link-message.ts';
+import {
+  encodeNeighbourAdd,
+  encodeNeighbourDel,
+  encodeNeighbourDump,
+} from '../../../backends/linux/neighbour-message.ts';
+import {
+  encodeRouteAdd,
+  encodeRouteDel,
+  encodeRouteDump,
+} from '../../../backends/linux/route-message.ts';
+import { makeAddress } from '../../../model/address.ts';
+import { parseIfname } from '../../../model/ifname.ts';
+import { parseIp } from '../../../model/ip.ts';
+import { parseMac } from '../../../model/mac.ts';
+import type { NftCommand, Rule, Statement, TableRef } from '../../../model/nftables.ts';
+import { parsePrefix } from '../../../model/prefix.ts';
+import { PROTOCOL_CUBE, makeRoute } from '../../../model/route.ts';
+
+const BRIDGE = parseIfname('cube0');
+const PORT = parseIfname('veth1');
+const PEER = parseIfname('eth0');
+/** The kernel counts ifindexes from 1 in each netns; of a veth the peer comes first. */
+const INDEX = { lo: 1, bridge: 2, peer: 3, port: 4 } as const;
+
+const end = (ifname: typeof PORT, mac: string, mtuBytes: number) => ({
+  ifname,
+  mac: parseMac(mac),
+  mtuBytes,
+  up: false,
+});
+const address = (ip: string, prefixLength: number) =>
+  makeAddress({ ip: parseIp(ip), prefixLength });
+
+const PAIR = {
+  end: { ...end(PORT, '02:00:00:00:00:02', 1400), up: true },
+  masterIndex: INDEX.bridge,
+  peer: end(PEER, '02:00:00:00:00:03', 1400),
+} as const;
+
+const DIRECT = makeRoute({ destination: parsePrefix('169.254.1.1/32'), device: PEER });
+const DEFAULT4 = makeRoute({
+  destination: parsePrefix('0.0.0.0/0'),
+  device: PEER,
+  gateway: parseIp('169.254.1.1'),
+  metric: 7,
+});
+const ONLINK = makeRoute({
+  destination: parsePrefix('10.9.0.0/16'),
+  device: PEER,
+  gateway: parseIp('10.8.0.1'),
+  onlink: true,
+  source: parseIp('10.1.0.5'),
+  protocol: PROTOCOL_CUBE,
+});
+const FAR_TABLE = {
+  ...makeRoute({ destination: parsePrefix('10.10.0.0/16'), device: PEER }),
+  table: 1000,
+};
+const DEFAULT6 = makeRoute({
+  destination: parsePrefix('::/0'),
+  device: PEER,
+  gateway: parseIp('fd00::1'),
+});
+const VIA6 = makeRoute({
+  destination: parsePrefix('10.11.0.0/16'),
+  device: PEER,
+  gateway: parseIp('fd00::1'),
+});
+const NEIGHBOUR4 = { ip: parseIp('169.254.1.1'), mac: parseMac('02:00:00:00:00:01') };
+const NEIGHBOUR6 = { ip: parseIp('fd00::1'), mac: parseMac('02:00:00:00:00:01') };
+
+/** Changes that a fresh netns accepts in this order, one after the other. */
+export const CHANGES: readonly (readonly [string, Uint8Array])[] = [
+  ['bridge add', encodeBridgeAdd({ ...end(BRIDGE, '02:00:00:00:00:01', 1450), up: true })],
+  ['veth add', encodeVethAdd({ ...PAIR, peerNetnsFd: undefined })],
+  ['link up', encodeLinkSet(PEER, { up: true })],
+  ['link mtu', encodeLinkSet(PEER, { mtuBytes: 1300 })],
+  ['link mac', encodeLinkSet(PEER, { mac: parseMac('02:00:00:00:00:33') })],
+  ['link promiscuous', encodeLinkSet(PORT, { promiscuous: true })],
+  ['link alias', encodeLinkSet(BRIDGE, { alias: 'cube-cni zürich' })],
+  ['link without alias', encodeLinkSet(PORT, { alias: '' })],
+  ['port hairpin on', encodePortSet(PORT, 'hairpin', 1)],
+  ['port isolated on', encodePortSet(PORT, 'isolated', 1)],
+  ['port learning off', encodePortSet(PORT, 'learning', 0)],
+  ['port flood off', encodePortSet(PORT, 'flood', 0)],
+  ['address add', encodeAddressAdd(INDEX.peer, address('10.1.0.5', 24))],
+  ['secondary address add', encodeAddressAdd(INDEX.peer, address('10.1.0.6', 24))],
+  ['host address add', encodeAddressAdd(INDEX.peer, { ...address('10.2.0.1', 32), scope: 'host' })],
+  [
+    'peer address add',
+    encodeAddressAdd(
+      INDEX.peer,
+      makeAddress({ ip: parseIp('10.3.0.1'), prefixLength: 32, peer: parseIp('10.3.0.2') }),
+    ),
+  ],
+  [
+    'noprefixroute address add',
+    encodeAddressAdd(INDEX.bridge, { ...address('10.4.0.1', 24), noPrefixRoute: true }),
+  ],
+  ['ipv6 address add', encodeAddressAdd(INDEX.peer, address('fd00::5', 64))],
+  [
+    'ipv6 peer address add',
+    encodeAddressAdd(
+      INDEX.bridge,
+      makeAddress({ ip: parseIp('fd01::5'), prefixLength: 128, peer: parseIp('fd01::6') }),
+    ),
+  ],
+  ['device route add', encodeRouteAdd(DIRECT, INDEX.peer)],
+  ['gateway route add', encodeRouteAdd(DEFAULT4, INDEX.peer)],
+  ['onlink route add', encodeRouteAdd(ONLINK, INDEX.peer)],
+  ['route add to a far table', encodeRouteAdd(FAR_TABLE, INDEX.peer)],
+  ['ipv6 route add', encodeRouteAdd(DEFAULT6, INDEX.peer)],
+  ['ipv4 route add via ipv6', encodeRouteAdd(VIA6, INDEX.peer)],
+  ['neighbour add', encodeNeighbourAdd(INDEX.peer, NEIGHBOUR4)],
+  ['ipv6 neighbour add', encodeNeighbourAdd(INDEX.peer, NEIGHBOUR6)],
+];
+
+/** Takes back what `CHANGES` made, in this order. */
+export const REMOVALS: readonly (readonly [string, Uint8Array])[] = [
+  ['neighbour del', encodeNeighbourDel(INDEX.peer, NEIGHBOUR4.ip)],
+  ['ipv6 neighbour del', encodeNeighbourDel(INDEX.peer, NEIGHBOUR6.ip)],
+  ['ipv4 route del via ipv6', encodeRouteDel(VIA6, INDEX.peer)],
+  ['ipv6 route del', encodeRouteDel(DEFAULT6, INDEX.peer)],
+  ['route del from a far table', encodeRouteDel(FAR_TABLE, INDEX.peer)],
+  ['onlink route del', encodeRouteDel(ONLINK, INDEX.peer)],
+  ['gateway route del', encodeRouteDel(DEFAULT4, INDEX.peer)],
+  ['device route del', encodeRouteDel(DIRECT, INDEX.peer)],
+  ['ipv6 address del', encodeAddressDel(INDEX.peer, address('fd00::5', 64))],
+  [
+    'peer address del',
+    encodeAddressDel(
+      INDEX.peer,
+      makeAddress({ ip: parseIp('10.3.0.1'), prefixLength: 32, peer: parseIp('10.3.0.2') }),
+    ),
+  ],
+  ['address del', encodeAddressDel(INDEX.peer, address('10.1.0.5', 24))],
+  ['link nomaster', encodeLinkSet(PORT, { masterIndex: 0 })],
+  ['link down', encodeLinkSet(PEER, { up: false })],
+  ['link del', encodeLinkDel(PORT)],
+];
+
+/** Questions, and a message that holds a file descriptor, which differs from run to run: 9 here. */
+export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
+  ['link get by name', encodeLinkGet(PEER)],
+  ['link get by ifindex', encodeLinkGet(INDEX.bridge)],
+  ['link dump', encodeLinkDump()],
+  ['address dump of all links', encodeAddressDump(0)],
+  ['address dump of one link', encodeAddressDump(INDEX.peer)],
+  ['route dump of all links', encodeRouteDump(0)],
+  ['route dump of one link', encodeRouteDump(INDEX.peer)],
+  ['neighbour dump of all links', encodeNeighbourDump(0)],
+  ['neighbour dump of one link', encodeNeighbourDump(INDEX.peer)],
+  ['netns id get', encodeNetnsIdGet(9)],
+  ['veth add to another netns', encodeVethAdd({ ...PAIR, peerNetnsFd: 9 })],
+];
+
+/** The table of the nft vectors. */
+export const TABLE: TableRef = { family: 'inet', table: 'cube' };
+
+const match = (field: 'ip saddr' | 'ip daddr', value: string): Statement => ({
+  kind: 'match',
+  field,
+  negate: false,
+  value: value.includes('/') ? parsePrefix(value) : parseIp(value),
+});
+const match6 = (field: 'ip6 saddr' | 'ip6 daddr', value: string): Statement => ({
+  kind: 'match',
+  field,
+  negate: false,
+  value: value.includes('/') ? parsePrefix(value) : parseIp(value),
+});
+const not = (statement: Statement): Statement => ({ ...statement, negate: true }) as Statement;
+const ACCEPT: Statement = { kind: 'verdict', verdict: 'accept' };
+const DROP: Statement = { kind: 'verdict', verdict: 'drop' };
+const rule = (comment: string, ...statements: Statement[]): Rule => ({ statements, comment });
+
+/** Rules of a chain that jumps reach, each in the form that nft prints. */
+export const RULES: readonly Rule[] = [
+  rule('', match('ip saddr', '10.0.0.0/8'), ACCEPT),
+  rule('a b', match('ip saddr', '10.0.16.0/20'), DROP),
+  rule('', match('ip saddr', '1.2.3.4/31'), DROP),
+  rule('', match('ip saddr', '0.0.0.0/0'), ACCEPT),
+  rule('', not(match('ip saddr', '10.1.0.0/16')), match('ip daddr', '1.2.3.4'), ACCEPT),
+  rule('', not(match('ip daddr', '10.0.16.0/20')), { kind: 'verdict', verdict: 'return' }),
+  rule('', match6('ip6 daddr', 'fd00::/64'), { kind: 'verdict', verdict: 'continue' }),
+  rule('', match6('ip6 saddr', 'fc00::/7'), ACCEPT),
+  rule('', match6('ip6 saddr', '::/0'), DROP),
+  rule('', match6('ip6 saddr', 'fd00::1'), DROP),
+  rule('', { kind: 'lookup', field: 'ip saddr', negate: false, set: 's4' }, DROP),
+  rule('', { kind: 'lookup', field: 'ip6 daddr', negate: true, set: 's6' }, DROP),
+  rule('pods of a', { kind: 'vmap', field: 'ip daddr', map: 'm4' }),
+  rule('', { kind: 'verdict', verdict: 'jump', chain: 'target' }),
+  rule('', { kind: 'verdict', verdict: 'goto', chain: 'target' }),
+];
+
+/** Rules of a chain of type nat. */
+export const NAT_RULES: readonly Rule[] = [
+  rule('', { kind: 'masquerade' }),
+  rule('out', match('ip saddr', '10.1.0.5'), not(match('ip daddr', '224.0.0.0/4')), {
+    kind: 'masquerade',
+  }),
+];
+
+/** A batch with every kind of command that adds. */
+export const BATCH: readonly NftCommand[] = [
+  { ...TABLE, do: 'add table' },
+  { ...TABLE, do: 'add chain', chain: 'target', hook: null },
+  { ...TABLE, do: 'add chain', chain: 'rules', hook: null },
+  {
+    ...TABLE,
+    do: 'add chain',
+    chain: 'nat',
+    hook: { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' },
+  },
+  {
+    ...TABLE,
+    do: 'add chain',
+    chain: 'filter',
+    hook: { type: 'filter', hook: 'forward', priority: -10, policy: 'drop' },
+  },
+  { ...TABLE, do: 'add set', set: 's4', keyType: 'ipv4_addr', holds: 'nothing' },
+  { ...TABLE, do: 'add set', set: 's6', keyType: 'ipv6_addr', holds: 'nothing' },
+  { ...TABLE, do: 'add set', set: 'm4', keyType: 'ipv4_addr', holds: 'verdict' },
+  { ...TABLE, do: 'add set', set: 'm6', keyType: 'ipv6_addr', holds: 'verdict' },
+  {
+    ...TABLE,
+    do: 'add element',
+    set: 's4',
+    element: { key: parseIp('10.0.0.1'), verdict: null, comment: 'hi' },
+  },
+  {
+    ...TABLE,
+    do: 'add element',
+    set: 's4',
+    element: { key: parseIp('10.0.0.2'), verdict: null, comment: '' },
+  },
+  {
+    ...TABLE,
+    do: 'add element',
+    set: 's6',
+    element: { key: parseIp('fd00::1'), verdict: null, comment: '' },
+  },
+  {
+    ...TABLE,
+    do: 'add element',
+    set: 'm4',
+    element: {
+      key: parseIp('10.0.0.3'),
+      verdict: { verdict: 'jump', chain: 'target' },
+      comment: 'pod x',
+    },
+  },
+  {
+    ...TABLE,
+    do: 'add element',
+    set: 'm6',
+    element: { key: parseIp('fd00::3'), verdict: { verdict: 'accept' }, comment: 'pod y' },
+  },
+  ...RULES.map((each): NftCommand => ({ ...TABLE, do: 'add rule', chain: 'rules', rule: each })),
+  ...NAT_RULES.map((each): NftCommand => ({ ...TABLE, do: 'add rule', chain: 'nat', rule: each })),
+];
+
+/** A batch with every kind of command that removes. */
+export const REMOVAL_BATCH: readonly NftCommand[] = [
+  { ...TABLE, do: 'flush chain', chain: 'rules' },
+  { ...TABLE, do: 'delete element', set: 's4', key: parseIp('10.0.0.1') },
+  { ...TABLE, do: 'delete set', set: 's6' },
+  { ...TABLE, do: 'delete chain', chain: 'filter' },
+  { ...TABLE, do: 'delete table' },
+];
