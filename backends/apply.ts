@@ -1,7 +1,6 @@
 import type { DesiredHost } from '../model/desired.ts';
 import type { Fault } from '../model/errno.ts';
 import type { Host } from '../model/host.ts';
-import { invertOp } from '../model/invert.ts';
 import type { Op } from '../model/op.ts';
 import { applyOp } from '../model/ops.ts';
 import { type Plan, planTo } from '../model/plan.ts';
@@ -43,33 +42,34 @@ function execute(backend: Backend, op: Op, clock: Clock): OpReport {
   return { op, fault, durationMs: clock() - start };
 }
 
-/** The inverses of the operations that ran, last first, from what the model says lay between them. */
-function inverses(before: Host, ran: readonly OpReport[]): Op[] {
-  const undo: (readonly Op[])[] = [];
-  let host = before;
-  for (const { op, fault } of ran) {
+/** The host that the model expects after what ran. */
+function remembered(before: Host, ran: readonly OpReport[]): Host {
+  return ran.reduce((host, { op, fault }) => {
     const outcome = fault === undefined ? applyOp(host, op) : undefined;
-    if (!outcome?.ok) continue;
-    undo.unshift(invertOp(host, op));
-    host = outcome.host;
-  }
-  return undo.flat();
+    return outcome?.ok ? outcome.host : host;
+  }, before);
 }
 
-/** The way back: planned from what is there now, so that partial effects are covered; else the list of inverses. */
+/**
+ * The way back: planned from what is there now, so that partial effects are covered; else from what the
+ * model says is there. Undefined when there is none.
+ */
 function retreatOps(
   backend: Backend,
   plan: Plan,
   ran: readonly OpReport[],
   retreat: Retreat,
-): readonly Op[] {
-  try {
-    const planning = planTo(backend.observe(retreat.scope), retreat.wish);
-    if (planning.ok) return planning.plan.ops;
-  } catch {
-    // What cannot be read is undone from memory.
+): readonly Op[] | undefined {
+  const looks = [() => backend.observe(retreat.scope), () => remembered(plan.before, ran)];
+  for (const look of looks) {
+    try {
+      const planning = planTo(look(), retreat.wish);
+      if (planning.ok) return planning.plan.ops;
+    } catch {
+      // What cannot be read is undone from memory.
+    }
   }
-  return inverses(plan.before, ran);
+  return undefined;
 }
 
 /**
@@ -87,13 +87,13 @@ export function applyPlan(
     const report = execute(backend, op, clock);
     ran.push(report);
     if (report.fault) {
-      const back = retreat === undefined ? [] : retreatOps(backend, plan, ran, retreat);
-      const undo = back.map((each) => execute(backend, each, clock));
+      const back = retreat && retreatOps(backend, plan, ran, retreat);
+      const undo = (back ?? []).map((each) => execute(backend, each, clock));
       return {
         ran,
         failed: { op, fault: report.fault },
         undo,
-        clean: retreat !== undefined && undo.every((each) => each.fault === undefined),
+        clean: back !== undefined && undo.every((each) => each.fault === undefined),
       };
     }
   }

@@ -27,7 +27,7 @@ export interface NetnsScope {
   readonly nftables: 'all' | readonly TableScope[];
 }
 
-/** What to read of a machine. A netns that does not exist is absent from the answer. */
+/** What to read of a machine. A netns that does not exist is absent from the answer, and so is a path to something else. */
 export type Scope = Readonly<Record<NetnsName, NetnsScope>>;
 
 /** Something that holds a network: the kernel, or a model in memory. Every call is synchronous. */

@@ -49,21 +49,27 @@ function defaultRoute(netns: Netns): Route | undefined {
 }
 
 function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope): Netns {
-  const links: Record<string, Link> = {};
   const outward = scope.routes === 'default' ? defaultRoute(netns) : undefined;
-  for (const [name, link] of Object.entries(netns.links)) {
-    if (scope.links !== 'all' && !scope.links.some((n) => n === name) && outward?.device !== name)
-      continue;
+  const isRead = (name: string): boolean =>
+    scope.links === 'all' || scope.links.some((n) => n === name) || outward?.device === name;
+  const seen = (link: Link): Link => {
+    // Where not all ports were looked at, what the bridge would take from them is not known.
+    if (link.kind === 'bridge' && scope.links !== 'all')
+      return { ...link, macChosen: true, mtuChosen: true };
+    if (link.kind !== 'veth') return link;
     // Like a netlink reader, see a peer only where both ends were looked at.
-    const peer =
-      link.kind === 'veth' &&
+    const isSeen =
       link.peer &&
       sees(scopes, link.peer.netns, link.peer.ifname) &&
-      findNetns(host, link.peer.netns)
-        ? link.peer
-        : null;
-    links[name] = link.kind === 'veth' ? { ...link, peer } : link;
-  }
+      findNetns(host, link.peer.netns);
+    return isSeen ? link : { ...link, peer: null };
+  };
+  // Not by assignment: a link may be called __proto__.
+  const links = Object.fromEntries(
+    Object.values(netns.links)
+      .filter(({ ifname }) => isRead(ifname))
+      .map((link) => [link.ifname, seen(link)]),
+  );
   const sysctls: Record<SysctlKey, string> = {};
   for (const key of scope.sysctls) {
     const value = netns.sysctls[key];
@@ -88,12 +94,11 @@ export function makeMemoryBackend(initial: Host): MemoryBackend {
       state = host;
     },
     observe: (scopes) => {
-      const netns: Record<NetnsName, Netns> = {};
-      for (const [name, scope] of Object.entries(scopes)) {
+      const netns = Object.entries(scopes).flatMap(([name, scope]) => {
         const found = findNetns(state, name);
-        if (found) netns[name] = observeNetns(state, found, scope, scopes);
-      }
-      return { netns };
+        return found ? [[name, observeNetns(state, found, scope, scopes)] as const] : [];
+      });
+      return { netns: Object.fromEntries(netns) };
     },
     execute: (op): Fault | undefined => {
       const outcome = applyOp(state, op);

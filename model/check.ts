@@ -105,6 +105,18 @@ function textsOf(observed: Host, op: Op): string[] {
   }
 }
 
+function statements(observed: Host, op: Op): Pick<Finding, 'netns' | 'text'>[] {
+  return textsOf(observed, op).map((text) => ({ netns: op.netns, text }));
+}
+
+/** A missing veth is missing at both of its ends. */
+function farEnd(observed: Host, op: Op): Pick<Finding, 'netns' | 'text'>[] {
+  if (op.op !== 'link.add' || op.link.kind !== 'veth' || findLink(observed, op.link.peer))
+    return [];
+  const { netns, ifname } = op.link.peer;
+  return [{ netns, text: `link "${ifname}" is missing` }];
+}
+
 /** All the ways in which a host is not what is wanted, at once; none when it is. */
 export function check(observed: Host, desired: DesiredHost): Finding[] {
   const findings: Finding[] = [];
@@ -112,11 +124,11 @@ export function check(observed: Host, desired: DesiredHost): Finding[] {
   for (const op of order(diff(observed, desired))) {
     if (op.op !== 'link.set' && isOfMissingLink(observed, op)) continue;
     if (op.op === 'link.set' && isOfMissingLink(observed, op) && said.size > 0) continue;
-    for (const text of textsOf(observed, op)) {
-      const line = `${op.netns} ${text}`;
+    for (const { netns, text } of [...statements(observed, op), ...farEnd(observed, op)]) {
+      const line = `${netns} ${text}`;
       if (said.has(line)) continue;
       said.add(line);
-      findings.push({ netns: op.netns, text, repair: describeOp(op) });
+      findings.push({ netns, text, repair: describeOp(op) });
     }
   }
   return findings;

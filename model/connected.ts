@@ -1,9 +1,9 @@
 /** The routes that addresses imply: what the kernel adds and removes by itself (K-3, K-4). */
-import type { Address } from './address.ts';
+import type { Address, Scope } from './address.ts';
 import type { Netns } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { ADDRESS_BITS, type Ip, type Ipv4, familyOf, ipBits } from './ip.ts';
-import type { Link } from './link.ts';
+import { type Link, holdsIpv6 } from './link.ts';
 import { type Prefix, lastIp, prefixIp, prefixOf } from './prefix.ts';
 import {
   IP6_KERNEL_METRIC,
@@ -22,7 +22,8 @@ function kernelRoute(
   return { ...route, table, device, gateway: null, protocol: PROTOCOL_KERNEL, onlink: false };
 }
 
-function hostPrefix(ip: Ip): Prefix {
+/** The prefix that holds one address. */
+export function hostPrefix(ip: Ip): Prefix {
   return prefixOf(ip, ADDRESS_BITS[familyOf(ip)]);
 }
 
@@ -49,15 +50,14 @@ function routesOfIpv4(link: Link, address: Address): Route[] {
   const source = primaryOf(link, address).ip;
   const prefix = connectedPrefix(address);
   const network = prefixIp(prefix);
-  const routes = [
-    kernelRoute(device, {
-      destination: hostPrefix(address.ip),
-      type: 'local',
-      scope: 'host',
-      source,
-      metric: 0,
-    }),
-  ];
+  const local = kernelRoute(device, {
+    destination: hostPrefix(address.ip),
+    type: 'local',
+    scope: 'host',
+    source,
+    metric: 0,
+  });
+  const routes = [local];
   if (!link.up) return routes;
   const broadcast = (ip: Ipv4): Route =>
     kernelRoute(device, {
@@ -69,7 +69,7 @@ function routesOfIpv4(link: Link, address: Address): Route[] {
     });
   if (address.broadcast !== null && address.broadcast !== '255.255.255.255')
     routes.push(broadcast(address.broadcast));
-  const zeroNet = ipBits(network) >> 24n === 0n;
+  const zeroNet = ipBits(network) === 0n;
   if (!zeroNet && !address.secondary && (network !== address.ip || address.prefixLength < 32)) {
     const type = link.kind === 'loopback' ? 'local' : 'unicast';
     const scope = link.kind === 'loopback' ? 'host' : 'link';
@@ -92,9 +92,11 @@ function routesOfIpv6(netns: Netns, link: Link, address: Address): Route[] {
     metric: 0,
   });
   const routes = [local];
-  if (link.kind === 'loopback') return routes;
-  if (linkSysctl(netns, 6, link.ifname, 'forwarding') !== '0' && address.prefixLength < 127) {
-    const any = prefixIp(prefixOf(address.ip, address.prefixLength));
+  // The loopback's own address has no prefix (init_loopback).
+  if (ipBits(address.ip) === 1n) return routes;
+  const any = prefixIp(prefixOf(address.ip, address.prefixLength));
+  const forwards = linkSysctl(netns, 6, link.ifname, 'forwarding') !== '0';
+  if (forwards && address.prefixLength < 127 && ipBits(any) !== 0n) {
     routes.push(
       kernelRoute(device, {
         destination: hostPrefix(any),
@@ -105,8 +107,13 @@ function routesOfIpv6(netns: Netns, link: Link, address: Address): Route[] {
       }),
     );
   }
-  if (link.up && !address.noPrefixRoute) {
-    const destination = prefixOf(address.ip, address.prefixLength);
+  if (!link.up) return routes;
+  // A peer has a route of its own, whatever becomes of the prefix.
+  const onLink = [
+    ...(address.noPrefixRoute ? [] : [prefixOf(address.ip, address.prefixLength)]),
+    ...(address.peer === null ? [] : [hostPrefix(address.peer)]),
+  ];
+  for (const destination of onLink) {
     routes.push(
       kernelRoute(device, {
         destination,
@@ -138,14 +145,26 @@ export function multicastRoute(ifname: Ifname): Route {
   });
 }
 
-/** Does a link do IPv6 at all? Not below the protocol's least MTU, not when it is switched off (K-4.3, K-4.4). */
+/** Does a link do IPv6? Not when it has none, not when it is switched off (K-4.3, K-4.4). */
 export function hasIpv6(netns: Netns, link: Link): boolean {
-  return link.mtuBytes >= 1280 && linkSysctl(netns, 6, link.ifname, 'disable_ipv6') === '0';
+  return holdsIpv6(link) && linkSysctl(netns, 6, link.ifname, 'disable_ipv6') === '0';
 }
 
-/** An IPv4 address as the kernel completes it: secondary when an address of the link has the same prefix (K-3.3). */
+/** IPv6 reads the scope off the address (net/ipv6/addrconf_core.c, __ipv6_addr_type). */
+function scopeOfIpv6(ip: Ip): Scope {
+  const bits = ipBits(ip);
+  if (bits === 1n) return 'host';
+  if (bits >> 118n === 0x3fan) return 'link';
+  return bits >> 118n === 0x3fbn ? 'site' : 'global';
+}
+
+/**
+ * An address as the kernel completes it. IPv4: secondary when an address of the link has the same prefix (K-3.3).
+ * IPv6: with the scope that it has by itself (K-4.5).
+ */
 export function asStored(link: Link, address: Address): Address {
-  if (familyOf(address.ip) === 6) return { ...address, broadcast: null };
+  if (familyOf(address.ip) === 6)
+    return { ...address, broadcast: null, scope: scopeOfIpv6(address.ip) };
   const prefix = connectedPrefix(address);
   const secondary = link.addresses.some(
     (a) =>

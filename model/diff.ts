@@ -258,8 +258,10 @@ function missingConnected(netns: Netns, want: DesiredNetns): Route[] {
     return present
       .flatMap((a) => routesOfAddress(netns, link, a))
       .filter(
-        (r) =>
+        (r, i, all) =>
           r.type === 'unicast' &&
+          // Several IPv6 addresses of a prefix have one route in common.
+          all.findIndex((other) => sameRouteKey(other, r)) === i &&
           !netns.routes.some(
             (have) =>
               have.destination === r.destination &&

@@ -27,8 +27,6 @@ export interface Host {
   readonly netns: Readonly<Record<NetnsName, Netns>>;
 }
 
-export const EMPTY_HOST: Host = { netns: {} };
-
 export function findNetns(host: Host, name: NetnsName): Netns | undefined {
   return Object.hasOwn(host.netns, name) ? host.netns[name] : undefined;
 }

@@ -39,7 +39,10 @@ interface LinkCommon {
   /** Text for people, '' when there is none. Ours begins with `OWNER_MARK`. */
   readonly alias: string;
   readonly port: BridgePort | null;
-  /** In the order they were added. */
+  /**
+   * In the order in which the kernel keeps them and takes the first that fits: IPv4 the oldest primary first,
+   * secondaries last; IPv6 the latest first. Those that reach farther come first (IPv6) or last (IPv4).
+   */
   readonly addresses: readonly Address[];
   readonly neighbours: readonly Neighbour[];
 }
@@ -56,7 +59,7 @@ export interface VethLink extends LinkCommon {
 
 /** What a bridge remembers that its configuration does not show (K-1.7, K-1.10, K-1.11). */
 export interface BridgeHistory {
-  /** A link was once its port: without one the bridge now has no carrier. */
+  /** A link was once its port, or its MAC was chosen: without a port the bridge now has no carrier. */
   readonly hadPorts: boolean;
   /** Its MAC was chosen: it no longer follows the ports. */
   readonly macChosen: boolean;
@@ -77,11 +80,18 @@ export interface DeviceLink extends LinkCommon {
 }
 
 export type Link = LoopbackLink | VethLink | BridgeLink | DeviceLink;
-export type LinkKind = Link['kind'];
 
 /** Links, nft tables and elements that are ours say so with this word. */
 export const OWNER_MARK = 'cube-cni';
 
 export function isOurs(link: Link): boolean {
   return link.alias === OWNER_MARK || link.alias.startsWith(`${OWNER_MARK} `);
+}
+
+/** The least MTU of IPv6 (include/uapi/linux/in6.h, IPV6_MIN_MTU). */
+export const IP6_MIN_MTU_BYTES = 1280;
+
+/** Has a link settings of IPv6? Not below the protocol's least MTU; the loopback always has (K-4.4). */
+export function holdsIpv6(link: Pick<Link, 'kind' | 'mtuBytes'>): boolean {
+  return link.kind === 'loopback' || link.mtuBytes >= IP6_MIN_MTU_BYTES;
 }

@@ -96,7 +96,8 @@ function addChain(table: Table, command: NftCommand & { do: 'add chain' }): Tabl
     // Only type, hook and priority of a base chain are fixed; the policy may change (nf_tables_updchain).
     const before = existing.hook && { ...existing.hook, policy: 'accept' };
     const after = command.hook && { ...command.hook, policy: 'accept' };
-    if (after !== null && before === null) return 'EEXIST';
+    // The policy that comes with a hook is what a chain without one cannot have (nf_tables_newchain).
+    if (after !== null && before === null) return 'EOPNOTSUPP';
     if (after !== null && !sameJson(before, after)) return 'EEXIST';
     return after === null
       ? table

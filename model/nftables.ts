@@ -111,7 +111,7 @@ export type NftCommand = TableRef &
     | { readonly do: 'delete element'; readonly set: string; readonly key: Ip }
   );
 
-export function formatVerdict(verdict: Verdict): string {
+function formatVerdict(verdict: Verdict): string {
   return 'chain' in verdict ? `${verdict.verdict} ${verdict.chain}` : verdict.verdict;
 }
 

@@ -1,6 +1,6 @@
 /** The table of all operation kinds, and what can be asked of an operation without knowing its kind. */
-import type { Host } from './host.ts';
-import type { Key, Op, OpKind, OpName, Outcome } from './op.ts';
+import { type Host, findNetns } from './host.ts';
+import { type Key, type Op, type OpKind, type OpName, type Outcome, refuse } from './op.ts';
 import { addressAdd } from './ops/address-add.ts';
 import { addressDel } from './ops/address-del.ts';
 import { linkAdd } from './ops/link-add.ts';
@@ -33,9 +33,6 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'nft.batch': nftBatch,
 };
 
-/** All names of operations. */
-export const OP_NAMES = Object.keys(KINDS) as readonly OpName[];
-
 /** The kind of an operation, typed for exactly that operation: TypeScript cannot follow `KINDS[op.op](op)` by itself. */
 function kindOf(op: Op): OpKind<OpName> {
   return KINDS[op.op] as OpKind<OpName>;
@@ -43,6 +40,8 @@ function kindOf(op: Op): OpKind<OpName> {
 
 /** The host after the operation, or the errno the kernel would answer; never half of it. */
 export function applyOp(host: Host, op: Op): Outcome {
+  if (op.op !== 'netns.add' && !findNetns(host, op.netns))
+    return refuse('ENOENT', `no netns "${op.netns}"`);
   return kindOf(op).apply(host, op);
 }
 

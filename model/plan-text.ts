@@ -41,7 +41,7 @@ function summarise(sign: Effect['sign'], facts: readonly Fact[]): Effect[] {
  * What the kernel does by itself when `op` turns `before` into `after`: routes that follow addresses,
  * the far end of a veth, ports that are released, a bridge that follows its ports.
  */
-export function effectsOf(before: Host, op: Op, after: Host): Effect[] {
+function effectsOf(before: Host, op: Op, after: Host): Effect[] {
   const own = new Set([...writesOf(op), ...removesOf(op)]);
   const was = factsOf(before);
   const is = factsOf(after);

@@ -2,7 +2,6 @@ import {
   ADDRESS_BITS,
   type Family,
   type Ip,
-  type Ipv6,
   familyOf,
   findIp,
   ipv4FromValue,
@@ -67,7 +66,7 @@ function quadMask(length: number): number {
 export function prefixOf(ip: Ip, length: number): Prefix {
   if (isIpv4(ip))
     return `${ipv4FromValue((ipv4Value(ip) & quadMask(length)) >>> 0)}/${length}` as Prefix;
-  const groups = ipv6Groups(ip as Ipv6).map((group, i) => group & groupMask(i, length));
+  const groups = ipv6Groups(ip).map((group, i) => group & groupMask(i, length));
   return `${ipv6FromGroups(groups)}/${length}` as Prefix;
 }
 
@@ -95,9 +94,7 @@ export function lastIp(prefix: Prefix): Ip {
   const ip = prefixIp(prefix);
   const length = prefixLengthOf(prefix);
   if (isIpv4(ip)) return ipv4FromValue((ipv4Value(ip) | ~quadMask(length)) >>> 0);
-  return ipv6FromGroups(
-    ipv6Groups(ip as Ipv6).map((group, i) => group | (~groupMask(i, length) & 0xffff)),
-  );
+  return ipv6FromGroups(ipv6Groups(ip).map((group, i) => group | (~groupMask(i, length) & 0xffff)));
 }
 
 export function prefixContains(prefix: Prefix, ip: Ip): boolean {

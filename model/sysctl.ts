@@ -1,6 +1,7 @@
 import type { Netns, SysctlKey } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import type { Family } from './ip.ts';
+import { holdsIpv6 } from './link.ts';
 
 /** The key of a per-link setting, `net/ipv6/conf/eth0/accept_dad`. */
 export function linkSysctlKey(
@@ -26,6 +27,10 @@ export function splitLinkSysctl(key: SysctlKey): LinkKey | undefined {
   return { family: match[1] === '4' ? 4 : 6, of: match[2] as string, name: match[3] as string };
 }
 
+/** Two names of one setting (net/ipv4/devinet.c, ctl_forward_entry). */
+const IP_FORWARD: SysctlKey = 'net/ipv4/ip_forward';
+const ALL_FORWARDING: LinkKey = { family: 4, of: 'all', name: 'forwarding' };
+
 /** What Linux has where nobody changed it, for the settings that the model's rules depend on. */
 const KERNEL_DEFAULTS: Readonly<Record<string, string>> = {
   'net/ipv4/forwarding': '0',
@@ -46,40 +51,69 @@ export function linkSysctl(netns: Netns, family: Family, ifname: Ifname, name: s
   );
 }
 
-/** A new link takes every known default of its netns (K-2.2). */
-export function inheritSysctls(netns: Netns, ifname: Ifname): Record<SysctlKey, string> {
+/** A protocol that begins on a link takes every known default of its netns (K-2.2). */
+export function inheritSysctls(
+  netns: Netns,
+  ifname: Ifname,
+  families: readonly Family[],
+): Record<SysctlKey, string> {
   const sysctls = { ...netns.sysctls };
   for (const [key, value] of Object.entries(netns.sysctls)) {
     const link = splitLinkSysctl(key);
-    if (link?.of === 'default') sysctls[linkSysctlKey(link.family, ifname, link.name)] = value;
+    if (link?.of === 'default' && families.includes(link.family))
+      sysctls[linkSysctlKey(link.family, ifname, link.name)] = value;
   }
   return sysctls;
 }
 
-/** The sysctls of a netns without those of one link. */
-export function dropLinkSysctls(netns: Netns, ifname: Ifname): Record<SysctlKey, string> {
+/** The sysctls of a netns without those of one link and these families. */
+export function dropLinkSysctls(
+  netns: Netns,
+  ifname: Ifname,
+  families: readonly Family[],
+): Record<SysctlKey, string> {
   return Object.fromEntries(
-    Object.entries(netns.sysctls).filter(([key]) => splitLinkSysctl(key)?.of !== ifname),
+    Object.entries(netns.sysctls).filter(([key]) => {
+      const link = splitLinkSysctl(key);
+      return link?.of !== ifname || !families.includes(link.family);
+    }),
   );
 }
 
+/** How addresses are made of MACs (include/uapi/linux/if_link.h, enum in6_addr_gen_mode); 2 needs a secret that nobody gave. */
+const ADDR_GEN_MODES = ['0', '1', '3'];
+
 /**
- * Every key that a write changes, itself included (K-7.6; net/ipv4/devinet.c devinet_sysctl_forward,
- * net/ipv6/addrconf.c addrconf_fixup_forwarding and addrconf_disable_ipv6): `all` of these settings is
- * written through to `default` and to each link.
+ * A value as the kernel keeps it, or undefined when it cannot read it (EINVAL). Settings of links are numbers
+ * without a range, also those that mean yes or no (kernel/sysctl.c, proc_dointvec); of other keys nothing is known.
  */
-export function sysctlsWritten(netns: Netns, key: SysctlKey): SysctlKey[] {
-  const asLink =
-    key === 'net/ipv4/ip_forward'
-      ? { family: 4 as const, of: 'all', name: 'forwarding' }
-      : splitLinkSysctl(key);
+export function storedSysctl(key: SysctlKey, value: string): string | undefined {
+  const link = splitLinkSysctl(key);
+  if (link === undefined && key !== IP_FORWARD) return value;
+  const number = /^\s*(-?\d+)\s*$/.exec(value)?.[1];
+  if (number === undefined || Math.abs(Number(number)) > 0x7fffffff) return undefined;
+  const stored = String(Number(number));
+  return link?.name === 'addr_gen_mode' && !ADDR_GEN_MODES.includes(stored) ? undefined : stored;
+}
+
+/**
+ * Every key that a write of `value` changes, itself included (K-7.6; net/ipv4/devinet.c devinet_sysctl_forward,
+ * net/ipv6/addrconf.c addrconf_fixup_forwarding and addrconf_disable_ipv6): `all` of these settings is
+ * written through to `default` and to each link, but in IPv4 only when it changes.
+ */
+export function sysctlsWritten(netns: Netns, key: SysctlKey, value: string): SysctlKey[] {
+  const asLink = key === IP_FORWARD ? ALL_FORWARDING : splitLinkSysctl(key);
   if (!asLink || asLink.of !== 'all') return [key];
   const { family, name } = asLink;
   const spreads = name === 'forwarding' || (family === 6 && name === 'disable_ipv6');
   if (!spreads) return [key];
-  const keys = [linkSysctlKey(family, 'all', name), linkSysctlKey(family, 'default', name)];
-  for (const ifname of Object.keys(netns.links))
-    keys.push(linkSysctlKey(family, ifname as Ifname, name));
-  if (family === 4) keys.push('net/ipv4/ip_forward');
-  return keys;
+  const all = linkSysctlKey(family, 'all', name);
+  const own = family === 4 ? [all, IP_FORWARD] : [all];
+  if (family === 4 && (netns.sysctls[all] ?? netns.sysctls[IP_FORWARD]) === value) return own;
+  const owners = Object.values(netns.links).filter((link) => family === 4 || holdsIpv6(link));
+  return [
+    ...own,
+    linkSysctlKey(family, 'default', name),
+    ...owners.map((link) => linkSysctlKey(family, link.ifname, name)),
+  ];
 }

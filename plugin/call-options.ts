@@ -23,7 +23,7 @@ const OPTIONS: Readonly<Record<string, Partial<CallOptions>>> = {
 export function parseCallOptions(args: readonly string[]): CallOptions {
   let options: CallOptions = { plan: undefined, detailedExitcode: false };
   for (const arg of args) {
-    const change = OPTIONS[arg];
+    const change = Object.hasOwn(OPTIONS, arg) ? OPTIONS[arg] : undefined;
     if (!change)
       throw new CniError(
         CNI_ERROR.invalidEnvironment,

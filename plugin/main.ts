@@ -1,6 +1,5 @@
 /** The executable: a CNI plugin when CNI_COMMAND is set, else a command line. Only here is the environment read. */
 import { ABOUT } from './about.ts';
-import { parseCallOptions } from './call-options.ts';
 
 async function main(): Promise<number> {
   const { env, argv, platform } = process;
@@ -18,7 +17,7 @@ async function main(): Promise<number> {
         CNI_ARGS: env['CNI_ARGS'],
         CNI_PATH: env['CNI_PATH'],
       },
-      parseCallOptions(args),
+      args,
     );
     if (platform === 'linux') {
       const { exitNow } = await import('../backends/linux/libc.ts');

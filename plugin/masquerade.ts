@@ -33,7 +33,7 @@ const SRCNAT_PRIORITY = 100;
 const COMMENT_MAX_LENGTH = 127;
 
 /** The name of a subnet's chain: nft names take neither `/` nor `:` unquoted everywhere, so they are replaced. */
-export function chainOf(prefix: Prefix): string {
+function chainOf(prefix: Prefix): string {
   return `masq-${prefix.replaceAll(':', '_').replace('/', '-')}`;
 }
 
@@ -100,14 +100,17 @@ export function withMasquerade(attachment: Attachment): DesiredTable {
   };
 }
 
-/** Our table without this attachment's addresses, and without the chains of `unused` subnets. */
-export function withoutMasquerade(attachment: Attachment, unused: readonly Prefix[]): DesiredTable {
+/** Our table without these addresses, and without the chains of `unused` subnets. */
+export function withoutMasquerade(
+  addresses: Attachment['addresses'],
+  unused: readonly Prefix[],
+): DesiredTable {
   const chains = Object.fromEntries(unused.map((prefix) => [chainOf(prefix), 'absent' as const]));
   return {
     family: TABLE.family,
     name: TABLE.table,
     chains,
-    sets: setsOf(attachment.addresses.map(({ ip }) => [ip, 'absent'] as const)),
+    sets: setsOf(addresses.map(({ ip }) => [ip, 'absent'] as const)),
     others: 'keep',
   };
 }

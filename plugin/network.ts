@@ -4,7 +4,7 @@ import { type Address, makeAddress } from '../model/address.ts';
 import type { DesiredHost, DesiredLink, DesiredNetns } from '../model/desired.ts';
 import { HOST_NETNS, type Host, findLink, findNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
-import { type LinkRef, OWNER_MARK, isOurs } from '../model/link.ts';
+import { type Link, type LinkRef, OWNER_MARK, isOurs } from '../model/link.ts';
 import { type Prefix, prefixOf } from '../model/prefix.ts';
 import { PROTOCOL_CUBE, type Route, makeRoute } from '../model/route.ts';
 import { linkSysctlKey } from '../model/sysctl.ts';
@@ -72,7 +72,8 @@ export function attachScope(attachment: Attachment): Scope {
     : [];
   const host: NetnsScope = {
     links: [attachment.bridge, attachment.hostIfname],
-    routes: 'none',
+    // Addresses that are to be replaced take the routes of others along (K-3.5): undo brings both back.
+    routes: attachment.forceAddress && attachment.gateway ? 'all' : 'none',
     sysctls: forward,
     nftables: tableScope(attachment),
   };
@@ -121,9 +122,23 @@ function podRoutes(attachment: Attachment): Route[] {
   );
 }
 
+/** Before it has its mark, which takes an operation of its own, a bridge of ours is known by the MAC it was made with. */
+function isOurBridge({ bridgeMac }: Attachment, bridge: Link): boolean {
+  return isOurs(bridge) || bridge.mac === bridgeMac;
+}
+
+/** An address as the bridge has it already: of somebody else's we change neither flags nor scope. */
+function asFound(address: Address, bridge: Link | undefined): Address {
+  const same = bridge?.addresses.find(
+    (a) => a.ip === address.ip && a.prefixLength === address.prefixLength,
+  );
+  return same ?? address;
+}
+
 function desiredBridge(attachment: Attachment, observed: Host): DesiredLink {
-  const existing = findLink(observed, bridgeRef(attachment));
-  const ours = existing === undefined || isOurs(existing);
+  const found = findLink(observed, bridgeRef(attachment));
+  const existing = found?.kind === 'bridge' ? found : undefined;
+  const ours = existing === undefined || isOurBridge(attachment, existing);
   return {
     kind: 'bridge',
     // An existing bridge keeps its MAC, which pods have learned, and its MTU.
@@ -132,7 +147,7 @@ function desiredBridge(attachment: Attachment, observed: Host): DesiredLink {
     ...(attachment.promiscuous ? { promiscuous: true } : {}),
     up: true,
     addresses: {
-      present: gatewayAddresses(attachment),
+      present: gatewayAddresses(attachment).map((a) => (ours ? a : asFound(a, existing))),
       absent: attachment.forceAddress ? conflictingAddresses(attachment, observed) : [],
       others: 'keep',
     },
@@ -208,32 +223,51 @@ export interface SharedUse {
   readonly table: boolean;
 }
 
-/** What a host has to be once the attachment is gone: without its own objects, and without shared ones that nobody else uses. */
-export function detached(attachment: Attachment, observed: Host, use: SharedUse): DesiredHost {
+/** Is the link with the name of the host end the one that ADD makes? Before it has its mark, it is known by its MAC address. */
+export function isOwnEnd({ hostMac }: Attachment, end: Link): boolean {
+  return isOurs(end) || (end.kind === 'veth' && end.mac === hostMac);
+}
+
+/** What becomes of the bridge when the attachment goes; undefined when nothing does. */
+function bridgeWithout(
+  attachment: Attachment,
+  observed: Host,
+  use: SharedUse,
+): DesiredLink | undefined {
   const bridge = findLink(observed, bridgeRef(attachment));
-  const end = findLink(observed, hostEnd(attachment));
-  // Before it has its mark, a link that is ours is known by the MAC address it was made with.
-  const own =
-    end !== undefined && (isOurs(end) || (end.kind === 'veth' && end.mac === attachment.hostMac));
-  const links: Record<string, DesiredLink> = own ? { [attachment.hostIfname]: 'absent' } : {};
-  if (bridge?.kind === 'bridge') {
-    if (!use.bridge && isOurs(bridge)) links[attachment.bridge] = 'absent';
-    else {
-      const spare = bridge.addresses.filter((a) => use.spareGateways.includes(a.ip));
-      if (spare.length > 0)
-        links[attachment.bridge] = {
-          kind: 'any',
-          addresses: { present: [], absent: spare, others: 'keep' },
-        };
-    }
-  }
+  if (bridge?.kind !== 'bridge') return undefined;
+  if (!use.bridge && isOurBridge(attachment, bridge)) return 'absent';
+  const spare = bridge.addresses.filter((a) => use.spareGateways.includes(a.ip));
+  if (spare.length === 0) return undefined;
+  return { kind: 'any', addresses: { present: [], absent: spare, others: 'keep' } };
+}
+
+/** What is to go: everything of an attachment, or what it shares with others, of which it made nothing itself. */
+export type Departing = 'attachment' | 'shared objects';
+
+/** What a host has to be once the attachment is gone: without its own objects, and without shared ones that nobody else uses. */
+export function detached(
+  attachment: Attachment,
+  observed: Host,
+  use: SharedUse,
+  departing: Departing,
+): DesiredHost {
+  const end = departing === 'attachment' ? findLink(observed, hostEnd(attachment)) : undefined;
+  const bridge = bridgeWithout(attachment, observed, use);
+  const links: Record<string, DesiredLink> = {
+    ...(end && isOwnEnd(attachment, end) ? { [attachment.hostIfname]: 'absent' } : {}),
+    ...(bridge === undefined ? {} : { [attachment.bridge]: bridge }),
+  };
   const table = findNetns(observed, HOST_NETNS)?.nftables[TABLE_KEY];
   const tables =
     attachment.masquerade && table
       ? {
           tables: {
             [TABLE_KEY]: use.table
-              ? withoutMasquerade(attachment, use.unusedSubnets)
+              ? withoutMasquerade(
+                  departing === 'attachment' ? attachment.addresses : [],
+                  use.unusedSubnets,
+                )
               : ('absent' as const),
           },
         }

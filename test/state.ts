@@ -1,5 +1,6 @@
 import type { Host, Netns } from '../model/host.ts';
 import type { Link } from '../model/link.ts';
+import { PROTOCOL_KERNEL, type Route } from '../model/route.ts';
 
 function byText(list: readonly unknown[]): string[] {
   return list.map((item) => JSON.stringify(item)).toSorted();
@@ -13,13 +14,21 @@ function plainLink(link: Link): unknown {
   return { ...shown, addresses: byText(addresses), neighbours: byText(neighbours) };
 }
 
+/**
+ * Does a route tell of the past? The multicast route of an IPv6 link stays from its first carrier, or its first
+ * address, until it goes down (K-4.1): whether it is there cannot be told from anything else.
+ */
+function isPast(route: Route): boolean {
+  return route.type === 'multicast' && route.protocol === PROTOCOL_KERNEL;
+}
+
 function plainNetns(netns: Netns): unknown {
   const links = Object.fromEntries(
     Object.entries(netns.links)
       .toSorted(([a], [b]) => (a < b ? -1 : 1))
       .map(([name, link]) => [name, plainLink(link)]),
   );
-  return { ...netns, links, routes: netns.routes.map((route) => JSON.stringify(route)).toSorted() };
+  return { ...netns, links, routes: byText(netns.routes.filter((route) => !isPast(route))) };
 }
 
 /** A host in a form that compares equal when nothing that anybody could see differs: order of addresses and routes aside. */

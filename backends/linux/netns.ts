@@ -2,7 +2,15 @@
  * Network namespaces by name, and running something inside one. setns(2) moves only the calling thread:
  * the main thread, which therefore must return before anything else runs (net/core/net_namespace.c, netns_install).
  */
-import { closeSync, fstatSync, mkdirSync, openSync, statSync, unlinkSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import type { Fault } from '../../model/errno.ts';
 import { HOST_NETNS, type NetnsName } from '../../model/host.ts';
 import { faultOf } from './fault.ts';
@@ -36,7 +44,8 @@ export function netnsPath(name: NetnsName): string {
 /** A file descriptor of the netns, for the caller to close; ENOENT when there is none with that name. */
 export function openNetns(name: NetnsName): number | Fault {
   try {
-    return openSync(netnsPath(name), 'r');
+    // A path may lead to a named pipe, which would keep us waiting.
+    return openSync(netnsPath(name), constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     return faultOf(error);
   }

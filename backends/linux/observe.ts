@@ -1,8 +1,10 @@
 /** Reads the part of the kernel's state that a scope names, and gives it the model's form. */
 import type { Address } from '../../model/address.ts';
+import type { Errno } from '../../model/errno.ts';
 import type { Host, Netns, NetnsName, SysctlKey } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import type { Link, LinkRef, Neighbour } from '../../model/link.ts';
+import { DEFAULT_PREFIX } from '../../model/prefix.ts';
 import { type Route, TABLE_LOCAL, TABLE_MAIN } from '../../model/route.ts';
 import type { NetnsScope, Scope } from '../backend.ts';
 import { decodeAddress, encodeAddressDump } from './address-message.ts';
@@ -20,12 +22,15 @@ import { makeLink } from './link.ts';
 import type { Message } from './message.ts';
 import { decodeNeighbour, encodeNeighbourDump } from './neighbour-message.ts';
 import { observeRuleset } from './nftables.ts';
-import { decodeRoute, encodeRouteDump } from './route-message.ts';
+import { decodeRoute, encodeRouteDump, encodeTableDump } from './route-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { readSysctl } from './sysctl.ts';
 
 /** Up to so many links are asked about one by one; for more the kernel tells about all at once. */
 const FEW_LINKS = 8;
+
+/** What open(2) says of a path that leads nowhere. */
+const NOT_THERE: ReadonlySet<Errno> = new Set<Errno>(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO']);
 
 /** The links that were read of a netns, and how. */
 interface LinkReading {
@@ -130,6 +135,38 @@ function readRoutes(reading: Reading): Route[] {
   return routes;
 }
 
+/** The default route that packets take: of the first family that has one, that with the lowest metric. */
+function readDefaultRoute(netns: KernelNetns): Route | undefined {
+  const socket = expectAnswer(netns.route(), netns.name, 'anything');
+  for (const family of [4, 6] as const) {
+    const table = socket.dump(encodeTableDump(family, TABLE_MAIN), decodeRoute);
+    // The kernel makes the table with its first route.
+    if (isFault(table) && table.errno === 'ENOENT') continue;
+    const [outward] = expectAnswer(table, netns.name, 'the default route')
+      .filter(
+        ({ route }) =>
+          route.table === TABLE_MAIN &&
+          route.type === 'unicast' &&
+          route.destination === DEFAULT_PREFIX[family],
+      )
+      .toSorted((a, b) => a.route.metric - b.route.metric);
+    if (!outward) continue;
+    const { ifindex, route } = outward;
+    if (ifindex === undefined) return { ...route, device: null };
+    const link = socket.ask(encodeLinkGet(ifindex), decodeLink);
+    return { ...route, device: expectAnswer(link, netns.name, `link ${ifindex}`).ifname };
+  }
+  return undefined;
+}
+
+/** The links to read: those that were asked for, and that of the default route. */
+function withOutward(links: NetnsScope['links'], outward: Route | undefined): NetnsScope['links'] {
+  const device = outward?.device ?? undefined;
+  return links === 'all' || device === undefined || links.includes(device)
+    ? links
+    : [...links, device];
+}
+
 /** Which of the netns that were read has the id `netnsId` in another one. */
 function findByNetnsId(
   reading: Reading,
@@ -218,14 +255,28 @@ function readSysctls(netns: KernelNetns, keys: readonly SysctlKey[]): Record<Sys
   return values;
 }
 
+function routesOut(route: Route | undefined): Route[] {
+  return route === undefined ? [] : [route];
+}
+
 /** Reads what `scope` names; netns and links that do not exist are absent. Throws when the kernel cannot be asked. */
 export function observeHost(kernel: Kernel, scope: Scope): Host {
   kernel.forgetStale();
   const readings: Reading[] = [];
-  for (const [name, { links }] of Object.entries(scope)) {
+  const outward = new Map<NetnsName, Route>();
+  for (const [name, { links, routes }] of Object.entries(scope)) {
     const netns = kernel.netns(name);
-    if (isFault(netns) && netns.errno === 'ENOENT') continue;
-    readings.push(readNetns(expectAnswer(netns, name, 'anything'), links));
+    if (isFault(netns) && NOT_THERE.has(netns.errno)) continue;
+    const opened = expectAnswer(netns, name, 'anything');
+    // setns(2) says so of a file that is no netns.
+    const socket = opened.route();
+    if (isFault(socket) && socket.errno === 'EINVAL') {
+      kernel.forget(name);
+      continue;
+    }
+    const route = routes === 'default' ? readDefaultRoute(opened) : undefined;
+    if (route) outward.set(name, route);
+    readings.push(readNetns(opened, withOutward(links, route)));
   }
   const netns: Record<NetnsName, Netns> = {};
   for (const reading of readings) {
@@ -233,7 +284,7 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
     const { routes, sysctls, nftables } = scope[name] as NetnsScope;
     netns[name] = {
       links: makeLinks(reading, readings),
-      routes: routes === 'all' ? readRoutes(reading) : [],
+      routes: routes === 'all' ? readRoutes(reading) : routesOut(outward.get(name)),
       sysctls: readSysctls(reading.netns, sysctls),
       nftables: observeRuleset(reading.netns, nftables),
     };

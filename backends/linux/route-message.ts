@@ -1,6 +1,6 @@
 /** Routes over rtnetlink (include/uapi/linux/rtnetlink.h, struct rtmsg; net/ipv4/fib_frontend.c, net/ipv6/route.c). */
 import type { Scope } from '../../model/address.ts';
-import { type Ip, familyOf, ipBytes, ipFromBytes } from '../../model/ip.ts';
+import { type Family, type Ip, familyOf, ipBytes, ipFromBytes } from '../../model/ip.ts';
 import { DEFAULT_PREFIX, type Prefix, prefixIp, prefixLengthOf } from '../../model/prefix.ts';
 import { type Route, type RouteType, routeFamily } from '../../model/route.ts';
 import {
@@ -119,6 +119,14 @@ export function encodeRouteDel(route: Route, ifindex: number | undefined): Uint8
 export function encodeRouteDump(ifindex: number): Uint8Array {
   return encodeMessage(RTM_GETROUTE, NLM_F_DUMP, RTMSG_BYTES, (writer) => {
     if (ifindex !== 0) putU32(writer, RTA_OIF, ifindex);
+  });
+}
+
+/** Asks for the routes of one family in one table. */
+export function encodeTableDump(family: Family, table: number): Uint8Array {
+  return encodeMessage(RTM_GETROUTE, NLM_F_DUMP, RTMSG_BYTES, ({ bytes }, fixed) => {
+    bytes[fixed] = family === 4 ? AF_INET : AF_INET6;
+    bytes[fixed + RTM_TABLE] = table;
   });
 }
 

@@ -1,10 +1,10 @@
 import { type Address, directedBroadcast } from '../address.ts';
-import { connectedPrefix, hasIpv6 } from '../connected.ts';
+import { hasIpv6 } from '../connected.ts';
 import { findLink, getNetns } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
+import { addAddress, ipv4AddressFault } from '../inet.ts';
 import { familyOf, ipBits } from '../ip.ts';
-import type { Link } from '../link.ts';
-import { addAddress } from '../netdev.ts';
+import { type Link, holdsIpv6 } from '../link.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
 import { formatPrefixedIp } from '../prefix.ts';
 
@@ -12,22 +12,6 @@ import { formatPrefixedIp } from '../prefix.ts';
 export interface AddressAdd {
   readonly ifname: Ifname;
   readonly address: Address;
-}
-
-/** net/ipv4/devinet.c, __inet_insert_ifa; K-3.3. */
-function ipv4Fault(link: Link, address: Address): Outcome | undefined {
-  const prefix = connectedPrefix(address);
-  for (const other of link.addresses) {
-    if (
-      familyOf(other.ip) !== 4 ||
-      other.prefixLength !== address.prefixLength ||
-      connectedPrefix(other) !== prefix
-    )
-      continue;
-    if (other.ip === address.ip) return refuse('EEXIST', 'ipv4: Address already assigned');
-    if (other.scope !== address.scope) return refuse('EINVAL', 'ipv4: Invalid scope value');
-  }
-  return undefined;
 }
 
 /** net/ipv6/addrconf.c, inet6_addr_add and ipv6_add_addr; K-4.5. */
@@ -58,7 +42,7 @@ function describeOptions(address: Address): string {
 }
 
 /** An address as `ip address add` takes it. */
-export function describeAddress(address: Address): string {
+function describeAddress(address: Address): string {
   return `${address.peer === null ? formatPrefixedIp(address) : address.ip}${describeOptions(address)}`;
 }
 
@@ -67,8 +51,8 @@ export const addressAdd: OpKind<'address.add'> = {
     const link = findLink(host, op);
     if (!link) return refuse('ENODEV');
     if (familyOf(op.address.ip) === 4)
-      return ipv4Fault(link, op.address) ?? done(addAddress(host, op, op.address));
-    if (link.mtuBytes < 1280) return refuse('EINVAL', 'ipv6: IPv6 is disabled on this device');
+      return ipv4AddressFault(link, op.address) ?? done(addAddress(host, op, op.address));
+    if (!holdsIpv6(link)) return refuse('EINVAL', 'ipv6: IPv6 is disabled on this device');
     if (!hasIpv6(getNetns(host, op.netns), link))
       return refuse('EACCES', 'ipv6: IPv6 is disabled on this device');
     return ipv6Fault(link, op.address) ?? done(addAddress(host, op, op.address));

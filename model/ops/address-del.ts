@@ -1,10 +1,12 @@
-import { type Address, sameAddress } from '../address.ts';
+import type { Address } from '../address.ts';
+import { connectedPrefix } from '../connected.ts';
 import { findLink } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
+import { removeAddress } from '../inet.ts';
 import { familyOf } from '../ip.ts';
-import { removeAddress } from '../netdev.ts';
+import { holdsIpv6 } from '../link.ts';
 import { type OpKind, done, refuse } from '../op.ts';
-import { formatPrefixedIp } from '../prefix.ts';
+import { formatPrefixedIp, prefixContains } from '../prefix.ts';
 
 /** Takes an address from a link. */
 export interface AddressDel {
@@ -12,11 +14,21 @@ export interface AddressDel {
   readonly address: Address;
 }
 
+/** Which address a request means: IPv4 looks at the peer only as far as the prefix goes, IPv6 not at all. */
+function isMeant(wanted: Address, address: Address): boolean {
+  if (address.ip !== wanted.ip || address.prefixLength !== wanted.prefixLength) return false;
+  return (
+    familyOf(wanted.ip) === 6 || prefixContains(connectedPrefix(address), wanted.peer ?? wanted.ip)
+  );
+}
+
 export const addressDel: OpKind<'address.del'> = {
   apply: (host, op) => {
     const link = findLink(host, op);
     if (!link) return refuse('ENODEV');
-    const address = link.addresses.find((a) => sameAddress(a, op.address));
+    if (familyOf(op.address.ip) === 6 && !holdsIpv6(link))
+      return refuse('ENXIO', 'ipv6: IPv6 is disabled on this device');
+    const address = link.addresses.find((a) => isMeant(op.address, a));
     if (address) return done(removeAddress(host, op, address));
     return refuse(
       'EADDRNOTAVAIL',

@@ -1,6 +1,6 @@
 import { type Host, type NetnsName, findLink, findNetns, getNetns, withNetns } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
-import type { Link } from '../link.ts';
+import { type Link, holdsIpv6 } from '../link.ts';
 import { type Mac, isUnicastMac } from '../mac.ts';
 import { linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
@@ -57,12 +57,12 @@ function plainLink(end: NewEnd): Omit<Link & { kind: 'loopback' }, 'kind'> {
 function place(host: Host, name: NetnsName, link: Link): Host {
   const netns = getNetns(host, name);
   const links = { ...netns.links, [link.ifname]: link };
-  return withNetns(host, name, { ...netns, links, sysctls: inheritSysctls(netns, link.ifname) });
+  const sysctls = inheritSysctls(netns, link.ifname, holdsIpv6(link) ? [4, 6] : [4]);
+  return withNetns(host, name, { ...netns, links, sysctls });
 }
 
 function addVeth(host: Host, name: NetnsName, link: NewLink & { kind: 'veth' }): Outcome {
   const { peer } = link;
-  if (!findNetns(host, peer.netns)) return refuse('EINVAL');
   if (peer.netns === name && peer.ifname === link.ifname) return refuse('EEXIST');
   if (findLink(host, peer)) return refuse('EEXIST');
   const here = { netns: name, ifname: link.ifname };
@@ -81,19 +81,26 @@ function describeEnd(end: NewEnd): string {
 export const linkAdd: OpKind<'link.add'> = {
   apply: (host, { netns, link }) => {
     if (!findNetns(host, netns)) return refuse('ENOENT');
+    // Names are resolved before the kernel sees the message.
+    if (link.kind === 'veth' && link.master !== null) {
+      if (!findLink(host, { netns, ifname: link.master })) return refuse('ENODEV');
+    }
+    if (link.kind === 'veth' && !findNetns(host, link.peer.netns)) return refuse('ENOENT');
     const ends: readonly NewEnd[] = link.kind === 'veth' ? [link, link.peer] : [link];
+    // br_validate and veth_validate come first, without a text; both ends before either name.
     for (const end of ends) {
-      const fault = mtuFault(end.mtuBytes);
-      if (fault) return fault;
+      if (!isUnicastMac(end.mac)) return refuse('EADDRNOTAVAIL');
+      if (link.kind === 'veth' && mtuFault(end.mtuBytes)) return refuse('EINVAL');
     }
     if (findLink(host, { netns, ifname: link.ifname })) return refuse('EEXIST');
-    if (!ends.every((end) => isUnicastMac(end.mac)))
-      return refuse('EADDRNOTAVAIL', 'Invalid hardware address');
+    const fault = mtuFault(link.mtuBytes);
+    if (fault) return fault;
     if (link.kind === 'veth') return addVeth(host, netns, link);
     const bridge: Link = {
       ...plainLink(link),
       kind: 'bridge',
-      hadPorts: false,
+      // Its own MAC settles its carrier as a first port does (br_stp_if.c, br_stp_change_bridge_id).
+      hadPorts: true,
       macChosen: true,
       mtuChosen: false,
     };

@@ -1,10 +1,9 @@
-import { hasIpv6 } from '../connected.ts';
 import { type Host, findLink, getLink, withLink } from '../host.ts';
-import { getNetns } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
+import { followMtu } from '../ipv6-link.ts';
 import type { Link, LinkRef } from '../link.ts';
-import { type Mac, isUnicastMac } from '../mac.ts';
-import { flushIpv6, followMaster, linkDown, linkUp, startIpv6 } from '../netdev.ts';
+import { type Mac, ZERO_MAC, isUnicastMac } from '../mac.ts';
+import { followMaster, linkDown, linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
 import { enslave } from './enslave.ts';
 import { mtuFault } from './link-add.ts';
@@ -31,24 +30,29 @@ function setMtu(before: Host, ref: LinkRef, link: Link, mtuBytes: number): Outco
   const fault = link.kind === 'veth' || link.kind === 'bridge' ? mtuFault(mtuBytes) : undefined;
   if (fault) return fault;
   if (link.mtuBytes === mtuBytes && link.kind !== 'bridge') return done(before);
-  const changed: Link =
-    link.kind === 'bridge'
-      ? { ...link, mtuBytes, mtuChosen: link.mtuChosen || link.mtuBytes !== mtuBytes }
-      : { ...link, mtuBytes };
-  const had = hasIpv6(getNetns(before, ref.netns), link);
-  let host = withLink(before, ref.netns, changed);
-  const has = hasIpv6(getNetns(host, ref.netns), changed);
-  if (had && !has) host = flushIpv6(host, ref);
-  if (!had && has) host = startIpv6(host, ref);
-  return done(followMaster(host, ref.netns, link.port?.master));
+  const chosen =
+    link.kind === 'bridge' && link.mtuBytes !== mtuBytes
+      ? withLink(before, ref.netns, { ...link, mtuChosen: true })
+      : before;
+  return done(followMaster(followMtu(chosen, ref, mtuBytes), ref.netns, link.port?.master));
 }
 
 function setMac(before: Host, ref: LinkRef, link: Link, mac: Mac): Outcome {
-  if (link.kind === 'loopback') return refuse('EADDRNOTAVAIL');
-  if (!isUnicastMac(mac)) return refuse('EADDRNOTAVAIL', 'Invalid hardware address');
+  // What a link has already is not looked at (net/core/dev.c, dev_set_mac_address).
+  if (!isUnicastMac(mac) && mac !== (link.mac ?? ZERO_MAC)) return refuse('EADDRNOTAVAIL');
+  // The kernel keeps it, and nobody uses it.
+  if (link.kind === 'loopback') return done(before);
   const changed: Link =
-    link.kind === 'bridge' ? { ...link, mac, macChosen: true } : { ...link, mac };
-  return done(followMaster(withLink(before, ref.netns, changed), ref.netns, link.port?.master));
+    link.kind === 'bridge'
+      ? { ...link, mac, macChosen: true, hadPorts: link.hadPorts || mac !== link.mac }
+      : { ...link, mac };
+  return done(
+    followMaster(
+      withLink(before, ref.netns, { ...changed, neighbours: [] }),
+      ref.netns,
+      link.port?.master,
+    ),
+  );
 }
 
 function setAttribute(host: Host, ref: LinkRef, set: LinkAttribute): Outcome {
@@ -59,9 +63,7 @@ function setAttribute(host: Host, ref: LinkRef, set: LinkAttribute): Outcome {
   if ('promiscuous' in set)
     return done(withLink(host, ref.netns, { ...link, promiscuous: set.promiscuous }));
   if ('master' in set) return enslave(host, ref, set.master);
-  return set.alias.length > ALIAS_MAX_BYTES
-    ? refuse('ERANGE')
-    : done(withLink(host, ref.netns, { ...link, alias: set.alias }));
+  return done(withLink(host, ref.netns, { ...link, alias: set.alias }));
 }
 
 function describeAttribute(set: LinkAttribute): string {
@@ -74,7 +76,12 @@ function describeAttribute(set: LinkAttribute): string {
 }
 
 export const linkSet: OpKind<'link.set'> = {
-  apply: (host, op) => (findLink(host, op) ? setAttribute(host, op, op.set) : refuse('ENODEV')),
+  apply: (host, op) => {
+    // The message is checked before the link is looked for.
+    if ('alias' in op.set && op.set.alias.length > ALIAS_MAX_BYTES)
+      return refuse('ERANGE', 'Attribute failed policy validation');
+    return findLink(host, op) ? setAttribute(host, op, op.set) : refuse('ENODEV');
+  },
   describe: (op) => [`ip link set ${op.ifname} ${describeAttribute(op.set)}`],
   sign: () => '~',
   reads: ({ netns, ifname, set }) => {

@@ -6,7 +6,7 @@ import { type OpKind, done, refuse } from '../op.ts';
 export interface NetnsAdd {}
 
 /** A fresh netns has a loopback link that is down, and nothing else (K-2.1). */
-export const FRESH_NETNS: Netns = {
+const FRESH_NETNS: Netns = {
   links: {
     lo: {
       kind: 'loopback',

@@ -1,7 +1,7 @@
-import { findNetns, withNetns } from '../host.ts';
+import { getNetns, withNetns } from '../host.ts';
 import { applyBatch } from '../nftables-apply.ts';
 import { type NftCommand, formatCommand } from '../nftables.ts';
-import { type OpKind, done, refuse } from '../op.ts';
+import { type OpKind, done } from '../op.ts';
 
 /** Changes the ruleset by several commands at once: all of them or none. */
 export interface NftBatch {
@@ -10,8 +10,7 @@ export interface NftBatch {
 
 export const nftBatch: OpKind<'nft.batch'> = {
   apply: (host, { netns: name, commands }) => {
-    const netns = findNetns(host, name);
-    if (!netns) return refuse('ENOENT');
+    const netns = getNetns(host, name);
     const after = applyBatch(netns.nftables, commands);
     return after.ok ? done(withNetns(host, name, { ...netns, nftables: after.ruleset })) : after;
   },

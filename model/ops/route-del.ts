@@ -1,4 +1,4 @@
-import { findLink, findNetns, withNetns } from '../host.ts';
+import { findLink, getNetns, withNetns } from '../host.ts';
 import { type OpKind, done, refuse } from '../op.ts';
 import { type Route, routeFamily } from '../route.ts';
 import { describeRoute, familyFlag } from './route-add.ts';
@@ -8,24 +8,26 @@ export interface RouteDel {
   readonly route: Route;
 }
 
-/** Metric 0 asks for the first that fits (net/ipv4/fib_trie.c fib_table_delete, net/ipv6/route.c ip6_route_del). */
+/**
+ * What is not said fits anything: metric 0, no gateway, no source; IPv6 looks at neither type nor source
+ * (net/ipv4/fib_trie.c fib_table_delete, net/ipv6/route.c ip6_route_del).
+ */
 function matches(wanted: Route, route: Route): boolean {
   return (
     route.table === wanted.table &&
     route.destination === wanted.destination &&
     (wanted.metric === 0 || route.metric === wanted.metric) &&
-    route.device === wanted.device &&
-    (wanted.gateway === null
-      ? routeFamily(wanted) === 6 || route.gateway === null
-      : route.gateway === wanted.gateway) &&
-    route.protocol === wanted.protocol
+    (wanted.device === null || route.device === wanted.device) &&
+    (wanted.gateway === null || route.gateway === wanted.gateway) &&
+    (wanted.protocol === 0 || route.protocol === wanted.protocol) &&
+    (routeFamily(wanted) === 6 ||
+      (route.type === wanted.type && (wanted.source === null || route.source === wanted.source)))
   );
 }
 
 export const routeDel: OpKind<'route.del'> = {
   apply: (host, { netns: name, route: wanted }) => {
-    const netns = findNetns(host, name);
-    if (!netns) return refuse('ENOENT');
+    const netns = getNetns(host, name);
     if (wanted.device !== null && !findLink(host, { netns: name, ifname: wanted.device }))
       return refuse('ENODEV');
     const [route] = netns.routes

@@ -1,10 +1,11 @@
 import { hasIpv6, routesOfAddress } from '../connected.ts';
-import { type Host, type Netns, type SysctlKey, findNetns, getNetns, withNetns } from '../host.ts';
-import type { Ifname } from '../ifname.ts';
+import { addRoutes } from '../fib.ts';
+import { type Host, type SysctlKey, getNetns, withNetns } from '../host.ts';
 import { familyOf } from '../ip.ts';
-import { flushIpv6, startIpv6 } from '../netdev.ts';
+import { flushIpv6, startIpv6 } from '../ipv6-link.ts';
+import { holdsIpv6 } from '../link.ts';
 import { type OpKind, done, refuse } from '../op.ts';
-import { splitLinkSysctl, sysctlsWritten } from '../sysctl.ts';
+import { splitLinkSysctl, storedSysctl, sysctlsWritten } from '../sysctl.ts';
 
 /** Writes a sysctl of the netns. */
 export interface SysctlSet {
@@ -37,20 +38,21 @@ function settleAnycast(host: Host, name: string): Host {
     a.destination === b.destination && a.device === b.device;
   const unique = wanted.filter((r, i) => wanted.findIndex((w) => same(w, r)) === i);
   const routes = netns.routes.filter((r) => r.type !== 'anycast' || unique.some((w) => same(w, r)));
-  const fresh = unique.filter((w) => !routes.some((r) => r.type === 'anycast' && same(r, w)));
-  const after: Netns = { ...netns, routes: [...routes, ...fresh] };
-  return withNetns(host, name, after);
+  return addRoutes(withNetns(host, name, { ...netns, routes }), name, unique);
 }
 
 export const sysctlSet: OpKind<'sysctl.set'> = {
   apply: (host, { netns: name, key, value }) => {
-    const netns = findNetns(host, name);
-    if (!netns) return refuse('ENOENT');
+    const netns = getNetns(host, name);
     const link = splitLinkSysctl(key);
-    if (link && link.of !== 'all' && link.of !== 'default' && !netns.links[link.of as Ifname])
-      return refuse('ENOENT');
+    if (link && link.of !== 'all' && link.of !== 'default') {
+      const owner = netns.links[link.of];
+      if (!owner || (link.family === 6 && !holdsIpv6(owner))) return refuse('ENOENT');
+    }
+    const stored = storedSysctl(key, value);
+    if (stored === undefined) return refuse('EINVAL');
     const sysctls = { ...netns.sysctls };
-    for (const written of sysctlsWritten(netns, key)) sysctls[written] = value;
+    for (const written of sysctlsWritten(netns, key, stored)) sysctls[written] = stored;
     const after = withNetns(host, name, { ...netns, sysctls });
     if (key.endsWith('/disable_ipv6')) return done(settleIpv6(host, after, name));
     return done(

@@ -1,7 +1,10 @@
 import { applyPlan, type Retreat } from '../../backends/apply.ts';
 import type { Scope } from '../../backends/backend.ts';
-import { desiredOf } from '../../model/desired.ts';
+import { sameJson } from '../../model/canonical.ts';
+import { type DesiredHost, desiredOf } from '../../model/desired.ts';
 import { HOST_NETNS, type Host, findLink, findNetns, getLink } from '../../model/host.ts';
+import { familyOf } from '../../model/ip.ts';
+import { IP6_MIN_MTU_BYTES } from '../../model/link.ts';
 import { formatFailure } from '../../model/message.ts';
 import { type Plan, planTo } from '../../model/plan.ts';
 import { formatPrefixedIp } from '../../model/prefix.ts';
@@ -12,7 +15,13 @@ import type { CniVersion, Request } from '../cni/request.ts';
 import { type CniResult, resultOf } from '../cni/result.ts';
 import { allocate, fits } from '../ipam/allocate.ts';
 import { rangeSetsOf } from '../ipam/ranges.ts';
-import { attachScope, attached, conflictingAddresses, gatewayAddresses } from '../network.ts';
+import {
+  attachScope,
+  attached,
+  conflictingAddresses,
+  gatewayAddresses,
+  isOwnEnd,
+} from '../network.ts';
 import type { AttachmentRecord, SharedObject } from '../state.ts';
 import type { CallContext } from './context.ts';
 import { detach } from './del.ts';
@@ -34,10 +43,10 @@ function mtuOf(context: CallContext, config: Config): number {
   return link?.mtuBytes ?? ETHERNET_MTU_BYTES;
 }
 
-/** An attachment that may be made, and whether an ADD that died has begun it. */
+/** An attachment that may be made, and as an ADD that died has begun it. */
 interface Draft {
   readonly attachment: Attachment;
-  readonly healing: boolean;
+  readonly begun: Attachment | undefined;
 }
 
 function refuseExisting(context: CallContext, record: AttachmentRecord): void {
@@ -72,6 +81,12 @@ function draftAttachment(
     record && fits(sets, record.attachment.addresses)
       ? record.attachment.addresses
       : allocate(sets, context.state.addressBook(request.key.network, request.key));
+  if (mtuBytes < IP6_MIN_MTU_BYTES && addresses.some(({ ip }) => familyOf(ip) === 6)) {
+    throw new CniError(
+      CNI_ERROR.invalidConfig,
+      `an MTU of ${mtuBytes} is too small for IPv6, which needs ${IP6_MIN_MTU_BYTES}`,
+    );
+  }
   return {
     attachment: makeAttachment(
       context.identity,
@@ -81,8 +96,29 @@ function draftAttachment(
       mtuBytes,
       addresses,
     ),
-    healing: record !== undefined,
+    begun: record?.attachment,
   };
+}
+
+/** Refuses to take a name from a link that is somebody else's. */
+export function checkNames(attachment: Attachment, observed: Host): void {
+  const { bridge, hostIfname } = attachment;
+  const shared = findLink(observed, { netns: HOST_NETNS, ifname: bridge });
+  if (shared && shared.kind !== 'bridge') {
+    throw new CniError(
+      CNI_ERROR.taken,
+      `link "${bridge}" already exists but is not a bridge`,
+      `it is a ${shared.kind === 'device' ? shared.deviceKind || 'device' : shared.kind}`,
+    );
+  }
+  const end = findLink(observed, { netns: HOST_NETNS, ifname: hostIfname });
+  if (end && !isOwnEnd(attachment, end)) {
+    throw new CniError(
+      CNI_ERROR.taken,
+      `link "${hostIfname}" already exists and is not ours`,
+      `it is a ${end.kind}; the attachment needs the name`,
+    );
+  }
 }
 
 /** What stands in the way of the attachment, which no plan can or may remove. */
@@ -106,14 +142,7 @@ function checkObserved(attachment: Attachment, healing: boolean, observed: Host)
       `it is a ${end.kind}; the attachment needs the name`,
     );
   }
-  const shared = findLink(observed, { netns: HOST_NETNS, ifname: bridge });
-  if (shared && shared.kind !== 'bridge') {
-    throw new CniError(
-      CNI_ERROR.taken,
-      `link "${bridge}" already exists but is not a bridge`,
-      `it is a ${shared.kind === 'device' ? shared.deviceKind || 'device' : shared.kind}`,
-    );
-  }
+  checkNames(attachment, observed);
   const [conflict] = attachment.forceAddress ? [] : conflictingAddresses(attachment, observed);
   if (conflict) {
     const wanted = gatewayAddresses(attachment).map(formatPrefixedIp).join(', ');
@@ -126,9 +155,9 @@ function checkObserved(attachment: Attachment, healing: boolean, observed: Host)
 }
 
 /** The plan of an ADD, from what is there now. */
-function planAttachment(context: CallContext, { attachment, healing }: Draft): Plan {
+function planAttachment(context: CallContext, { attachment, begun }: Draft): Plan {
   const observed = context.backend.observe(attachScope(attachment));
-  checkObserved(attachment, healing, observed);
+  checkObserved(attachment, begun !== undefined, observed);
   const planning = planTo(observed, attached(attachment, observed));
   if (planning.ok) return planning.plan;
   throw new CniError(
@@ -143,10 +172,30 @@ function namedLinks(scope: Scope): Record<string, readonly string[] | 'all'> {
   return Object.fromEntries(Object.entries(scope).map(([name, part]) => [name, part.links]));
 }
 
+/**
+ * A wish for no more than what was read and what a plan of ours changes: that no routes were seen does not
+ * mean that there were none; and the MAC and MTU of a bridge follow its ports, unless somebody sets them.
+ */
+function modest(wish: DesiredHost, scope: Scope): DesiredHost {
+  return Object.fromEntries(
+    Object.entries(wish).map(([name, part]) => {
+      if (part === 'absent') return [name, part];
+      const { routes, ...rest } = part;
+      const links = Object.entries(part.links ?? {}).map(([ifname, link]) => {
+        if (link === 'absent' || link.kind !== 'bridge') return [ifname, link] as const;
+        const { mac: _mac, mtuBytes: _mtu, ...own } = link;
+        return [ifname, own] as const;
+      });
+      const wanted = { ...rest, links: Object.fromEntries(links) };
+      return [name, routes && scope[name]?.routes === 'all' ? { ...wanted, routes } : wanted];
+    }),
+  );
+}
+
 /** Back to what there was before a plan of this attachment. */
 export function retreatOf(attachment: Attachment, plan: Plan): Retreat {
   const scope = attachScope(attachment);
-  return { scope, wish: desiredOf(plan.before, namedLinks(scope)) };
+  return { scope, wish: modest(desiredOf(plan.before, namedLinks(scope)), scope) };
 }
 
 /** Addresses that the plan puts on a bridge which is somebody else's: nothing there would say that they are ours. */
@@ -165,14 +214,18 @@ export type Verify = (plan: Plan) => void;
 function attach(context: CallContext, draft: Draft, verify: Verify): Plan {
   const { attachment } = draft;
   let clean = true;
+  let claims: SharedObject[] = [];
   try {
     const plan = planAttachment(context, draft);
     verify(plan);
-    for (const object of claimsOf(attachment, plan)) context.state.claim(object);
+    claims = claimsOf(attachment, plan).filter((object) => !context.state.isClaimed(object));
+    for (const object of claims) context.state.claim(object);
+    // Until the report says otherwise.
+    clean = false;
     const report = applyPlan(context.backend, plan, retreatOf(attachment, plan), context.clock);
     logReport(context, attachment, report);
-    if (!report.failed) return plan;
     clean = report.clean;
+    if (!report.failed) return plan;
     const { op, fault } = report.failed;
     throw new CniError(
       CNI_ERROR.kernel,
@@ -181,22 +234,26 @@ function attach(context: CallContext, draft: Draft, verify: Verify): Plan {
     );
   } catch (error) {
     abandon(context, draft, clean);
+    if (clean) for (const object of claims) context.state.unclaim(object);
     throw error;
   }
 }
 
 /** After a failure: the record goes, unless something of the attachment could not be removed and DEL has to. */
-function abandon(context: CallContext, { attachment, healing }: Draft, clean: boolean): void {
+function abandon(context: CallContext, { attachment, begun }: Draft, clean: boolean): void {
+  // What an ADD that died had made is not part of what this one undid.
+  const departing = begun || !clean ? 'attachment' : 'shared objects';
   try {
-    // What an ADD that died had made is not part of what this one undid.
-    if (healing || !clean) detach(context, attachment);
-    context.state.remove(attachment.key);
+    // The last DEL of others may have left to this attachment what they shared.
+    detach(context, attachment, departing);
   } catch (error) {
     context.log(
       'error',
-      `attachment ${formatKey(attachment.key)} could not be removed: ${error instanceof Error ? error.message : String(error)}`,
+      `${departing} of ${formatKey(attachment.key)} could not be removed: ${error instanceof Error ? error.message : String(error)}`,
     );
+    if (departing === 'attachment') return;
   }
+  context.state.remove(attachment.key);
 }
 
 /** What ADD did: the result to print, and what is left to do when the runtime has it, or has not got it. */
@@ -209,8 +266,10 @@ export interface Added {
   readonly cancel: () => void;
 }
 
-function checkNetns(context: CallContext, netns: string): void {
-  if (context.isOwnNetns(netns)) {
+/** Refuses the netns that the plugin itself is in: the runtime must have meant another. */
+export function checkNetns(context: CallContext, netns: string): void {
+  // `host` is what the model calls it.
+  if (netns === HOST_NETNS || context.isOwnNetns(netns)) {
     throw new CniError(
       CNI_ERROR.invalidNetns,
       "plugin's netns and netns from CNI_NETNS should not be the same",
@@ -234,7 +293,18 @@ function addRecorded(
       network: key.network,
     });
   }
-  const plan = context.exclusively(() => attach(context, draft, verify));
+  let entered = false;
+  let plan: Plan;
+  try {
+    plan = context.exclusively(() => {
+      entered = true;
+      return attach(context, draft, verify);
+    });
+  } catch (error) {
+    // Without the lock nothing was made, so that nothing holds the addresses but the record.
+    if (!entered && !draft.begun) context.state.remove(key);
+    throw error;
+  }
   const bridge = getLink(plan.after, { netns: HOST_NETNS, ifname: attachment.bridge });
   return {
     plan,
@@ -244,15 +314,39 @@ function addRecorded(
   };
 }
 
+/**
+ * Writes the record of a draft. What an ADD that died made for another configuration is removed before,
+ * while its record still tells of it.
+ */
+function reserve(context: CallContext, choose: () => Draft): Draft {
+  let removed: Attachment | undefined;
+  for (;;) {
+    const gone = removed;
+    const { draft, isWritten } = context.state.transact(() => {
+      const chosen = choose();
+      const { attachment, begun } = chosen;
+      if (begun && !sameJson(begun, attachment) && !(gone && sameJson(begun, gone)))
+        return { draft: chosen, isWritten: false };
+      context.state.put(attachment, context.worker, usesOf(attachment));
+      return { draft: chosen, isWritten: true };
+    });
+    if (isWritten) return draft;
+    removed = context.exclusively(() => {
+      // Another ADD of the same attachment may have been faster.
+      const record = context.state.find(draft.attachment.key);
+      if (!record) return undefined;
+      refuseExisting(context, record);
+      detach(context, record.attachment);
+      return record.attachment;
+    });
+  }
+}
+
 /** ADD: allocates, records, plans and applies. Throws the error to answer; then neither address nor link is left. */
 export function add(context: CallContext, request: Request, config: Config): Added {
   checkNetns(context, request.netns);
   const mtuBytes = mtuOf(context, config);
-  const draft = context.state.transact(() => {
-    const chosen = draftAttachment(context, request, config, mtuBytes);
-    context.state.put(chosen.attachment, context.worker, usesOf(chosen.attachment));
-    return chosen;
-  });
+  const draft = reserve(context, () => draftAttachment(context, request, config, mtuBytes));
   return addRecorded(context, draft, request.cniVersion, () => undefined);
 }
 
@@ -265,7 +359,7 @@ export function addDrafted(
 ): Added {
   checkNetns(context, attachment.netns);
   const { key } = attachment;
-  const healing = context.state.transact(() => {
+  const draft = reserve(context, () => {
     const record = context.state.find(key);
     if (record) refuseExisting(context, record);
     for (const { ip } of attachment.addresses) {
@@ -277,10 +371,9 @@ export function addDrafted(
           `by ${formatKey(owner)}`,
         );
     }
-    context.state.put(attachment, context.worker, usesOf(attachment));
-    return record !== undefined;
+    return { attachment, begun: record?.attachment };
   });
-  return addRecorded(context, { attachment, healing }, cniVersion, verify);
+  return addRecorded(context, draft, cniVersion, verify);
 }
 
 /** What ADD would do, without reserving or changing anything. Throws what ADD would throw before it touched the kernel. */

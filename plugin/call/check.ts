@@ -9,6 +9,7 @@ import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { AttachmentKey, Request } from '../cni/request.ts';
 import { addressesIn } from '../cni/result.ts';
 import { attachScope, attached } from '../network.ts';
+import { checkNames } from './add.ts';
 import type { CallContext } from './context.ts';
 
 function getAttachment(context: CallContext, key: AttachmentKey): Attachment {
@@ -51,6 +52,7 @@ export function planRepair(
       `netns "${attachment.netns}" does not exist or is not a network namespace`,
     );
   }
+  checkNames(attachment, observed);
   const planning = planTo(observed, attached(attachment, observed));
   if (!planning.ok)
     throw new CniError(CNI_ERROR.kernel, formatFailure(planning.op, planning.fault));

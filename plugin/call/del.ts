@@ -1,11 +1,13 @@
 import { applyPlan } from '../../backends/apply.ts';
 import type { Scope } from '../../backends/backend.ts';
+import { HOST_NETNS, findNetns, portsOf } from '../../model/host.ts';
 import { formatFailure } from '../../model/message.ts';
 import { type Plan, planTo } from '../../model/plan.ts';
 import { type Attachment, formatKey } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { AttachmentKey } from '../cni/request.ts';
-import { detachScope, detached } from '../network.ts';
+import { type Departing, detachScope, detached } from '../network.ts';
+import type { AttachmentRecord } from '../state.ts';
 import type { CallContext } from './context.ts';
 import { logReport } from './report.ts';
 import { sharedUse, spareGateways } from './usage.ts';
@@ -13,12 +15,26 @@ import { sharedUse, spareGateways } from './usage.ts';
 /** The kernel removes links on its own when their netns goes: what has vanished between reading and acting is looked for again. */
 const ATTEMPTS = 3;
 
-function planDetachment(context: CallContext, attachment: Attachment): Plan {
+/** Is the bridge, which no record needs any more, somebody's all the same? Of a state file that was lost, the pods are still there. */
+function hasOtherPorts(context: CallContext, { bridge, hostIfname }: Attachment): boolean {
+  const observed = context.backend.observe({
+    [HOST_NETNS]: { links: 'all', routes: 'none', sysctls: [], nftables: [] },
+  });
+  const netns = findNetns(observed, HOST_NETNS);
+  return netns !== undefined && portsOf(netns, bridge).some((port) => port.ifname !== hostIfname);
+}
+
+function planDetachment(
+  context: CallContext,
+  attachment: Attachment,
+  departing: Departing = 'attachment',
+): Plan {
   const observed = context.backend.observe(detachScope(attachment));
-  const planning = planTo(
-    observed,
-    detached(attachment, observed, sharedUse(context.state, attachment)),
-  );
+  const recorded = sharedUse(context.state, attachment);
+  const use = recorded.bridge
+    ? recorded
+    : { ...recorded, bridge: hasOtherPorts(context, attachment) };
+  const planning = planTo(observed, detached(attachment, observed, use, departing));
   if (planning.ok) return planning.plan;
   throw new CniError(CNI_ERROR.kernel, formatFailure(planning.op, planning.fault));
 }
@@ -27,10 +43,11 @@ function planDetachment(context: CallContext, attachment: Attachment): Plan {
 export function detach(
   context: CallContext,
   attachment: Attachment,
+  departing: Departing = 'attachment',
   verify: (plan: Plan) => void = () => undefined,
 ): void {
   for (let attempt = 1; ; attempt += 1) {
-    const plan = planDetachment(context, attachment);
+    const plan = planDetachment(context, attachment, departing);
     if (attempt === 1) verify(plan);
     const report = applyPlan(context.backend, plan, undefined, context.clock);
     logReport(context, attachment, report);
@@ -42,7 +59,7 @@ export function detach(
   for (const object of spareGateways(context.state, attachment)) context.state.unclaim(object);
 }
 
-function findAttachment(context: CallContext, key: AttachmentKey): Attachment | undefined {
+function findRecord(context: CallContext, key: AttachmentKey): AttachmentRecord | undefined {
   const record = context.state.find(key);
   if (
     record?.state === 'pending' &&
@@ -54,12 +71,21 @@ function findAttachment(context: CallContext, key: AttachmentKey): Attachment | 
       `attachment ${formatKey(key)} is being added by process ${record.worker.pid}`,
     );
   }
-  return record?.attachment;
+  return record;
+}
+
+/** Removes a record, unless an ADD has taken it over from the one that died: that waits for the lock, and goes on. */
+function removeRecord({ state }: CallContext, { attachment: { key }, worker }: AttachmentRecord): void {
+  state.transact(() => {
+    const now = state.find(key);
+    if (now?.worker.pid === worker.pid && now.worker.startTime === worker.startTime)
+      state.remove(key);
+  });
 }
 
 /** DEL: removes the attachment by its record alone; without a record there is nothing to remove. */
 export function del(context: CallContext, key: AttachmentKey, verify?: (plan: Plan) => void): void {
-  if (!findAttachment(context, key)) {
+  if (!findRecord(context, key)) {
     context.log('info', 'nothing to remove', {
       container: key.containerId,
       network: key.network,
@@ -69,10 +95,10 @@ export function del(context: CallContext, key: AttachmentKey, verify?: (plan: Pl
   }
   context.exclusively(() => {
     // Another DEL of the same attachment may have been faster.
-    const attachment = findAttachment(context, key);
-    if (!attachment) return;
-    detach(context, attachment, verify);
-    context.state.remove(key);
+    const record = findRecord(context, key);
+    if (!record) return;
+    detach(context, record.attachment, 'attachment', verify);
+    removeRecord(context, record);
   });
 }
 
@@ -81,7 +107,7 @@ export function planDel(
   context: CallContext,
   key: AttachmentKey,
 ): { readonly plan: Plan; readonly attachment: Attachment; readonly scope: Scope } | undefined {
-  const attachment = findAttachment(context, key);
+  const attachment = findRecord(context, key)?.attachment;
   return (
     attachment && {
       plan: planDetachment(context, attachment),

@@ -59,6 +59,9 @@ const ipam = z.object({
   routes: z.optional(z.array(z.object({ dst: prefix, gw: z.optional(ip) }))),
 });
 
+/** ETH_MIN_MTU, below which the kernel makes no veth. */
+const LINK_MTU_MIN_BYTES = 68;
+
 const config = z.object({
   bridge: z._default(linkName, 'cni0' as Ifname),
   isGateway: z._default(z.boolean(), false),
@@ -107,8 +110,27 @@ function formatPath(parts: readonly PropertyKey[]): string {
     .join('');
 }
 
+/** How much of a value a message shows. */
+const SHOWN_LENGTH = 80;
+
+/** What is wrong with a value; zod's own words come in a separate and large part of it. */
+function explain(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.input === undefined) return 'it is missing';
+  const shown = JSON.stringify(issue.input).slice(0, SHOWN_LENGTH);
+  switch (issue.code) {
+    case 'invalid_type':
+      return `it must be of type ${issue.expected}, not ${shown}`;
+    case 'too_big':
+      return `it must be at most ${issue.maximum}, not ${shown}`;
+    case 'too_small':
+      return `it must be at least ${issue.minimum}, not ${shown}`;
+    default:
+      return undefined;
+  }
+}
+
 function read(raw: Readonly<Record<string, unknown>>): Config {
-  const outcome = config.safeParse(withoutNulls(raw));
+  const outcome = config.safeParse(withoutNulls(raw), { error: explain });
   if (outcome.success) return outcome.data;
   const problems = outcome.error.issues.map(
     (issue) => `${formatPath(issue.path) || 'configuration'}: ${issue.message}`,
@@ -136,6 +158,21 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     throw new CniError(
       CNI_ERROR.invalidConfig,
       'cannot set hairpin mode and promiscuous mode at the same time',
+    );
+  }
+  const { mtu } = value;
+  if (mtu !== 0 && mtu < LINK_MTU_MIN_BYTES) {
+    throw new CniError(
+      CNI_ERROR.invalidConfig,
+      `invalid network configuration: mtu: it must be 0 or at least ${LINK_MTU_MIN_BYTES}, not ${mtu}`,
+    );
+  }
+  const routes = value.ipam.routes?.map(({ dst }) => dst) ?? [];
+  const twice = routes.find((dst, i) => routes.indexOf(dst) < i);
+  if (twice !== undefined) {
+    throw new CniError(
+      CNI_ERROR.invalidConfig,
+      `invalid network configuration: ipam.routes: ${twice} is there twice`,
     );
   }
   return value;

@@ -97,6 +97,20 @@ export function checkEnvironment(environment: Environment, verb: string): void {
   }
 }
 
+/** How deep a configuration may be nested: as Go's decoder has it (encoding/json, maxNestingDepth). What follows may recurse. */
+const DEPTH_MAX = 10_000;
+
+function isTooDeep(value: unknown): boolean {
+  let level = [value];
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > DEPTH_MAX) return true;
+    level = level.flatMap((each) =>
+      each !== null && typeof each === 'object' ? Object.values(each) : [],
+    );
+  }
+  return false;
+}
+
 function parseConfig(stdin: string): Record<string, unknown> {
   let value: unknown;
   try {
@@ -112,6 +126,10 @@ function parseConfig(stdin: string): Record<string, unknown> {
       CNI_ERROR.decode,
       'error unmarshall network config: it is not a JSON object',
     );
+  }
+  // Every level takes two characters.
+  if (stdin.length > 2 * DEPTH_MAX && isTooDeep(value)) {
+    throw new CniError(CNI_ERROR.decode, 'error unmarshall network config: exceeded max depth');
   }
   return { ...value };
 }

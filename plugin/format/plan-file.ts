@@ -8,7 +8,7 @@ import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { ifname, ip, mac, prefix } from './values.ts';
 
 /** The version of the format: the number before the point changes when a reader of the old one would go wrong. */
-export const PLAN_FORMAT_VERSION = '1.0';
+const PLAN_FORMAT_VERSION = '1.0';
 
 /** A plan as `--plan=json` writes it and `cube-cni apply` reads it. */
 export interface PlanFile {

@@ -1,7 +1,7 @@
 import type { Host } from '../../model/host.ts';
 
 /** The version of the format: the number before the point changes when a reader of the old one would go wrong. */
-export const SNAPSHOT_FORMAT_VERSION = '1.0';
+const SNAPSHOT_FORMAT_VERSION = '1.0';
 
 /** A host's network state as `cube-cni snapshot` writes it. */
 export interface SnapshotFile {

@@ -1,4 +1,5 @@
-import { type Ip, ipBits, ipFromBits } from '../../model/ip.ts';
+import { type Family, type Ip, familyOf, ipBits, ipFromBits } from '../../model/ip.ts';
+import { prefixLengthOf } from '../../model/prefix.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { type AddressRange, type RangeSet, formatRange } from './ranges.ts';
 
@@ -17,33 +18,39 @@ export interface AddressBook {
   readonly takenBetween: (first: Ip, last: Ip) => Iterable<Ip>;
 }
 
-/** The first address of a span that is neither taken nor the range's gateway. */
+/** The first address of a span that is neither taken nor a gateway. */
 function firstFree(
   book: AddressBook,
-  range: AddressRange,
-  first: bigint,
-  last: bigint,
+  gateways: ReadonlySet<bigint>,
+  { range, first, last }: Span,
 ): bigint | undefined {
   if (first > last) return undefined;
-  const gateway = ipBits(range.gateway);
-  let candidate = first === gateway ? first + 1n : first;
+  const behindGateways = (bits: bigint): bigint => {
+    let next = bits;
+    while (gateways.has(next)) next += 1n;
+    return next;
+  };
+  let candidate = behindGateways(first);
   for (const ip of book.takenBetween(
     ipFromBits(range.family, first),
     ipFromBits(range.family, last),
   )) {
     const taken = ipBits(ip);
     if (taken > candidate) break;
-    if (taken === candidate) candidate += 1n;
-    if (candidate === gateway) candidate += 1n;
+    if (taken === candidate) candidate = behindGateways(candidate + 1n);
   }
   return candidate > last ? undefined : candidate;
 }
 
+/** Addresses of a range that are searched in ascending order. */
+interface Span {
+  readonly range: AddressRange;
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
 /** The spans of a set in the order in which they are searched: behind the last address, round to it again. */
-function spansFrom(
-  set: RangeSet,
-  last: Ip | undefined,
-): { range: AddressRange; first: bigint; last: bigint }[] {
+function spansFrom(set: RangeSet, last: Ip | undefined): Span[] {
   const whole = set.map((range) => ({ range, first: range.first, last: range.last }));
   if (last === undefined) return whole;
   const bits = ipBits(last);
@@ -58,17 +65,24 @@ function spansFrom(
   ];
 }
 
+/** The gateways of all sets: the bridge carries every one of them, not just that of the range. */
+function gatewaysOf(sets: readonly RangeSet[], family: Family | undefined): Set<bigint> {
+  const ranges = sets.flat().filter((range) => range.family === family);
+  return new Set(ranges.map(({ gateway }) => ipBits(gateway)));
+}
+
 /**
  * The next free address of each range set, round robin: an address that was given back is handed out
  * last. Throws an error of code 102 when a set has none left.
  */
 export function allocate(sets: readonly RangeSet[], book: AddressBook): AllocatedAddress[] {
   return sets.map((set, index) => {
-    for (const { range, first, last } of spansFrom(set, book.lastOf(index))) {
-      const bits = firstFree(book, range, first, last);
+    const gateways = gatewaysOf(sets, set[0]?.family);
+    for (const span of spansFrom(set, book.lastOf(index))) {
+      const bits = firstFree(book, gateways, span);
       if (bits !== undefined) {
-        const prefixLength = Number(range.subnet.slice(range.subnet.indexOf('/') + 1));
-        return { ip: ipFromBits(range.family, bits), prefixLength, gateway: range.gateway };
+        const { family, subnet, gateway } = span.range;
+        return { ip: ipFromBits(family, bits), prefixLength: prefixLengthOf(subnet), gateway };
       }
     }
     throw new CniError(
@@ -82,16 +96,25 @@ export function allocate(sets: readonly RangeSet[], book: AddressBook): Allocate
 export function fits(sets: readonly RangeSet[], addresses: readonly AllocatedAddress[]): boolean {
   return (
     sets.length === addresses.length &&
-    sets.every((set, i) => set.some((r) => addresses[i] !== undefined && inRange(r, addresses[i])))
+    sets.every((set, i) => {
+      const address = addresses[i];
+      const gateways = gatewaysOf(sets, set[0]?.family);
+      return (
+        address !== undefined &&
+        !gateways.has(ipBits(address.ip)) &&
+        set.some((range) => inRange(range, address))
+      );
+    })
   );
 }
 
 function inRange(range: AddressRange, address: AllocatedAddress): boolean {
   const bits = ipBits(address.ip);
   return (
-    range.subnet.includes(':') === address.ip.includes(':') &&
+    range.family === familyOf(address.ip) &&
     range.first <= bits &&
     bits <= range.last &&
+    prefixLengthOf(range.subnet) === address.prefixLength &&
     address.gateway === range.gateway
   );
 }

@@ -52,7 +52,8 @@ function resolveRange(range: ConfigRange): AddressRange {
     fail(`gateway ${range.gateway} is not of the family of network ${subnet}`);
   const first = range.rangeStart === undefined ? network + 1n : ipBits(range.rangeStart);
   const last = range.rangeEnd === undefined ? end : ipBits(range.rangeEnd);
-  if (first > last) fail(`rangeStart ${range.rangeStart} is behind rangeEnd ${range.rangeEnd}`);
+  if (first > last)
+    fail(`rangeStart ${ipFromBits(family, first)} is behind rangeEnd ${ipFromBits(family, last)}`);
   return {
     family,
     subnet,

@@ -1,5 +1,5 @@
 /** One call by a container runtime: from the environment and standard input to standard output and the exit status. */
-import type { CallOptions } from '../call-options.ts';
+import { type CallOptions, parseCallOptions } from '../call-options.ts';
 import { CNI_ERROR, CniError, formatError } from '../cni/error.ts';
 import { type Places, parsePlaces } from '../cni/places.ts';
 import {
@@ -42,14 +42,16 @@ function answerVersion(config: Readonly<Record<string, unknown>> | undefined): s
   );
 }
 
-/** Answers the call that `environment` describes and returns the exit status. */
-export async function cniCall(environment: Environment, options: CallOptions): Promise<number> {
+/** Answers the call that `environment` and the arguments describe and returns the exit status. */
+export async function cniCall(environment: Environment, args: readonly string[]): Promise<number> {
   const log = makeLog({ pid: process.pid });
   const started = performance.now();
   let request: Request | undefined;
+  let options: CallOptions | undefined;
   let places: Places | undefined;
   let status: number;
   try {
+    options = parseCallOptions(args);
     const verb = verbOf(environment);
     checkEnvironment(environment, verb);
     if (verb === 'VERSION') {
@@ -81,6 +83,6 @@ export async function cniCall(environment: Environment, options: CallOptions): P
     status = 1;
   }
   // A plan leaves no trace, not even in the log.
-  if (places && options.plan === undefined) await log.flush(places);
+  if (places && options?.plan === undefined) await log.flush(places);
   return status;
 }

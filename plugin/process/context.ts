@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
-import { lockFile } from '../../backends/linux/lock.ts';
+import { type Lock, lockFile } from '../../backends/linux/lock.ts';
 import { sameNetns } from '../../backends/linux/netns.ts';
 import type { CallContext, Log } from '../call/context.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
@@ -10,8 +10,19 @@ import { bootId, isAlive, machineIdentity, thisWorker } from './machine.ts';
 /** How long a call waits for the others on this machine. A runtime kills a call only after minutes. */
 const LOCK_TIMEOUT_MS = 20_000;
 
+function takeLock(path: string): Lock | undefined {
+  try {
+    return lockFile(path, LOCK_TIMEOUT_MS);
+  } catch (error) {
+    throw new CniError(
+      CNI_ERROR.io,
+      `cannot use lock file ${path}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+}
+
 function exclusively<T>(path: string, work: () => T): T {
-  const lock = lockFile(path, LOCK_TIMEOUT_MS);
+  const lock = takeLock(path);
   if (!lock)
     throw new CniError(
       CNI_ERROR.tryAgainLater,

@@ -1,7 +1,7 @@
 /** A call that looks at the network or changes it. */
 import type { Plan } from '../../model/plan.ts';
 import type { CallOptions } from '../call-options.ts';
-import { add, planAdd } from '../call/add.ts';
+import { add, checkNetns, planAdd } from '../call/add.ts';
 import { checkCall, planRepair } from '../call/check.ts';
 import type { CallContext } from '../call/context.ts';
 import { del, planDel } from '../call/del.ts';
@@ -36,6 +36,7 @@ async function answer(context: CallContext, request: Request): Promise<void> {
     case 'ADD':
       return answerAdd(context, request);
     case 'DEL':
+      checkNetns(context, request.netns);
       return del(context, request.key);
     case 'CHECK':
       return checkCall(context, request);
@@ -52,6 +53,7 @@ async function planOf(context: CallContext, request: Request): Promise<Planned |
         await readConfig(context.state, request.config, 'only look'),
       );
     case 'DEL':
+      checkNetns(context, request.netns);
       return planDel(context, request.key);
     case 'CHECK':
       return planRepair(context, request.key);

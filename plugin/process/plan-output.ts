@@ -26,6 +26,29 @@ function notesOf(verb: PlanFile['verb'], planned: Planned | undefined): string[]
 
 const EMPTY_PLAN: Plan = { before: { netns: {} }, ops: [], after: { netns: {} } };
 
+/** The plan of a call as text in one of its forms. */
+export function formatPlanned(
+  verb: PlanFile['verb'],
+  planned: Planned | undefined,
+  format: PlanFormat,
+  paint?: Paint,
+): string {
+  const plan = planned?.plan ?? EMPTY_PLAN;
+  switch (format) {
+    case 'text':
+      return formatPlan(plan, notesOf(verb, planned), paint);
+    case 'sh':
+      return formatScript(plan.ops);
+    case 'json':
+      return formatPlanFile({
+        verb,
+        plan,
+        scope: planned?.scope ?? {},
+        attachment: planned?.attachment,
+      });
+  }
+}
+
 /** Prints the plan of a call on standard output. */
 export function printPlan(
   verb: PlanFile['verb'],
@@ -33,21 +56,5 @@ export function printPlan(
   format: PlanFormat,
   paint?: Paint,
 ): void {
-  const plan = planned?.plan ?? EMPTY_PLAN;
-  switch (format) {
-    case 'text':
-      return writeAll(1, formatPlan(plan, notesOf(verb, planned), paint));
-    case 'sh':
-      return writeAll(1, formatScript(plan.ops));
-    case 'json':
-      return writeAll(
-        1,
-        formatPlanFile({
-          verb,
-          plan,
-          scope: planned?.scope ?? {},
-          attachment: planned?.attachment,
-        }),
-      );
-  }
+  writeAll(1, formatPlanned(verb, planned, format, paint));
 }

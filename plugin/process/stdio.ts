@@ -2,7 +2,7 @@ import { readSync, writeSync } from 'node:fs';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 
 /** Far more than any configuration with its prevResult. */
-export const STDIN_MAX_BYTES = 1024 * 1024;
+const STDIN_MAX_BYTES = 1024 * 1024;
 
 const CHUNK_BYTES = 64 * 1024;
 

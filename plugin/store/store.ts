@@ -1,5 +1,5 @@
 import { Database, type SQLQueryBindings, SQLiteError } from 'bun:sqlite';
-import { existsSync, mkdirSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import type { Ifname } from '../../model/ifname.ts';
 import { type Ip, familyOf, ipBytes } from '../../model/ip.ts';
 import type { Attachment } from '../attachment.ts';
@@ -50,10 +50,17 @@ function recordOf(row: AttachmentRow): AttachmentRecord {
   };
 }
 
+function isBusy(error: unknown): boolean {
+  return error instanceof SQLiteError && error.code?.startsWith('SQLITE_BUSY') === true;
+}
+
 /** Turns what SQLite says into an answer: busy is for another time, anything else names the file. */
 function asCniError(error: unknown, file: string): unknown {
+  // A record that is no JSON any more: SQLite does not notice what happens within a text.
+  if (error instanceof SyntaxError)
+    return new CniError(CNI_ERROR.io, `state file ${file} is damaged: ${error.message}`);
   if (!(error instanceof SQLiteError)) return error;
-  if (error.code?.startsWith('SQLITE_BUSY')) {
+  if (isBusy(error)) {
     return new CniError(
       CNI_ERROR.tryAgainLater,
       `state file ${file} is in use by another call`,
@@ -67,8 +74,26 @@ function asCniError(error: unknown, file: string): unknown {
   );
 }
 
-function migrate(db: Database, file: string): void {
-  const version = (db.query('PRAGMA user_version').get() as { user_version: number }).user_version;
+function schemaVersion(db: Database): number {
+  return (db.query('PRAGMA user_version').get() as { user_version: number }).user_version;
+}
+
+/** A file becomes one with a write-ahead log while nobody else reads it; SQLite does not wait for that moment by itself. */
+function useWriteAheadLog(db: Database, busyTimeoutMs: number): void {
+  const deadline = performance.now() + busyTimeoutMs;
+  for (;;) {
+    try {
+      db.run('PRAGMA journal_mode = WAL');
+      return;
+    } catch (error) {
+      if (!isBusy(error) || performance.now() >= deadline) throw error;
+      Bun.sleepSync(1);
+    }
+  }
+}
+
+function migrate(db: Database, file: string, busyTimeoutMs: number): void {
+  const version = schemaVersion(db);
   if (version === SCHEMA_VERSION) return;
   if (version > SCHEMA_VERSION) {
     const row = db.query("SELECT value FROM meta WHERE key = 'oldest_compatible'").get() as {
@@ -80,21 +105,24 @@ function migrate(db: Database, file: string): void {
       `state file ${file} has schema ${version}, written by a newer cube-cni; this one understands schema ${SCHEMA_VERSION}`,
     );
   }
-  db.run('PRAGMA journal_mode = WAL');
+  useWriteAheadLog(db, busyTimeoutMs);
   db.run('BEGIN IMMEDIATE');
   try {
-    // Another process may have been first.
-    const now = (db.query('PRAGMA user_version').get() as { user_version: number }).user_version;
-    for (const sql of MIGRATIONS.slice(now)) db.run(sql);
-    db.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('oldest_compatible', ?)", [
-      String(OLDEST_COMPATIBLE),
-    ]);
-    db.run(`PRAGMA user_version = ${Math.max(now, SCHEMA_VERSION)}`);
+    const now = schemaVersion(db);
+    if (now < SCHEMA_VERSION) {
+      for (const sql of MIGRATIONS.slice(now)) db.run(sql);
+      db.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('oldest_compatible', ?)", [
+        String(OLDEST_COMPATIBLE),
+      ]);
+      db.run(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+    }
     db.run('COMMIT');
   } catch (error) {
-    db.run('ROLLBACK');
+    if (db.inTransaction) db.run('ROLLBACK');
     throw error;
   }
+  // Another process may have been first, and a newer one.
+  migrate(db, file, busyTimeoutMs);
 }
 
 /** Forgets the records of an earlier boot: their links and rules went with it, so their addresses are free. */
@@ -122,6 +150,15 @@ function openDatabase(dataDir: string, file: string, busyTimeoutMs: number): Dat
       `cannot make folder ${dataDir}: ${error instanceof Error ? error.message : String(error)}`,
     );
   }
+  try {
+    // SQLite gives its other files the mode of this one.
+    if (!existsSync(file)) closeSync(openSync(file, 'a', 0o600));
+  } catch (error) {
+    throw new CniError(
+      CNI_ERROR.io,
+      `cannot use state file ${file}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
   const db = new Database(file);
   db.run(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
   // No fsync per commit: a crash of this program loses nothing, and after a crash of the machine the
@@ -145,13 +182,20 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
     }
   };
   const db = guard(() => openDatabase(dataDir, file, busyTimeoutMs));
-  guard(() => {
-    migrate(db, file);
-    forgetEarlierBoot(db, bootId);
-  });
+  try {
+    guard(() => {
+      migrate(db, file, busyTimeoutMs);
+      forgetEarlierBoot(db, bootId);
+    });
+  } catch (error) {
+    db.close();
+    throw error;
+  }
 
   const rows = <T>(sql: string, ...values: SQLQueryBindings[]): T[] =>
     guard(() => db.query(sql).all(...values) as T[]);
+  const records = (sql: string, ...values: SQLQueryBindings[]): AttachmentRecord[] =>
+    guard(() => rows<AttachmentRow>(sql, ...values).map(recordOf));
   const run = (sql: string, ...values: SQLQueryBindings[]): void =>
     guard(() => void db.query(sql).run(...values));
   const RECORD = 'state, pid, start_time, record';
@@ -180,10 +224,8 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
   return {
     transact,
     find: (key) =>
-      rows<AttachmentRow>(`SELECT ${RECORD} FROM attachment WHERE ${OWNER}`, ...keyValues(key)).map(
-        recordOf,
-      )[0],
-    list: () => rows<AttachmentRow>(`SELECT ${RECORD} FROM attachment`).map(recordOf),
+      records(`SELECT ${RECORD} FROM attachment WHERE ${OWNER}`, ...keyValues(key))[0],
+    list: () => records(`SELECT ${RECORD} FROM attachment`),
     addressBook: (network, except) => ({
       lastOf: (set) =>
         rows<{ ip: Ip }>(
@@ -199,13 +241,18 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
              AND NOT (container_id = ? AND ifname = ?) ORDER BY sort_key`,
           )
           .iterate(network, sortKey(first), sortKey(last), id, ifname);
-        for (const row of taken) yield (row as { ip: Ip }).ip;
+        try {
+          for (const row of taken) yield (row as { ip: Ip }).ip;
+        } catch (error) {
+          throw asCniError(error, file);
+        }
       },
     }),
     put: (attachment, worker: Worker, uses) =>
       transact(() => {
         const { key } = attachment;
         const [network, id, ifname] = keyValues(key);
+        const kept = rows<{ ip: Ip }>(`SELECT ip FROM address WHERE ${OWNER}`, ...keyValues(key));
         forget(key);
         // Columns by name: a newer schema may have more of them.
         run(
@@ -228,6 +275,8 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
             id,
             ifname,
           );
+          // What an attachment goes on with was handed out long ago: the round goes on behind the last.
+          if (kept.some((each) => each.ip === ip)) continue;
           run(
             'INSERT OR REPLACE INTO last_address (network, range_set, ip) VALUES (?, ?, ?)',
             network,

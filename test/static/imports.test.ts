@@ -114,7 +114,7 @@ const forbidden: readonly (readonly [file: string, code: string, rule: string])[
     'no-restricted-imports',
   ],
   [
-    'plugin/call/a.ts',
+    'plugin/process/a.ts',
     `export function a() { Promise.resolve(1).then(() => 2); }`,
     'no-floating-promises',
   ],
@@ -134,8 +134,8 @@ const allowed: readonly (readonly [file: string, code: string])[] = [
   ['plugin/main.ts', `export const a = process.env['A'];`],
   ['plugin/cli/a.ts', `import { readFileSync } from 'node:fs'; readFileSync('a');`],
   ['plugin/store/a.ts', `import { Database } from 'bun:sqlite'; export const a = new Database();`],
-  ['plugin/call/a.ts', `import { a } from '../../backends/linux/other.ts'; a();`],
-  ['plugin/log.ts', `export const a = Date.now();`],
+  ['plugin/process/a.ts', `import { a } from '../../backends/linux/other.ts'; a();`],
+  ['plugin/log/a.ts', `export const a = Date.now();`],
   ['labs/a.ts', `export const a = process.env['A'];`],
 ];
 

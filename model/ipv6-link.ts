@@ -1,0 +1,138 @@
+/** When IPv6 begins and ends on a link, and what it makes by itself (net/ipv6/addrconf.c). */
+import type { Address } from './address.ts';
+import { hasCarrier } from './carrier.ts';
+import { hasIpv6, linkLocalOf, multicastRoute } from './connected.ts';
+import { addRoutes, dropRoutes } from './fib.ts';
+import { type Host, getLink, getNetns, withLink, withNetns } from './host.ts';
+import { addAddress } from './inet.ts';
+import { ADDRESS_BITS, familyOf, ipFromBytes, parseIp } from './ip.ts';
+import { type LinkRef, IP6_MIN_MTU_BYTES, holdsIpv6 } from './link.ts';
+import { ZERO_MAC, macBytes } from './mac.ts';
+import { routeFamily } from './route.ts';
+import { dropLinkSysctls, inheritSysctls, linkSysctl, linkSysctlKey } from './sysctl.ts';
+
+function addLinkLocal(host: Host, ref: LinkRef): Host {
+  const link = getLink(host, ref);
+  const netns = getNetns(host, ref.netns);
+  if (
+    link.kind === 'loopback' ||
+    link.mac === null ||
+    link.mac === ZERO_MAC ||
+    !hasIpv6(netns, link)
+  )
+    return host;
+  if (linkSysctl(netns, 6, ref.ifname, 'addr_gen_mode') !== '0') return host;
+  const ip = ipFromBytes(linkLocalOf(macBytes(link.mac)));
+  if (link.addresses.some((a) => a.ip === ip)) return host;
+  return addAddress(host, ref, {
+    ip,
+    prefixLength: 64,
+    peer: null,
+    broadcast: null,
+    scope: 'link',
+    secondary: false,
+    noPrefixRoute: false,
+    noDad: false,
+    tentative: false,
+  });
+}
+
+/**
+ * IPv6 begins to work on a link when it has carrier: the multicast route comes, and the link-local address
+ * (K-4.1; net/ipv6/addrconf.c, addrconf_notify and addrconf_dev_config). Losing carrier takes neither away.
+ */
+export function readyIpv6(host: Host, ref: LinkRef): Host {
+  const link = getLink(host, ref);
+  if (link.kind === 'loopback' || !hasIpv6(getNetns(host, ref.netns), link)) return host;
+  return addLinkLocal(addRoutes(host, ref.netns, [multicastRoute(ref.ifname)]), ref);
+}
+
+const KEEP_ADDRESSES = 'keep_addr_on_down';
+
+const LOOPBACK_ADDRESS: Address = {
+  ip: parseIp('::1'),
+  prefixLength: ADDRESS_BITS[6],
+  peer: null,
+  broadcast: null,
+  scope: 'host',
+  secondary: false,
+  noPrefixRoute: false,
+  noDad: false,
+  tentative: false,
+};
+
+/** A loopback that is up has ::1 (K-2.1; addrconf.c, init_loopback), but not with too small an MTU. */
+function startLoopback(host: Host, ref: LinkRef): Host {
+  const link = getLink(host, ref);
+  if (link.mtuBytes < IP6_MIN_MTU_BYTES) return flushIpv6(host, ref);
+  const has = link.addresses.some((a) => a.ip === LOOPBACK_ADDRESS.ip);
+  return has ? host : addAddress(host, ref, LOOPBACK_ADDRESS);
+}
+
+/** Drops the IPv6 addresses and routes of a link. */
+export function flushIpv6(before: Host, ref: LinkRef): Host {
+  const host = dropRoutes(
+    before,
+    ref.netns,
+    (r) => r.device === ref.ifname && routeFamily(r) === 6,
+  );
+  const link = getLink(host, ref);
+  const addresses = link.addresses.filter((a) => familyOf(a.ip) === 4);
+  const neighbours = link.neighbours.filter((n) => familyOf(n.ip) === 4);
+  return withLink(host, ref.netns, { ...link, addresses, neighbours });
+}
+
+/**
+ * IPv6 ends on a link whose MTU becomes too small and begins anew, with the settings of a new link, when it is large
+ * enough again (K-4.4). The loopback keeps its settings, and begins only when it goes up.
+ */
+export function followMtu(before: Host, ref: LinkRef, mtuBytes: number): Host {
+  const old = getLink(before, ref);
+  const host = withLink(before, ref.netns, { ...old, mtuBytes });
+  if (mtuBytes < IP6_MIN_MTU_BYTES) {
+    const flushed = flushIpv6(host, ref);
+    if (old.kind === 'loopback') return flushed;
+    const netns = getNetns(flushed, ref.netns);
+    return withNetns(flushed, ref.netns, {
+      ...netns,
+      sysctls: dropLinkSysctls(netns, ref.ifname, [6]),
+    });
+  }
+  if (holdsIpv6(old)) return host;
+  const netns = getNetns(host, ref.netns);
+  const sysctls = inheritSysctls(netns, ref.ifname, [6]);
+  return startIpv6(withNetns(host, ref.netns, { ...netns, sysctls }), ref);
+}
+
+/** IPv6 begins on a link that is up: after it was disabled, or when its MTU became large enough (K-4.3, K-4.4). */
+export function startIpv6(before: Host, ref: LinkRef): Host {
+  const link = getLink(before, ref);
+  if (!link.up || !hasIpv6(getNetns(before, ref.netns), link)) return before;
+  if (link.kind === 'loopback') return startLoopback(before, ref);
+  return hasCarrier(before, ref) ? readyIpv6(before, ref) : before;
+}
+
+/** Is it an address of one link or one machine, which a link that goes down never keeps (addr_is_local)? */
+function isNear(address: Address): boolean {
+  return address.scope === 'link' || address.scope === 'host';
+}
+
+/**
+ * A link goes down: its IPv6 routes and neighbours go, and its addresses too unless they are kept (K-4.2;
+ * addrconf_ifdown with keep_addr_on_down). Those that are kept go through DAD again.
+ */
+export function endIpv6(before: Host, ref: LinkRef): Host {
+  const host = flushIpv6(before, ref);
+  const netns = getNetns(host, ref.netns);
+  const old = getLink(before, ref);
+  const setting = [
+    netns.sysctls[linkSysctlKey(6, 'all', KEEP_ADDRESSES)] ?? '0',
+    linkSysctl(netns, 6, ref.ifname, KEEP_ADDRESSES),
+  ].find((value) => value !== '0');
+  if (!hasIpv6(netns, old) || Number(setting ?? '0') <= 0) return host;
+  const kept = old.addresses
+    .filter((a) => familyOf(a.ip) === 6 && !isNear(a))
+    .map((a) => (a.noDad ? a : { ...a, tentative: true }));
+  const link = getLink(host, ref);
+  return withLink(host, ref.netns, { ...link, addresses: [...link.addresses, ...kept] });
+}

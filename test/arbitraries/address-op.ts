@@ -1,0 +1,137 @@
+/** Operations on addresses and neighbours. */
+import { type Address, makeAddress } from '../../model/address.ts';
+import { isKernelAddress } from '../../model/desired.ts';
+import type { Host, NetnsName } from '../../model/host.ts';
+import { findLink, findNetns } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { type Ipv4, familyOf, parseIp } from '../../model/ip.ts';
+import type { Link } from '../../model/link.ts';
+import type { Op } from '../../model/op.ts';
+import { parsePrefixedIp } from '../../model/prefix.ts';
+import type { Draw } from './draw.ts';
+import { MACS, VETHS, linksOf, someHolder, someLink } from './names.ts';
+import { GATEWAYS } from './route-op.ts';
+
+const ADDRESSES = [
+  '10.0.0.1/24',
+  '10.0.0.2/24',
+  '10.0.0.3/24',
+  '10.0.0.1/16',
+  '10.0.1.2/31',
+  '10.9.9.9/32',
+  '192.168.5.1/30',
+  'fd00::1/64',
+  'fd00::2/64',
+  'fd01::1/128',
+  'fd02::7/112',
+].map(parsePrefixedIp);
+
+/** Ends of the ranges, and addresses that mean something else. */
+const ODD_ADDRESSES = [
+  '10.0.0.0/24',
+  '10.0.0.255/24',
+  '10.0.0.1/0',
+  '10.0.0.1/32',
+  '127.0.0.5/8',
+  '224.0.0.1/24',
+  '0.0.0.5/24',
+  '255.255.255.255/32',
+  'fd00::1/128',
+  'fd00::/64',
+  'fd00::1/127',
+  'fd03::1/0',
+  'fe80::5/64',
+].map(parsePrefixedIp);
+
+/** Refused, but on a link that is up not without a trace: the multicast route comes before the look at the address. */
+const REFUSED = ['ff02::5/64', '::/128', '::1/128'].map(parsePrefixedIp);
+
+const PEERS: readonly (readonly [string, string])[] = [
+  ['10.0.0.1/32', '10.0.0.9'],
+  ['10.0.0.1/24', '10.5.0.7'],
+  ['10.0.0.2/32', '10.0.0.9'],
+  ['10.0.0.2/24', '10.0.0.7'],
+  ['fd00::1/128', 'fd00::9'],
+  ['fd00::1/64', 'fd05::9'],
+];
+
+function someAddress(draw: Draw, link: Link | undefined): Address {
+  if (draw.oddIn(12) && !link?.up && link?.kind !== 'loopback')
+    return makeAddress(draw.of(REFUSED));
+  if (draw.oddIn(8)) {
+    const [text, peer] = draw.of(PEERS);
+    return makeAddress({ ...parsePrefixedIp(text), peer: parseIp(peer) });
+  }
+  const choice = draw.oddIn(8) ? draw.of(ODD_ADDRESSES) : draw.of(ADDRESSES);
+  const address = makeAddress({
+    ...choice,
+    noPrefixRoute: draw.oneIn(7),
+  });
+  if (familyOf(address.ip) === 6 && draw.oddIn(6)) return { ...address, noDad: false };
+  // The kernel takes the scope of an IPv6 address from the address, and knows no broadcast of it.
+  if (familyOf(address.ip) === 6) return address;
+  const scope = draw.oddIn(10) ? draw.of(['link', 'host'] as const) : 'global';
+  if (!draw.oddIn(8)) return { ...address, scope };
+  return {
+    ...address,
+    scope,
+    broadcast: draw.of([null, '10.0.0.127', '255.255.255.255']) as Ipv4 | null,
+  };
+}
+
+/** An address for a link. */
+export function addressAdd(netns: NetnsName, host: Host, draw: Draw): Op {
+  const ifname = someLink(host, netns, draw);
+  const link = findLink(host, { netns, ifname });
+  return { op: 'address.add', netns, ifname, address: someAddress(draw, link) };
+}
+
+/** An address that the link has, has with another length, or has not. */
+export function addressDel(netns: NetnsName, host: Host, draw: Draw): Op {
+  const holds = (link: Link): boolean => link.addresses.length > 0;
+  // Where there is none to remove, one is most often more use.
+  if (!linksOf(host, netns).some(holds) && !draw.oneIn(4)) return addressAdd(netns, host, draw);
+  const ifname = someHolder(host, netns, draw, holds);
+  // Without the address that the kernel made itself: it makes that anew when IPv6 begins, not whenever carrier comes
+  // back, and whether IPv6 has begun (IF_READY) is not part of the model.
+  const link = findLink(host, { netns, ifname });
+  const held = (link?.addresses ?? []).filter((a) => !link || !isKernelAddress(link, a));
+  if (held.length === 0 || draw.oneIn(8))
+    return { op: 'address.del', netns, ifname, address: someAddress(draw, undefined) };
+  const address = draw.of(held);
+  return {
+    op: 'address.del',
+    netns,
+    ifname,
+    address: draw.oneIn(8) ? { ...address, prefixLength: 20 } : address,
+  };
+}
+
+const NEIGHBOURS = GATEWAYS.filter((_, i) => i % 3 === 0);
+
+/** A link that has neighbours: what a loopback is told about IPv4 it keeps under 0.0.0.0 (net/ipv4/arp.c, arp_constructor). */
+function someEthernet(host: Host, netns: NetnsName, draw: Draw): Ifname {
+  const ifname = someLink(host, netns, draw);
+  return ifname === 'lo' ? draw.of(VETHS) : ifname;
+}
+
+/** A permanent neighbour. */
+export function neighbourAdd(netns: NetnsName, host: Host, draw: Draw): Op {
+  return {
+    op: 'neighbour.add',
+    netns,
+    ifname: someEthernet(host, netns, draw),
+    neighbour: { ip: draw.of(NEIGHBOURS), mac: draw.of(MACS) },
+  };
+}
+
+/** A neighbour goes, often one that is there. */
+export function neighbourDel(netns: NetnsName, host: Host, draw: Draw): Op {
+  const holds = (link: Link): boolean => link.neighbours.length > 0;
+  if (!linksOf(host, netns).some(holds) && !draw.oneIn(4)) return neighbourAdd(netns, host, draw);
+  const ifname = someHolder(host, netns, draw, holds);
+  const held = findNetns(host, netns)?.links[ifname]?.neighbours ?? [];
+  const ip =
+    held.length > 0 && !draw.oneIn(4) ? draw.of(held.map((n) => n.ip)) : draw.of(NEIGHBOURS);
+  return { op: 'neighbour.del', netns, ifname, ip };
+}

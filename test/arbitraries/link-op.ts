@@ -1,0 +1,123 @@
+/** Operations that make, change and remove links. */
+import { type Host, type NetnsName, findLink } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import type { Link } from '../../model/link.ts';
+import { ZERO_MAC, parseMac } from '../../model/mac.ts';
+import type { Op } from '../../model/op.ts';
+import type { LinkAttribute } from '../../model/ops/link-set.ts';
+import type { Draw } from './draw.ts';
+import {
+  BRIDGES,
+  freeName,
+  linksOf,
+  MACS,
+  someBridge,
+  someHolder,
+  someLink,
+  VETHS,
+} from './names.ts';
+
+const MTUS = [1500, 1400, 9000, 1280];
+/** Below 68 a loopback would lose IPv4 too. */
+const LOOPBACK_MTUS = [65536, 1500, 1279];
+const MTU_MISSES = [67, 65536, 1279, 68, 65535];
+const MAC_MISSES = ['01:00:5e:00:00:01', '00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff'].map(parseMac);
+
+/** A bridge, or a veth within a netns or across two. */
+export function linkAdd(
+  netns: NetnsName,
+  universe: readonly NetnsName[],
+  host: Host,
+  draw: Draw,
+): Op {
+  const end = {
+    mac: draw.oneIn(20) ? draw.of(MAC_MISSES) : draw.of(MACS),
+    mtuBytes: draw.oneIn(10) ? draw.of(MTU_MISSES) : draw.of(MTUS),
+    up: !draw.oneIn(3),
+  };
+  const bridges = linksOf(host, netns)
+    .filter((l) => l.kind === 'bridge')
+    .map((l) => l.ifname);
+  if (draw.oneIn(bridges.length === 0 ? 2 : 6)) {
+    const ifname = freeName(host, netns, draw, BRIDGES);
+    return { op: 'link.add', netns, link: { kind: 'bridge', ifname, ...end } };
+  }
+  const there = draw.of(universe);
+  const ifname = freeName(host, netns, draw, VETHS);
+  const others = VETHS.filter((name) => name !== ifname || there !== netns || draw.oneIn(6));
+  const masters = draw.oneIn(6)
+    ? [...BRIDGES, ...VETHS.slice(0, 1)]
+    : [null, ...bridges, ...bridges];
+  const master = draw.of(masters);
+  const peer = {
+    netns: there,
+    ifname: draw.oneIn(12) ? draw.of(BRIDGES) : freeName(host, there, draw, others),
+    mac: draw.of(MACS),
+    mtuBytes: draw.oneIn(12) ? draw.of(MTU_MISSES) : draw.of(MTUS),
+    // A new port that is up without carrier enables its bridge for a moment, or not: that depends on which carrier change
+    // the kernel's work queue comes to first (K-1.9).
+    up: !draw.oneIn(3) || (end.up && master !== null),
+  };
+  return {
+    op: 'link.add',
+    netns,
+    link: { kind: 'veth', ifname, ...end, master, peer },
+  };
+}
+
+/** One attribute of a link. */
+export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
+  const ifname = someLink(host, netns, draw);
+  // A port that is refused by something that is no bridge has left its own bridge by then (net/core/rtnetlink.c,
+  // do_set_master): half an operation, which the model does not know (K-1.13).
+  const isPort = (findLink(host, { netns, ifname })?.port ?? null) !== null;
+  const strangers = isPort ? [] : [ifname, ...VETHS.slice(0, 1)];
+  const sets: readonly (() => LinkAttribute)[] = [
+    () => ({ up: true }),
+    () => ({ up: true }),
+    () => ({ up: false }),
+    () => ({
+      mtuBytes: draw.of(ifname === 'lo' ? LOOPBACK_MTUS : draw.oneIn(4) ? MTU_MISSES : MTUS),
+    }),
+    // A loopback would keep a MAC that nobody sees.
+    () => ({
+      mac:
+        ifname !== 'lo' && draw.oneIn(6)
+          ? draw.of(MAC_MISSES)
+          : draw.of(ifname === 'lo' ? [ZERO_MAC] : MACS),
+    }),
+    () => ({ promiscuous: draw.oneIn(2) }),
+    () => ({ alias: draw.of(['', 'cube-cni', 'some text', 'a'.repeat(255), 'a'.repeat(256)]) }),
+    () => ({ master: draw.of([...BRIDGES, null, ...strangers]) }),
+    () => ({ master: someBridge(host, netns, draw) }),
+    () => ({ master: someBridge(host, netns, draw) }),
+  ];
+  return { op: 'link.set', netns, ifname, set: draw.of(sets)() };
+}
+
+/** A link goes; now and then it is one that cannot. */
+export function linkDel(netns: NetnsName, host: Host, draw: Draw): Op {
+  return {
+    op: 'link.del',
+    netns,
+    ifname: draw.oneIn(8) ? ('lo' as Ifname) : someLink(host, netns, draw),
+  };
+}
+
+/** One flag of a bridge port, or of a link that is none; without a port one joins a bridge. */
+export function portSet(netns: NetnsName, host: Host, draw: Draw): Op {
+  const links = linksOf(host, netns);
+  const isPort = (link: Link): boolean => link.port !== null;
+  if (!links.some(isPort) && !draw.oneIn(4)) {
+    const veths = links.filter((link) => link.kind === 'veth').map((link) => link.ifname);
+    const ifname = draw.of(veths.length > 0 ? veths : VETHS);
+    return { op: 'link.set', netns, ifname, set: { master: someBridge(host, netns, draw) } };
+  }
+  return {
+    op: 'port.set',
+    netns,
+    ifname: someHolder(host, netns, draw, isPort),
+    flag: draw.of(['hairpin', 'isolated', 'learning', 'flood']),
+    on: draw.oneIn(2),
+  };
+}

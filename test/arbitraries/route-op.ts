@@ -1,0 +1,135 @@
+/** Operations on routes. */
+import { connectedPrefix } from '../../model/connected.ts';
+import type { Host, NetnsName } from '../../model/host.ts';
+import { findNetns } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { type Family, type Ip, familyOf, parseIp } from '../../model/ip.ts';
+import type { Op } from '../../model/op.ts';
+import { parsePrefix, prefixContains } from '../../model/prefix.ts';
+import { type Route, TABLE_LOCAL, TABLE_MAIN, makeRoute, routeFamily } from '../../model/route.ts';
+import type { Draw } from './draw.ts';
+import { linksOf, someLink } from './names.ts';
+
+const DESTINATIONS = [
+  '0.0.0.0/0',
+  '10.1.0.0/16',
+  '10.0.0.0/24',
+  '10.0.0.77/32',
+  '10.0.0.254/32',
+  '10.77.0.0/16',
+  '::/0',
+  'fd05::/64',
+  'fd00::/64',
+  'fd00::fe/128',
+  'fd77::/16',
+].map(parsePrefix);
+
+export const GATEWAYS = [
+  '10.0.0.254',
+  '10.0.0.2',
+  '10.0.1.3',
+  '10.77.0.1',
+  '192.168.5.2',
+  '10.0.0.9',
+  'fd00::fe',
+  'fd00::2',
+  'fd77::1',
+  'fd02::8',
+  'fd00::9',
+].map(parseIp);
+
+const ODD_GATEWAYS = ['10.0.0.255', '224.0.0.1', 'ff02::1', 'fe80::1', '::1'].map(parseIp);
+
+/** A device with an address, and the gateways that lie in its prefix: what most routes need. */
+function someSubnet(
+  host: Host,
+  netns: NetnsName,
+  draw: Draw,
+):
+  | { readonly device: Ifname; readonly family: Family; readonly gateways: readonly Ip[] }
+  | undefined {
+  const subnets = linksOf(host, netns).flatMap((link) =>
+    link.addresses.map((address) => ({
+      device: link.ifname,
+      family: familyOf(address.ip),
+      gateways: GATEWAYS.filter((g) => prefixContains(connectedPrefix(address), g)),
+    })),
+  );
+  return subnets.length === 0 || draw.oneIn(5) ? undefined : draw.of(subnets);
+}
+
+/** A route in the main table. */
+export function routeAdd(netns: NetnsName, host: Host, draw: Draw): Op {
+  const subnet = someSubnet(host, netns, draw);
+  const destination = draw.of(
+    subnet ? DESTINATIONS.filter((d) => familyOf(d) === subnet.family) : DESTINATIONS,
+  );
+  const family = familyOf(destination);
+  const own = linksOf(host, netns)
+    .flatMap((l) => l.addresses)
+    .filter((a) => familyOf(a.ip) === family)
+    .map((a) => a.ip);
+  const pools: readonly (readonly Ip[])[] = [
+    subnet?.gateways ?? [],
+    subnet?.gateways ?? [],
+    subnet?.gateways ?? [],
+    GATEWAYS,
+    draw.oneIn(3) ? ODD_GATEWAYS : own,
+  ];
+  const pool = draw.of(pools).filter((ip) => familyOf(ip) === family);
+  const gateways = pool.length > 0 ? pool : GATEWAYS.filter((ip) => familyOf(ip) === family);
+  const route = makeRoute({
+    destination,
+    device: subnet?.device ?? someLink(host, netns, draw),
+    gateway: draw.oneIn(3) ? null : draw.of(gateways),
+    ...(draw.oneIn(3) ? { metric: 100 } : {}),
+    ...(draw.oneIn(4) ? { source: draw.of(own.length > 0 ? own : gateways) } : {}),
+    protocol: draw.of([3, 201]),
+    onlink: draw.oneIn(6),
+  });
+  // Without a gateway there is nothing to be taken on trust. Without an IPv4 address the answer depends on whether
+  // there ever was one: then the netns keeps its table local, else every gateway is refused (typeOfIpv4).
+  const isTable = (findNetns(host, netns)?.routes ?? []).some(
+    (r) => r.table === TABLE_LOCAL && routeFamily(r) === 4,
+  );
+  const trusts = route.gateway !== null && (family === 6 || isTable);
+  return { op: 'route.add', netns, route: trusts ? route : { ...route, onlink: false } };
+}
+
+/** The route but for one thing. */
+function nearMiss(route: Route, netns: NetnsName, host: Host, draw: Draw): Route {
+  const changes: readonly (() => Partial<Route>)[] = [
+    () => ({ metric: 0 }),
+    () => ({ metric: 77 }),
+    () => ({ gateway: null }),
+    () => ({
+      gateway: draw.of(GATEWAYS.filter((g) => familyOf(g) === familyOf(route.destination))),
+    }),
+    () => ({ device: someLink(host, netns, draw) }),
+    () => ({ protocol: 4 }),
+    () => ({ source: null }),
+  ];
+  return { ...route, ...draw.of(changes)() };
+}
+
+/** A route goes: one that is there, one that nearly is, also one of the kernel's own. */
+export function routeDel(netns: NetnsName, host: Host, draw: Draw): Op {
+  const all = (findNetns(host, netns)?.routes ?? []).filter((r) => r.table === TABLE_MAIN);
+  const made = all.filter((r) => r.protocol !== 2);
+  const held = draw.oddIn(made.length > 0 ? 6 : 1) ? all : made;
+  if (held.length === 0 && !draw.oneIn(4)) return routeAdd(netns, host, draw);
+  if (held.length === 0) {
+    const missing = makeRoute({
+      destination: draw.of(DESTINATIONS),
+      device: someLink(host, netns, draw),
+      metric: 77,
+    });
+    return { op: 'route.del', netns, route: missing };
+  }
+  const route = draw.of(held);
+  return {
+    op: 'route.del',
+    netns,
+    route: draw.oneIn(4) ? nearMiss(route, netns, host, draw) : route,
+  };
+}
