@@ -1,0 +1,128 @@
+/** ARP: asking who has an IPv4 address, and answering (net/ipv4/arp.c). */
+import { connectedPrefix } from '../model/connected.ts';
+import type { Netns } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import type { Ip } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
+import { ZERO_MAC } from '../model/mac.ts';
+import { lookup } from '../model/route-lookup.ts';
+import { prefixContains } from '../model/prefix.ts';
+import { type Arp, BROADCAST_MAC, type Frame, type IpPacket, isUnspecified } from './frame.ts';
+import { isNeighbour, learnNeighbour, sendTo } from './neighbour.ts';
+import { forwards, isSwitchedOn, routeInput, strictest } from './route.ts';
+import { type Run, linkAt, netnsOf, note } from './run.ts';
+import { UNSPECIFIED, selectIpv4 } from './source.ts';
+
+/** The broadcast that asks for `target`, in the name of the packet's source where that is an own address (arp_solicit, arp_announce 0). */
+export function arpQuestion(run: Run, at: LinkRef, target: Ip, packet: IpPacket): Frame {
+  const netns = netnsOf(run, at.netns);
+  const isOwn = lookup(netns, packet.source)?.type === 'local';
+  const senderIp = isOwn
+    ? packet.source
+    : (selectIpv4(netns, at.ifname, target, 'link') ?? UNSPECIFIED[4]);
+  const source = linkAt(run, at).mac ?? ZERO_MAC;
+  const arp: Arp = {
+    kind: 'arp',
+    operation: 'request',
+    senderMac: source,
+    senderIp,
+    targetIp: target,
+  };
+  return { kind: 'frame', source, destination: BROADCAST_MAC, packet: arp };
+}
+
+/** Why arp_ignore or arp_filter keeps an own address from being answered for, or undefined (K-7.1). */
+function silence(netns: Netns, device: Ifname, arp: Arp): string | undefined {
+  const ignore = strictest(netns, device, 'arp_ignore');
+  const here =
+    netns.links[device]?.addresses.filter((address) => address.ip === arp.targetIp) ?? [];
+  if (ignore === 8) return 'arp_ignore is 8';
+  if ((ignore === 1 || ignore === 2) && here.length === 0)
+    return `arp_ignore is ${ignore}, and the address is not on ${device}`;
+  if (
+    ignore === 2 &&
+    !here.some((address) => prefixContains(connectedPrefix(address), arp.senderIp))
+  ) {
+    return 'arp_ignore is 2, and the sender is not in the subnet';
+  }
+  const filtered =
+    isSwitchedOn(netns, device, 'arp_filter') && lookup(netns, arp.senderIp)?.device !== device;
+  return filtered
+    ? `arp_filter is on, and the route to ${arp.senderIp} is by another link`
+    : undefined;
+}
+
+/** Does the netns answer a request, and why (not)? Weak host: any own address counts, on any link (arp_process, K-7.1, K-7.2). */
+function answer(
+  netns: Netns,
+  device: Ifname,
+  arp: Arp,
+): { readonly answers: boolean; readonly text: string; readonly rule: string } {
+  const { senderIp, targetIp } = arp;
+  // Nobody's address as the sender is a probe for duplicates, which no route is looked up for.
+  const route = isUnspecified(senderIp) ? undefined : routeInput(netns, device, senderIp, targetIp);
+  const isLocal =
+    route === undefined ? lookup(netns, targetIp)?.type === 'local' : route.kind === 'local';
+  if (isLocal) {
+    const silent = silence(netns, device, arp);
+    return {
+      answers: silent === undefined,
+      text: silent ?? `${targetIp} is its own`,
+      rule: 'K-7.1',
+    };
+  }
+  const isProxy =
+    route?.kind === 'forward' &&
+    forwards(netns, 4, device) &&
+    isSwitchedOn(netns, device, 'proxy_arp');
+  if (isProxy && route.route.device !== device) {
+    return {
+      answers: true,
+      text: `proxy_arp is on, and ${targetIp} is behind ${route.route.device}`,
+      rule: 'K-7.2',
+    };
+  }
+  const other =
+    route?.kind === 'drop' && route.reason !== 'IP_INADDRERRORS'
+      ? route.text
+      : `${targetIp} is not its own`;
+  return { answers: false, text: other, rule: 'K-7.1' };
+}
+
+function receiveRequest(run: Run, at: LinkRef, frame: Frame, arp: Arp): void {
+  const netns = netnsOf(run, at.netns);
+  const { answers, text, rule } = answer(netns, at.ifname, arp);
+  if (!answers) {
+    const known = isNeighbour(run, at, arp.senderIp)
+      ? `; ${learnNeighbour(run, at, arp.senderIp, arp.senderMac)}`
+      : '';
+    note(run, at, 'arp', frame, `${text}: no answer${known}`, { rule });
+    return;
+  }
+  const learned = isUnspecified(arp.senderIp)
+    ? ''
+    : `; ${learnNeighbour(run, at, arp.senderIp, arp.senderMac)}`;
+  note(run, at, 'arp', frame, `${text}: answers${learned}`, { rule });
+  const senderMac = linkAt(run, at).mac ?? ZERO_MAC;
+  const reply: Arp = {
+    kind: 'arp',
+    operation: 'reply',
+    senderMac,
+    senderIp: arp.targetIp,
+    targetIp: arp.senderIp,
+  };
+  sendTo(run, at, reply, arp.senderMac);
+}
+
+/** An ARP packet that is not for another MAC address arrives. */
+export function receiveArp(run: Run, at: LinkRef, frame: Frame, arp: Arp): void {
+  if (arp.operation === 'request') {
+    receiveRequest(run, at, frame, arp);
+  } else if (isNeighbour(run, at, arp.senderIp)) {
+    note(run, at, 'arp', frame, learnNeighbour(run, at, arp.senderIp, arp.senderMac), {
+      rule: 'K-7.3',
+    });
+  } else {
+    note(run, at, 'arp', frame, `nobody asked for ${arp.senderIp}: ignored`, { rule: 'K-7.3' });
+  }
+}

@@ -1,0 +1,227 @@
+/** A bridge: it learns where MAC addresses are and forwards frames between its ports (net/bridge/br_input.c, br_forward.c). */
+import { findLink, getNetns, portsOf } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import type { BridgeLink, BridgePort, Link, LinkRef } from '../model/link.ts';
+import { type Mac, isUnicastMac } from '../model/mac.ts';
+import { type Frame, isGroupMac } from './frame.ts';
+import { noteBridgeNetfilter } from './netfilter.ts';
+import type { DropReason } from './reason.ts';
+import { type AddressedTo, type Run, drop, linkAt, note } from './run.ts';
+import type { LookedUp } from './trace.ts';
+import { type World, findLearnedPort, portForwards, withLearnedPort } from './world.ts';
+
+/** Where a bridge takes a MAC address to be. */
+interface FdbFound {
+  /** Its own address or that of a port: the frame is for the bridge itself (K-6.1). */
+  readonly local: boolean;
+  /** Null: the bridge's own address, which is at no port. */
+  readonly port: Ifname | null;
+}
+
+function findInFdb(world: World, at: LinkRef, bridge: BridgeLink, mac: Mac): FdbFound | undefined {
+  const owner = portsOf(getNetns(world.host, at.netns), at.ifname).find((port) => port.mac === mac);
+  if (owner) return { local: true, port: owner.ifname };
+  if (bridge.mac === mac) return { local: true, port: null };
+  const port = findLearnedPort(world, at, mac);
+  return port === undefined ? undefined : { local: false, port };
+}
+
+function lookedUp(mac: Mac, found: FdbFound | undefined): LookedUp {
+  if (found === undefined) return { kind: 'fdb', mac, found: null };
+  return {
+    kind: 'fdb',
+    mac,
+    found: found.local || found.port === null ? 'local' : { port: found.port },
+  };
+}
+
+/** Notes the source of a frame, also when it was seen elsewhere before; never the bridge's own addresses (K-6.1, K-6.2). */
+function learn(run: Run, at: LinkRef, bridge: BridgeLink, port: Ifname, mac: Mac): string {
+  const known = findInFdb(run.world, at, bridge, mac);
+  if (known?.local === true || known?.port === port) return '';
+  run.world = withLearnedPort(run.world, at, mac, port);
+  return known === undefined
+    ? `learns ${mac} on ${port}; `
+    : `learns that ${mac} moved from ${known.port} to ${port}; `;
+}
+
+interface Refusal {
+  readonly reason: DropReason;
+  readonly text: string;
+  readonly rule: string;
+}
+
+/** Why a frame may not leave by a port, or undefined (br_forward.c, should_deliver; K-6.3). `from` is null for the bridge's own frames. */
+function refusal(run: Run, netns: string, from: Link | null, to: Link): Refusal | undefined {
+  if (from?.ifname === to.ifname && to.port?.hairpin !== true) {
+    return {
+      reason: 'BRIDGE_SAME_PORT',
+      text: `${to.ifname} is where it came in, and no hairpin`,
+      rule: 'K-6.3',
+    };
+  }
+  if (!portForwards(run.world.host, { netns, ifname: to.ifname })) {
+    const text = `port ${to.ifname} is down or has no carrier`;
+    return { reason: 'BRIDGE_PORT_DOWN', text, rule: 'K-1.7' };
+  }
+  if (from?.port?.isolated === true && to.port?.isolated === true) {
+    const text = `ports ${from.ifname} and ${to.ifname} are isolated`;
+    return { reason: 'BRIDGE_ISOLATED', text, rule: 'K-6.3' };
+  }
+  return undefined;
+}
+
+function forwardTo(run: Run, at: LinkRef, to: Link, frame: Frame): void {
+  run.queue.push({ step: 'transmit', at: { netns: at.netns, ifname: to.ifname }, frame });
+}
+
+/** The ports that a flooded frame goes to; `flood` of a port is about unicast only (BR_FLOOD). */
+function floodPorts(run: Run, at: LinkRef, from: Link | null, frame: Frame): Link[] {
+  const ports = portsOf(getNetns(run.world.host, at.netns), at.ifname);
+  const wanted = isGroupMac(frame.destination)
+    ? ports
+    : ports.filter((port) => port.port?.flood === true);
+  return wanted.filter((port) => refusal(run, at.netns, from, port) === undefined);
+}
+
+function names(ports: readonly Link[]): string {
+  return ports.map((port) => port.ifname).join(', ');
+}
+
+/** Sends a frame to one port that is known, or says why not. */
+function unicast(
+  run: Run,
+  at: LinkRef,
+  from: Link | null,
+  frame: Frame,
+  found: FdbFound,
+  learned: string,
+): void {
+  const grounds = { rule: 'K-6.3', lookedUp: lookedUp(frame.destination, found) };
+  const port =
+    found.port === null
+      ? undefined
+      : findLink(run.world.host, { netns: at.netns, ifname: found.port });
+  if (port === undefined) {
+    drop(
+      run,
+      at,
+      'bridge',
+      frame,
+      'NO_TX_TARGET',
+      `${frame.destination} is the bridge itself`,
+      grounds,
+    );
+    return;
+  }
+  const refused = refusal(run, at.netns, from, port);
+  if (refused) {
+    drop(run, at, 'bridge', frame, refused.reason, `${learned}${refused.text}`, {
+      ...grounds,
+      rule: refused.rule,
+    });
+    return;
+  }
+  note(
+    run,
+    at,
+    'bridge',
+    frame,
+    `${learned}${frame.destination} is on ${port.ifname}: forwards`,
+    grounds,
+  );
+  forwardTo(run, at, port, frame);
+}
+
+/** The bridge sends a frame of its own netns (br_device.c, br_dev_xmit). */
+export function bridgeSends(run: Run, at: LinkRef, bridge: BridgeLink, frame: Frame): void {
+  const isGroup = isGroupMac(frame.destination);
+  const found = isGroup ? undefined : findInFdb(run.world, at, bridge, frame.destination);
+  if (found) {
+    unicast(run, at, null, frame, found, '');
+    return;
+  }
+  const ports = floodPorts(run, at, null, frame);
+  const grounds = isGroup
+    ? { rule: 'K-6.3' }
+    : { rule: 'K-6.3', lookedUp: lookedUp(frame.destination, undefined) };
+  const why = isGroup ? 'for many' : `${frame.destination} is not known`;
+  if (ports.length === 0) {
+    drop(run, at, 'bridge', frame, 'NO_TX_TARGET', `${why}, and no port forwards`, grounds);
+    return;
+  }
+  note(run, at, 'bridge', frame, `${why}: floods to ${names(ports)}`, grounds);
+  for (const port of ports) forwardTo(run, at, port, frame);
+}
+
+/** A frame arrives at a port (br_input.c, br_handle_frame and br_handle_frame_finish). */
+export function bridgeReceives(
+  run: Run,
+  from: LinkRef,
+  { master, learning }: BridgePort,
+  frame: Frame,
+  seenAs: AddressedTo,
+): void {
+  const at = { netns: from.netns, ifname: master };
+  const port = linkAt(run, from);
+  const bridge = linkAt(run, at);
+  if (bridge.kind !== 'bridge')
+    throw new Error(`${master} has port ${from.ifname} and is no bridge`);
+  if (!isUnicastMac(frame.source)) {
+    drop(run, from, 'bridge', frame, 'MAC_INVALID_SOURCE', `${frame.source} is no source address`);
+    return;
+  }
+  if (!portForwards(run.world.host, from)) {
+    const text = bridge.up ? `port ${from.ifname} has no carrier` : `bridge ${master} is down`;
+    drop(run, from, 'bridge', frame, 'BRIDGE_INGRESS_STP_STATE', text, { rule: 'K-1.7' });
+    return;
+  }
+  const learned = learning ? learn(run, at, bridge, from.ifname, frame.source) : '';
+  noteBridgeNetfilter(run, at, frame);
+  const to = frame.destination === bridge.mac ? 'us' : seenAs;
+  const goUp = (): void => void run.queue.push({ step: 'up', at, frame, to });
+  const isGroup = isGroupMac(frame.destination);
+  const found = isGroup ? undefined : findInFdb(run.world, at, bridge, frame.destination);
+  if (found?.local === true) {
+    note(run, at, 'bridge', frame, `${learned}${frame.destination} is its own: goes up`, {
+      rule: 'K-6.1',
+      lookedUp: lookedUp(frame.destination, found),
+    });
+    goUp();
+    return;
+  }
+  // A promiscuous bridge sees everything; its netns then drops what is for others.
+  if (isGroup || bridge.promiscuous) goUp();
+  if (found) {
+    unicast(run, at, port, frame, found, learned);
+    return;
+  }
+  const ports = floodPorts(run, at, port, frame);
+  const grounds = isGroup
+    ? { rule: 'K-6.3' }
+    : { rule: 'K-6.3', lookedUp: lookedUp(frame.destination, undefined) };
+  const why = isGroup ? 'for many: goes up' : `${frame.destination} is not known`;
+  if (ports.length > 0) {
+    note(
+      run,
+      at,
+      'bridge',
+      frame,
+      `${learned}${why}${isGroup ? ', and' : ':'} floods to ${names(ports)}`,
+      grounds,
+    );
+    for (const each of ports) forwardTo(run, at, each, frame);
+  } else if (isGroup) {
+    note(run, at, 'bridge', frame, `${learned}${why}, no other port`, grounds);
+  } else {
+    drop(
+      run,
+      at,
+      'bridge',
+      frame,
+      'NO_TX_TARGET',
+      `${learned}${why}, and no other port forwards`,
+      grounds,
+    );
+  }
+}

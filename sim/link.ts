@@ -1,0 +1,79 @@
+import { hasCarrier } from '../model/carrier.ts';
+/** What links do with frames: where one goes that a link sends, and whom one is for that a link receives. */
+import { findLink } from '../model/host.ts';
+import type { Link, LinkRef } from '../model/link.ts';
+import { bridgeReceives, bridgeSends } from './bridge.ts';
+import { BROADCAST_MAC, type Frame, isGroupMac, packetBytes } from './frame.ts';
+import { type AddressedTo, type Run, drop, leave, linkAt, note } from './run.ts';
+
+/** A VLAN tag's room, which is_skb_forwardable grants every frame (net/core/dev.c, K-6.4). */
+const SLACK_BYTES = 4;
+
+function sendVeth(run: Run, at: LinkRef, link: Link & { kind: 'veth' }, frame: Frame): void {
+  const peer = link.peer === null ? undefined : findLink(run.world.host, link.peer);
+  if (link.peer === null || peer === undefined) {
+    leave(run, at, 'transmit', frame, 'the other end is in a netns that was not looked at');
+    return;
+  }
+  const bytes = packetBytes(frame.packet);
+  if (bytes > peer.mtuBytes + SLACK_BYTES) {
+    const text = `${bytes} bytes, and ${peer.ifname} in ${link.peer.netns} has mtu ${peer.mtuBytes}`;
+    drop(run, at, 'transmit', frame, 'FRAME_TOO_BIG', text, { rule: 'K-6.4' });
+    return;
+  }
+  const where = link.peer.netns === at.netns ? '' : ` in ${link.peer.netns}`;
+  note(
+    run,
+    at,
+    'transmit',
+    frame,
+    `to ${frame.destination}, through the veth to ${peer.ifname}${where}`,
+  );
+  run.queue.push({ step: 'receive', at: link.peer, frame });
+}
+
+/** A link sends a frame (dev_queue_xmit and the driver of its kind). */
+export function transmit(run: Run, at: LinkRef, frame: Frame): void {
+  const link = linkAt(run, at);
+  if (!link.up) {
+    drop(run, at, 'transmit', frame, 'QDISC_DROP', `${at.ifname} is down`);
+    return;
+  }
+  // Without carrier the queue is noop_qdisc, which drops everything (net/sched/sch_generic.c).
+  if (!hasCarrier(run.world.host, at)) {
+    drop(run, at, 'transmit', frame, 'QDISC_DROP', `${at.ifname} has no carrier`, {
+      rule: link.kind === 'bridge' ? 'K-1.7' : 'K-1.6',
+    });
+    return;
+  }
+  switch (link.kind) {
+    case 'loopback':
+      note(run, at, 'transmit', frame, 'comes back at once');
+      run.queue.push({ step: 'receive', at, frame });
+      break;
+    case 'veth':
+      sendVeth(run, at, link, frame);
+      break;
+    case 'bridge':
+      bridgeSends(run, at, link, frame);
+      break;
+    case 'device':
+      leave(run, at, 'transmit', frame, `it leaves this host by ${at.ifname}`);
+      break;
+  }
+}
+
+/** eth_type_trans: whom a frame is for, seen from the link that received it. */
+function addressedTo(link: Link, frame: Frame): AddressedTo {
+  if (link.kind === 'loopback' || frame.destination === link.mac) return 'us';
+  if (frame.destination === BROADCAST_MAC) return 'broadcast';
+  return isGroupMac(frame.destination) ? 'multicast' : 'other';
+}
+
+/** A frame arrives at a link: its bridge takes it, else the protocols of the netns. */
+export function receive(run: Run, at: LinkRef, frame: Frame): void {
+  const link = linkAt(run, at);
+  const to = addressedTo(link, frame);
+  if (link.port !== null) bridgeReceives(run, at, link.port, frame, to);
+  else run.queue.push({ step: 'up', at, frame, to });
+}

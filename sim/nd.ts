@@ -1,0 +1,105 @@
+/** Neighbour discovery: asking who has an IPv6 address, and answering (net/ipv6/ndisc.c). */
+import { type Ip, ipBits, ipFromBits, parseIp } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
+import { ZERO_MAC } from '../model/mac.ts';
+import {
+  type Frame,
+  type IpPacket,
+  type NeighbourMessage,
+  isLinkLocal,
+  multicastMac,
+} from './frame.ts';
+import { isNeighbour, learnNeighbour, sendTo } from './neighbour.ts';
+import { noteNetfilter } from './netfilter.ts';
+import { type Run, linkAt, netnsOf, note } from './run.ts';
+import { isUsable } from './source.ts';
+
+const SOLICITED_NODE_BITS = ipBits(parseIp('ff02::1:ff00:0'));
+
+/** The group that an address's owner listens to (RFC 4291 §2.7.1). */
+function solicitedNode(ip: Ip): Ip {
+  return ipFromBits(6, SOLICITED_NODE_BITS | (ipBits(ip) & 0xffffffn));
+}
+
+/**
+ * The multicast that asks for `target`: in the name of the packet's source where that is an address of
+ * the link, else of the link's link-local address. Undefined when it has none: then nothing is asked.
+ */
+export function ndQuestion(run: Run, at: LinkRef, target: Ip, packet: IpPacket): Frame | undefined {
+  const link = linkAt(run, at);
+  const usable = link.addresses.filter(isUsable);
+  const own =
+    usable.find((address) => address.ip === packet.source) ??
+    usable.find((address) => isLinkLocal(address.ip));
+  if (own === undefined) return undefined;
+  const mac = link.mac ?? ZERO_MAC;
+  const destination = solicitedNode(target);
+  const message: NeighbourMessage = { kind: 'solicitation', target, mac };
+  const question: IpPacket = {
+    kind: 'ip',
+    source: own.ip,
+    destination,
+    ttl: 255,
+    dontFragment: false,
+    message,
+  };
+  return { kind: 'frame', source: mac, destination: multicastMac(destination), packet: question };
+}
+
+function receiveSolicitation(
+  run: Run,
+  at: LinkRef,
+  frame: Frame,
+  packet: IpPacket,
+  message: NeighbourMessage,
+): void {
+  const link = linkAt(run, at);
+  const { target } = message;
+  // Unlike IPv4, only addresses of this very link count; anycast ones among them.
+  const isAnycast = netnsOf(run, at.netns).routes.some(
+    (route) =>
+      route.type === 'anycast' &&
+      route.device === at.ifname &&
+      route.destination === `${target}/128`,
+  );
+  const isOwn = link.addresses.some((address) => address.ip === target && isUsable(address));
+  if (!isOwn && !isAnycast) {
+    note(run, at, 'nd', frame, `${target} is not an address of ${at.ifname}: no answer`, {
+      rule: 'K-7.1',
+    });
+    return;
+  }
+  const learned = learnNeighbour(run, at, packet.source, message.mac);
+  note(run, at, 'nd', frame, `${target} is its own: answers; ${learned}`, { rule: 'K-7.1' });
+  const mac = link.mac ?? ZERO_MAC;
+  const reply: IpPacket = {
+    kind: 'ip',
+    source: target,
+    destination: packet.source,
+    ttl: 255,
+    dontFragment: false,
+    message: { kind: 'advertisement', target, mac },
+  };
+  noteNetfilter(run, at, reply, 'output', 'postrouting');
+  sendTo(run, at, reply, message.mac);
+}
+
+/** A neighbour message arrives that is not for another MAC address. */
+export function receiveNd(
+  run: Run,
+  at: LinkRef,
+  frame: Frame,
+  packet: IpPacket,
+  message: NeighbourMessage,
+): void {
+  noteNetfilter(run, at, packet, 'prerouting', 'input');
+  if (message.kind === 'solicitation') {
+    receiveSolicitation(run, at, frame, packet, message);
+  } else if (isNeighbour(run, at, message.target)) {
+    note(run, at, 'nd', frame, learnNeighbour(run, at, message.target, message.mac), {
+      rule: 'K-7.3',
+    });
+  } else {
+    note(run, at, 'nd', frame, `nobody asked for ${message.target}: ignored`, { rule: 'K-7.3' });
+  }
+}

@@ -1,0 +1,82 @@
+/** Packets that wait for a neighbour's MAC address: until it is learned, or nobody answers (net/core/neighbour.c, K-7.3). */
+import type { Ip } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
+import { type Mac, ZERO_MAC } from '../model/mac.ts';
+import type { Packet } from './frame.ts';
+import { type Run, type Waiting, drop, leave, linkAt } from './run.ts';
+import { formatPlace } from './trace.ts';
+import { findNeighbour, findPermanentNeighbour, withNeighbour } from './world.ts';
+
+function isFor({ at, nextHop }: Waiting, link: LinkRef, ip: Ip): boolean {
+  return nextHop === ip && at.netns === link.netns && at.ifname === link.ifname;
+}
+
+/** Is a question about the neighbour on its way? */
+export function isAsked(run: Run, at: LinkRef, ip: Ip): boolean {
+  return run.waiting.some((waiting) => isFor(waiting, at, ip));
+}
+
+/** Has the link an entry for the neighbour, be it one that waits for an answer? Only those are updated by what others say. */
+export function isNeighbour(run: Run, at: LinkRef, ip: Ip): boolean {
+  return isAsked(run, at, ip) || findNeighbour(run.world, at, ip) !== undefined;
+}
+
+/** Sends a packet in a frame to this MAC address. */
+export function sendTo(run: Run, at: LinkRef, packet: Packet, mac: Mac): void {
+  const source = linkAt(run, at).mac ?? ZERO_MAC;
+  const frame = { kind: 'frame', source, destination: mac, packet } as const;
+  run.queue.push({ step: 'transmit', at, frame });
+}
+
+/** Takes in where a neighbour is, and sends what waited for it. Answers what happened, in words. */
+export function learnNeighbour(run: Run, at: LinkRef, ip: Ip, mac: Mac): string {
+  if (findPermanentNeighbour(run.world.host, at, ip) !== undefined)
+    return `${ip} is set for good, nothing is learned`;
+  const known = findNeighbour(run.world, at, ip);
+  run.world = withNeighbour(run.world, at, ip, mac);
+  const ready = run.waiting.filter((waiting) => isFor(waiting, at, ip));
+  for (const waiting of ready) {
+    run.waiting.splice(run.waiting.indexOf(waiting), 1);
+    sendTo(run, at, waiting.packet, mac);
+  }
+  const learned = known === mac ? `${ip} is still at ${mac}` : `learns that ${ip} is at ${mac}`;
+  return ready.length === 0 ? learned : `${learned}, and sends what waited`;
+}
+
+function asksFor(packet: Packet, ip: Ip): boolean {
+  if (packet.kind === 'arp') return packet.operation === 'request' && packet.targetIp === ip;
+  return packet.message.kind === 'solicitation' && packet.message.target === ip;
+}
+
+function answersFor(packet: Packet, ip: Ip): boolean {
+  if (packet.kind === 'arp') return packet.operation === 'reply' && packet.senderIp === ip;
+  return packet.message.kind === 'advertisement' && packet.message.target === ip;
+}
+
+/** Nothing is under way any more: whoever still waits will not be answered, after three probes in the kernel. */
+export function giveUp(run: Run): void {
+  for (const { at, nextHop, packet } of run.waiting.splice(0)) {
+    const ends = run.ends.filter(
+      (end) => asksFor(end.packet, nextHop) || answersFor(end.packet, nextHop),
+    );
+    const beyond = ends.find((end) => end.verdict.kind === 'unknown');
+    if (beyond) {
+      leave(
+        run,
+        at,
+        'neighbour',
+        packet,
+        `whether ${nextHop} answers is decided where ${beyond.verdict.text}`,
+      );
+      continue;
+    }
+    const lost = ends
+      .map((end) => end.verdict)
+      .find((verdict) => verdict.kind === 'dropped' && verdict.reason !== 'OTHERHOST');
+    const why =
+      lost?.kind === 'dropped' ? ` (in ${formatPlace(lost)}: ${lost.reason}, ${lost.text})` : '';
+    drop(run, at, 'neighbour', packet, 'NEIGH_FAILED', `nobody answers for ${nextHop}${why}`, {
+      rule: 'K-7.3',
+    });
+  }
+}

@@ -1,0 +1,173 @@
+/** The way down: from a packet to the frame that carries it to its next hop (net/ipv4/ip_output.c, net/ipv6/ip6_output.c). */
+import type { NetnsName } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import { type Ip, familyOf } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
+import { ZERO_MAC } from '../model/mac.ts';
+import type { Route } from '../model/route.ts';
+import { arpQuestion } from './arp.ts';
+import { type IpPacket, isUnspecified, packetBytes } from './frame.ts';
+import { ndQuestion } from './nd.ts';
+import { isAsked, sendTo } from './neighbour.ts';
+import { noteNetfilter } from './netfilter.ts';
+import { formatRoute, routeOutput } from './route.ts';
+import { type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
+import { UNSPECIFIED, selectSource } from './source.ts';
+import { findNeighbour, findPermanentNeighbour } from './world.ts';
+
+/** Sends a packet to its next hop: at once, or when the neighbour has answered (K-7.3). */
+function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket): void {
+  const mac = findNeighbour(run.world, at, nextHop);
+  const grounds = {
+    rule: 'K-7.3',
+    lookedUp: { kind: 'neighbour', ip: nextHop, found: mac ?? null },
+  } as const;
+  if (mac !== undefined) {
+    const isPermanent = findPermanentNeighbour(run.world.host, at, nextHop) !== undefined;
+    note(
+      run,
+      at,
+      'neighbour',
+      packet,
+      `${nextHop} is at ${mac}${isPermanent ? ', permanently' : ''}`,
+      grounds,
+    );
+    sendTo(run, at, packet, mac);
+    return;
+  }
+  const wasAsked = isAsked(run, at, nextHop);
+  run.waiting.push({ at, nextHop, packet });
+  if (wasAsked) {
+    note(run, at, 'neighbour', packet, `${nextHop} is asked for already: waits too`, grounds);
+    return;
+  }
+  const ask = familyOf(nextHop) === 4 ? arpQuestion : ndQuestion;
+  const question = ask(run, at, nextHop, packet);
+  if (question === undefined) {
+    note(
+      run,
+      at,
+      'neighbour',
+      packet,
+      `${nextHop} is not known, and ${at.ifname} has no link-local address to ask from`,
+      grounds,
+    );
+    return;
+  }
+  const name = familyOf(nextHop) === 4 ? 'ARP' : 'ND';
+  note(
+    run,
+    at,
+    'neighbour',
+    packet,
+    `${nextHop} is not known: asks by ${name}, and waits`,
+    grounds,
+  );
+  if (question.packet.kind === 'ip')
+    noteNetfilter(run, at, question.packet, 'output', 'postrouting');
+  run.queue.push({ step: 'transmit', at, frame: question });
+}
+
+/** Sends a packet by a unicast route, own or forwarded. */
+export function sendByRoute(
+  run: Run,
+  netns: NetnsName,
+  device: Ifname,
+  route: Route,
+  packet: IpPacket,
+): void {
+  const at = { netns, ifname: device };
+  const { mtuBytes } = linkAt(run, at);
+  const bytes = packetBytes(packet);
+  noteNetfilter(run, at, packet, 'postrouting');
+  if (bytes <= mtuBytes) {
+    toNextHop(run, at, route.gateway ?? packet.destination, packet);
+  } else if (packet.dontFragment || familyOf(packet.destination) === 6) {
+    drop(run, at, 'route', packet, 'PKT_TOO_BIG', `${bytes} bytes, and the mtu is ${mtuBytes}`, {
+      rule: 'K-7.7',
+    });
+  } else {
+    leave(
+      run,
+      at,
+      'route',
+      packet,
+      `${bytes} bytes exceed mtu ${mtuBytes}, and fragments are not modelled yet`,
+    );
+  }
+}
+
+/** A packet of the netns itself; a source of `null` is still to be chosen. */
+export interface OwnPacket extends Omit<IpPacket, 'kind' | 'source'> {
+  readonly source: Ip | null;
+}
+
+/** Finds the loopback link, by which packets to own addresses go. */
+function loopbackOf(run: Run, netns: NetnsName): Ifname | undefined {
+  return Object.values(netnsOf(run, netns).links).find((link) => link.kind === 'loopback')?.ifname;
+}
+
+/** Sends a packet of the netns's own (K-5.1, K-5.5); `device` is the link that a link-local destination is on. */
+export function sendOwn(run: Run, name: NetnsName, own: OwnPacket, device: Ifname | null): void {
+  const netns = netnsOf(run, name);
+  const answer = routeOutput(netns, own.destination, device);
+  const source =
+    answer.kind === 'drop'
+      ? own.source
+      : (own.source ?? selectSource(netns, answer.route, own.destination));
+  const packet: IpPacket = {
+    ...own,
+    kind: 'ip',
+    source: source ?? UNSPECIFIED[familyOf(own.destination)],
+  };
+  const found = answer.kind === 'drop' ? null : answer.route;
+  const grounds = {
+    rule: 'K-5.1',
+    lookedUp: { kind: 'route', destination: own.destination, found },
+  } as const;
+  if (answer.kind === 'drop') {
+    drop(run, { netns: name }, 'route', packet, answer.reason, answer.text, {
+      ...grounds,
+      rule: answer.rule,
+    });
+    return;
+  }
+  if (isUnspecified(packet.source) && familyOf(packet.source) === 6) {
+    drop(
+      run,
+      { netns: name },
+      'route',
+      packet,
+      'SOCKET_REFUSED',
+      'EADDRNOTAVAIL: no source address',
+      { ...grounds, rule: 'K-5.5' },
+    );
+    return;
+  }
+  const chosen = own.source === null ? `, from ${packet.source}` : '';
+  const via = answer.kind === 'local' ? loopbackOf(run, name) : answer.route.device;
+  if (via === undefined || via === null) {
+    leave(run, { netns: name }, 'route', packet, 'the loopback link was not looked at');
+    return;
+  }
+  const at = { netns: name, ifname: via };
+  note(
+    run,
+    at,
+    'route',
+    packet,
+    `${formatRoute(answer.route)}${chosen}`,
+    own.source === null ? { ...grounds, rule: 'K-5.5' } : grounds,
+  );
+  noteNetfilter(run, at, packet, 'output');
+  if (answer.kind === 'forward') {
+    sendByRoute(run, name, via, answer.route, packet);
+    return;
+  }
+  noteNetfilter(run, at, packet, 'postrouting');
+  run.queue.push({
+    step: 'transmit',
+    at,
+    frame: { kind: 'frame', source: ZERO_MAC, destination: ZERO_MAC, packet },
+  });
+}

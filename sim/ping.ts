@@ -1,0 +1,161 @@
+/** One echo request and its reply through a world. */
+import type { NetnsName } from '../model/host.ts';
+import { getNetns } from '../model/host.ts';
+import { type Ip, familyOf } from '../model/ip.ts';
+import { lookup } from '../model/route-lookup.ts';
+import { type IpPacket, type Packet, isLinkLocal, isMulticast } from './frame.ts';
+import { DEFAULT_TTL, receiveUp } from './input.ts';
+import { receive, transmit } from './link.ts';
+import { giveUp } from './neighbour.ts';
+import { type OwnPacket, sendOwn } from './output.ts';
+import { type End, type Event, type Run, drop, leave, linkAt, startRun } from './run.ts';
+import { UNSPECIFIED } from './source.ts';
+import type { Trace, Verdict } from './trace.ts';
+import type { World } from './world.ts';
+
+export interface PingRequest {
+  /** The sender's. */
+  readonly netns: NetnsName;
+  readonly destination: Ip;
+  /** An address of the sender; without one the kernel chooses (K-5.5). */
+  readonly source?: Ip;
+  /** 1 to 255; 64 when not said. */
+  readonly ttl?: number;
+  /** What follows the ICMP header; 56 when not said, as ping sends. */
+  readonly payloadBytes?: number;
+}
+
+/** How often the same frame may arrive at a bridge port: more often only a loop of bridges brings it; routers count the TTL down. */
+const MAX_VISITS = 2;
+
+/** More frames than any host should need for one ping: a bridge takes 1023 ports (K-1.14). */
+const MAX_STEPS = 20_000;
+
+function perform(run: Run, event: Event): void {
+  switch (event.step) {
+    case 'transmit':
+      transmit(run, event.at, event.frame);
+      break;
+    case 'receive':
+      receive(run, event.at, event.frame);
+      break;
+    case 'up':
+      receiveUp(run, event.at, event.frame, event.to);
+      break;
+  }
+}
+
+/** Lets everything happen that follows, until nothing is under way and nobody waits. */
+function settle(run: Run): void {
+  const visits = new Map<string, number>();
+  for (let steps = 0; steps < MAX_STEPS; steps += 1) {
+    const event = run.queue.shift();
+    if (event === undefined) {
+      if (run.waiting.length === 0) return;
+      giveUp(run);
+      continue;
+    }
+    const isAtPort = event.step === 'receive' && linkAt(run, event.at).port !== null;
+    const key = isAtPort ? JSON.stringify(event) : '';
+    const count = (visits.get(key) ?? 0) + 1;
+    visits.set(key, count);
+    if (key === '' || count <= MAX_VISITS) perform(run, event);
+    else
+      drop(
+        run,
+        event.at,
+        'receive',
+        event.frame,
+        'LOOP',
+        `this very frame came by ${MAX_VISITS} times before`,
+      );
+  }
+  for (const { at, frame } of run.queue.splice(0)) {
+    drop(run, at, 'receive', frame, 'STEP_LIMIT', `not done after ${MAX_STEPS} steps`);
+  }
+  giveUp(run);
+}
+
+/** What says most about a lost echo comes first: a reply's loss, a loss for a reason, and only then a copy for nobody. */
+function rank({ packet, verdict }: End): number {
+  const phase = packet.kind === 'ip' && packet.message.kind === 'echo reply' ? 0 : 10;
+  if (verdict.kind === 'unknown') return phase + 1;
+  if (verdict.reason === 'LOOP' || verdict.reason === 'STEP_LIMIT') return phase + 2;
+  return verdict.reason === 'OTHERHOST' || verdict.reason === 'NO_SOCKET' ? phase + 3 : phase;
+}
+
+function isEcho(packet: Packet): boolean {
+  return packet.kind === 'ip' && 'payloadBytes' in packet.message;
+}
+
+/** The verdict over all copies of the request and the reply. */
+function conclude(run: Run): Verdict {
+  if (run.delivered) return { kind: 'delivered' };
+  const [decisive] = run.ends
+    .filter((end) => isEcho(end.packet))
+    .toSorted((a, b) => rank(a) - rank(b));
+  if (!decisive) throw new Error('an echo request came to no end');
+  return decisive.verdict;
+}
+
+/** What the socket refuses before there is a packet, or the model does not know. */
+function startFault(run: Run, request: PingRequest, packet: IpPacket): boolean {
+  const { destination, netns: name, source } = request;
+  const netns = getNetns(run.world.host, name);
+  if (isMulticast(destination)) {
+    leave(run, { netns: name }, 'send', packet, 'IP multicast is not modelled yet');
+    return true;
+  }
+  if (isLinkLocal(destination) && lookup(netns, destination)?.type !== 'local') {
+    drop(
+      run,
+      { netns: name },
+      'send',
+      packet,
+      'SOCKET_REFUSED',
+      `EINVAL: ${destination} is on which link?`,
+    );
+    return true;
+  }
+  if (source !== undefined && lookup(netns, source)?.type !== 'local') {
+    drop(
+      run,
+      { netns: name },
+      'send',
+      packet,
+      'SOCKET_REFUSED',
+      `EADDRNOTAVAIL: ${source} is no address of ${name}`,
+    );
+    return true;
+  }
+  return false;
+}
+
+/**
+ * Sends one ICMP or ICMPv6 echo request and follows it and its reply, with the ARP or ND that they
+ * need, until everything has come to an end. The request may not be fragmented (`ping -M do`). Equal
+ * arguments give equal traces. Throws for a netns that the host does not have, for a source of the
+ * other family and for a TTL that does not fit into a byte.
+ */
+export function ping(world: World, request: PingRequest): Trace {
+  const { destination, source = null, ttl = DEFAULT_TTL, payloadBytes = 56 } = request;
+  const family = familyOf(destination);
+  if (source !== null && familyOf(source) !== family)
+    throw new Error(`cannot send from ${source} to ${destination}`);
+  if (!Number.isInteger(ttl) || ttl < 1 || ttl > 255)
+    throw new Error(`a TTL is 1 to 255, not ${ttl}`);
+  const run = startRun(world, request.netns);
+  const own: OwnPacket = {
+    source,
+    destination,
+    ttl,
+    dontFragment: true,
+    message: { kind: 'echo request', payloadBytes },
+  };
+  const packet: IpPacket = { ...own, kind: 'ip', source: source ?? UNSPECIFIED[family] };
+  if (!startFault(run, request, packet)) {
+    sendOwn(run, request.netns, own, null);
+    settle(run);
+  }
+  return { hops: run.hops, verdict: conclude(run), laterHops: run.laterHops, world: run.world };
+}

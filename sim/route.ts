@@ -1,0 +1,190 @@
+/** What routing answers: for a packet of the netns's own, and for one that arrived. */
+import type { Netns } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import { type Ip, familyOf } from '../model/ip.ts';
+import { lookup } from '../model/route-lookup.ts';
+import type { Route } from '../model/route.ts';
+import { linkSysctl } from '../model/sysctl.ts';
+import { isLinkLocal, isLoopback, isMulticast, isUnspecified } from './frame.ts';
+import type { DropReason } from './reason.ts';
+
+/** No way on, and the reason. */
+export interface NoRoute {
+  readonly kind: 'drop';
+  readonly reason: DropReason;
+  readonly text: string;
+  readonly rule: string;
+}
+
+export type OutputRoute = { readonly kind: 'local' | 'forward'; readonly route: Route } | NoRoute;
+
+/** What a lookup without a usable route answers a sender (K-5.1). */
+const SEND_ERROR: Readonly<Record<string, string>> = {
+  unreachable: 'EHOSTUNREACH',
+  blackhole: 'EINVAL',
+  prohibit: 'EACCES',
+};
+
+/** The best route of a netns: link-local destinations are only ever on the link that is meant. */
+function findRoute(netns: Netns, destination: Ip, device: Ifname | null): Route | undefined {
+  const onLink = device !== null && isLinkLocal(destination);
+  return lookup(
+    netns,
+    destination,
+    (route) => !onLink || route.device === device || route.type === 'local',
+  );
+}
+
+/** The route for a packet that the netns sends itself; `device` is the link that a link-local destination is on. */
+export function routeOutput(netns: Netns, destination: Ip, device: Ifname | null): OutputRoute {
+  const route = findRoute(netns, destination, device);
+  if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
+  if (route?.type === 'unicast' && route.device !== null) return { kind: 'forward', route };
+  if (route?.type === 'broadcast') {
+    const text = `EACCES: ${destination} is a broadcast address`;
+    return { kind: 'drop', reason: 'SOCKET_REFUSED', text, rule: 'K-5.1' };
+  }
+  const errno = SEND_ERROR[route?.type ?? ''] ?? 'ENETUNREACH';
+  const found =
+    route === undefined
+      ? `no route to ${destination}`
+      : `the route to ${destination} is ${route.type}`;
+  return { kind: 'drop', reason: 'IP_OUTNOROUTES', text: `${errno}: ${found}`, rule: 'K-5.1' };
+}
+
+function ipv4Number(netns: Netns, device: Ifname, name: string): number {
+  const value = (of: Ifname | 'all'): number =>
+    Number(
+      of === 'all'
+        ? (netns.sysctls[`net/ipv4/conf/all/${name}`] ?? 0)
+        : linkSysctl(netns, 4, of, name),
+    );
+  return Math.max(value('all'), value(device));
+}
+
+/** A setting of which the greater of `all` and the link's own counts (IN_DEV_MAXCONF). */
+export function strictest(netns: Netns, device: Ifname, name: 'rp_filter' | 'arp_ignore'): number {
+  return ipv4Number(netns, device, name);
+}
+
+/** A setting that counts when either `all` or the link has it (IN_DEV_ORCONF). */
+export function isSwitchedOn(
+  netns: Netns,
+  device: Ifname,
+  name: 'accept_local' | 'arp_filter' | 'proxy_arp' | 'route_localnet',
+): boolean {
+  return ipv4Number(netns, device, name) !== 0;
+}
+
+/** Does a packet that came in by `device` go on to other hosts? K-7.6. */
+export function forwards(netns: Netns, family: 4 | 6, device: Ifname): boolean {
+  if (family === 6) return (netns.sysctls['net/ipv6/conf/all/forwarding'] ?? '0') !== '0';
+  return linkSysctl(netns, 4, device, 'forwarding') !== '0';
+}
+
+function noRoute(reason: DropReason, text: string, rule: string): NoRoute {
+  return { kind: 'drop', reason, text, rule };
+}
+
+/** May a packet from `source` come in by `device`? net/ipv4/fib_frontend.c, fib_validate_source; K-7.4 and K-7.5. */
+function sourceFault(netns: Netns, device: Ifname, source: Ip): NoRoute | undefined {
+  const acceptsLocal = isSwitchedOn(netns, device, 'accept_local');
+  const isOwn = Object.values(netns.links).some((link) =>
+    link.addresses.some((address) => address.ip === source),
+  );
+  if (isOwn && !acceptsLocal)
+    return noRoute('IP_LOCAL_SOURCE', `${source} is an address of this netns`, 'K-7.5');
+  const filter = strictest(netns, device, 'rp_filter');
+  if (filter === 0) return undefined;
+  const back = lookup(netns, source);
+  if (back?.type === 'unicast' && (filter === 2 || back.device === device)) return undefined;
+  if (back?.type === 'local' && acceptsLocal) return undefined;
+  const text =
+    back === undefined
+      ? `there is no route back to ${source}`
+      : `the route back to ${source} is by ${back.device}`;
+  return noRoute('IP_RPFILTER', `rp_filter is ${filter}, and ${text}`, 'K-7.4');
+}
+
+/** Addresses that nothing from outside may carry (net/ipv4/route.c, ip_route_input_slow). */
+function ipv4AddressFault(
+  netns: Netns,
+  device: Ifname,
+  source: Ip,
+  destination: Ip,
+): NoRoute | undefined {
+  if (isMulticast(source) || source === '255.255.255.255')
+    return noRoute('IP_INVALID_SOURCE', `${source} is no host`, 'K-7.5');
+  if (source.startsWith('0.')) return noRoute('IP_INVALID_SOURCE', `${source} is no host`, 'K-7.5');
+  if (destination.startsWith('0.'))
+    return noRoute('IP_INVALID_DEST', `${destination} is no host`, 'K-7.5');
+  const loopback = isLoopback(source) ? source : isLoopback(destination) ? destination : undefined;
+  if (loopback === undefined || isSwitchedOn(netns, device, 'route_localnet')) return undefined;
+  return noRoute('IP_LOCALNET', `${loopback} came in by ${device}`, 'K-7.5');
+}
+
+export type InputRoute =
+  | { readonly kind: 'local' | 'broadcast' | 'forward'; readonly route: Route }
+  | NoRoute;
+
+function routeInputIpv4(netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute {
+  const fault = ipv4AddressFault(netns, device, source, destination);
+  if (fault) return fault;
+  const route = lookup(netns, destination);
+  if (route?.type === 'broadcast') return { kind: 'broadcast', route };
+  if (route?.type === 'local')
+    return sourceFault(netns, device, source) ?? { kind: 'local', route };
+  if (!forwards(netns, 4, device)) {
+    return noRoute(
+      'IP_INADDRERRORS',
+      `${destination} is not an address of this netns, and ${device} does not forward`,
+      'K-7.6',
+    );
+  }
+  if (route?.type !== 'unicast' || route.device === null) {
+    const found =
+      route === undefined
+        ? `no route to ${destination}`
+        : `the route to ${destination} is ${route.type}`;
+    return noRoute('IP_INNOROUTES', found, 'K-7.7');
+  }
+  return sourceFault(netns, device, source) ?? { kind: 'forward', route };
+}
+
+function routeInputIpv6(netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute {
+  if (isLoopback(source) || isLoopback(destination))
+    return noRoute('IP_INHDR', '::1 came in by a link', 'K-7.5');
+  if (isUnspecified(destination)) return noRoute('IP_INVALID_DEST', ':: is no host', 'K-7.5');
+  const route = findRoute(netns, destination, device);
+  if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
+  if (route?.type !== 'unicast' || route.device === null) {
+    return noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');
+  }
+  if (!forwards(netns, 6, device)) {
+    return noRoute(
+      'IP_INADDRERRORS',
+      `${destination} is not an address of this netns, and IPv6 forwarding is off`,
+      'K-7.6',
+    );
+  }
+  if (isUnspecified(source) || isLinkLocal(source)) {
+    return noRoute('IP_INADDRERRORS', `${source} is not valid beyond its link`, 'K-7.7');
+  }
+  return { kind: 'forward', route };
+}
+
+/** What becomes of a unicast packet that came in by a link other than loopback. */
+export function routeInput(netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute {
+  return familyOf(destination) === 4
+    ? routeInputIpv4(netns, device, source, destination)
+    : routeInputIpv6(netns, device, source, destination);
+}
+
+/** A route in the words of `ip route`. */
+export function formatRoute(route: Route): string {
+  const type = route.type === 'unicast' ? '' : `${route.type} `;
+  const via = route.gateway === null ? '' : ` via ${route.gateway}`;
+  const device = route.device === null ? '' : ` dev ${route.device}`;
+  const destination = route.destination.endsWith('/0') ? 'default' : route.destination;
+  return `${type}${destination}${via}${device}`;
+}

@@ -1,0 +1,139 @@
+/**
+ * One simulation while it runs: frames under way, packets that wait for a neighbour, hops so far. The
+ * stages hand frames to each other through its queue, first in, first out, so that copies of a flooded
+ * frame advance together and none starves the others. Mutable, and never seen outside of `ping`.
+ */
+import { type Netns, type NetnsName, getLink, getNetns } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import type { Ip } from '../model/ip.ts';
+import type { Link, LinkRef } from '../model/link.ts';
+import type { Frame, IpPacket, Packet } from './frame.ts';
+import type { DropReason } from './reason.ts';
+import type { Hop, LookedUp, Stage, Verdict } from './trace.ts';
+import type { World } from './world.ts';
+
+/** What a frame's destination MAC means to the link that received it (the kernel's skb->pkt_type). */
+export type AddressedTo = 'us' | 'broadcast' | 'multicast' | 'other';
+
+/** What happens next to a frame. */
+export type Event =
+  /** The link sends it. */
+  | { readonly step: 'transmit'; readonly at: LinkRef; readonly frame: Frame }
+  /** It arrives at the link. */
+  | { readonly step: 'receive'; readonly at: LinkRef; readonly frame: Frame }
+  /** It goes up to the protocols of the link's netns. */
+  | { readonly step: 'up'; readonly at: LinkRef; readonly frame: Frame; readonly to: AddressedTo };
+
+/** A packet that waits until its next hop's MAC address is known. */
+export interface Waiting {
+  readonly at: LinkRef;
+  readonly nextHop: Ip;
+  readonly packet: IpPacket;
+}
+
+/** One copy of a packet and what became of it. */
+export interface End {
+  readonly packet: Packet;
+  readonly verdict: Exclude<Verdict, { readonly kind: 'delivered' }>;
+}
+
+export interface Run {
+  world: World;
+  /** The netns that waits for the echo reply. */
+  readonly sender: NetnsName;
+  readonly hops: Hop[];
+  readonly queue: Event[];
+  readonly waiting: Waiting[];
+  readonly ends: End[];
+  delivered: boolean;
+  laterHops: number;
+}
+
+export function startRun(world: World, sender: NetnsName): Run {
+  return {
+    world,
+    sender,
+    hops: [],
+    queue: [],
+    waiting: [],
+    ends: [],
+    delivered: false,
+    laterHops: 0,
+  };
+}
+
+export function netnsOf(run: Run, name: NetnsName): Netns {
+  return getNetns(run.world.host, name);
+}
+
+export function linkAt(run: Run, at: LinkRef): Link {
+  return getLink(run.world.host, at);
+}
+
+/** Where something is noted: a link, or a netns as a whole. */
+export interface Place {
+  readonly netns: NetnsName;
+  readonly ifname?: Ifname;
+}
+
+/** What a hop has beyond its decision. */
+export interface Grounds {
+  readonly rule?: string;
+  readonly lookedUp?: LookedUp;
+}
+
+/** Adds a hop to the trace. */
+export function note(
+  run: Run,
+  at: Place,
+  stage: Stage,
+  data: Frame | Packet,
+  decision: string,
+  grounds: Grounds = {},
+): void {
+  if (run.delivered) {
+    run.laterHops += 1;
+    return;
+  }
+  run.hops.push({
+    netns: at.netns,
+    link: at.ifname ?? null,
+    stage,
+    rule: grounds.rule ?? null,
+    decision,
+    lookedUp: grounds.lookedUp ?? null,
+    data,
+  });
+}
+
+function packetIn(data: Frame | Packet): Packet {
+  return data.kind === 'frame' ? data.packet : data;
+}
+
+/** This copy ends here. `text` says why in this very case. */
+export function drop(
+  run: Run,
+  at: Place,
+  stage: Stage,
+  data: Frame | Packet,
+  reason: DropReason,
+  text: string,
+  grounds: Grounds = {},
+): void {
+  note(run, at, stage, data, `dropped, ${reason}: ${text}`, grounds);
+  const verdict = {
+    kind: 'dropped',
+    reason,
+    netns: at.netns,
+    link: at.ifname ?? null,
+    text,
+  } as const;
+  run.ends.push({ packet: packetIn(data), verdict });
+}
+
+/** This copy goes where the model cannot follow. */
+export function leave(run: Run, at: Place, stage: Stage, data: Frame | Packet, text: string): void {
+  note(run, at, stage, data, `not followed: ${text}`);
+  const verdict = { kind: 'unknown', netns: at.netns, link: at.ifname ?? null, text } as const;
+  run.ends.push({ packet: packetIn(data), verdict });
+}

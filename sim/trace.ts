@@ -1,0 +1,129 @@
+/** The answer to "what becomes of this packet": every hop with its decision, and one verdict. */
+import type { NetnsName } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import type { Ip } from '../model/ip.ts';
+import type { Mac } from '../model/mac.ts';
+import type { Route } from '../model/route.ts';
+import { type Frame, type Packet, formatPacket } from './frame.ts';
+import type { DropReason } from './reason.ts';
+import type { World } from './world.ts';
+
+/** A part of a packet's way where something is decided. */
+export type Stage =
+  | 'send'
+  | 'route'
+  | 'netfilter'
+  | 'neighbour'
+  | 'transmit'
+  | 'bridge'
+  | 'receive'
+  | 'arp'
+  | 'nd'
+  | 'forward'
+  | 'deliver';
+
+/** The question that a decision answers, with what was found: null where nothing was. */
+export type LookedUp =
+  | { readonly kind: 'route'; readonly destination: Ip; readonly found: Route | null }
+  | { readonly kind: 'neighbour'; readonly ip: Ip; readonly found: Mac | null }
+  | {
+      readonly kind: 'fdb';
+      readonly mac: Mac;
+      /** A port, or `local`: the bridge takes the frame itself. */
+      readonly found: { readonly port: Ifname } | 'local' | null;
+    };
+
+export interface Hop {
+  readonly netns: NetnsName;
+  /** Null where no link is involved yet, or none is meant. */
+  readonly link: Ifname | null;
+  readonly stage: Stage;
+  /** The rule about Linux that the decision follows, `K-6.3`; null where it needs none. */
+  readonly rule: string | null;
+  /** In words: what happens here, and because of what. */
+  readonly decision: string;
+  readonly lookedUp: LookedUp | null;
+  /** What was there at this point: a frame on a link, a packet above it. */
+  readonly data: Frame | Packet;
+}
+
+/** How it ended. */
+export type Verdict =
+  /** The sender has the reply. */
+  | { readonly kind: 'delivered' }
+  /** No reply: where the request or the reply was lost, and why. */
+  | {
+      readonly kind: 'dropped';
+      readonly reason: DropReason;
+      readonly netns: NetnsName;
+      readonly link: Ifname | null;
+      readonly text: string;
+    }
+  /** The packet went where this host cannot be followed, or needs what is not modelled. */
+  | {
+      readonly kind: 'unknown';
+      readonly netns: NetnsName;
+      readonly link: Ifname | null;
+      readonly text: string;
+    };
+
+export interface Trace {
+  readonly hops: readonly Hop[];
+  readonly verdict: Verdict;
+  /** Hops of flooded copies that went on after the verdict was certain; they are not in `hops`. */
+  readonly laterHops: number;
+  /** With what was learned on the way. */
+  readonly world: World;
+}
+
+/** `host br0`: a place in a trace. */
+export function formatPlace(place: {
+  readonly netns: NetnsName;
+  readonly link: Ifname | null;
+}): string {
+  return place.link === null ? place.netns : `${place.netns} ${place.link}`;
+}
+
+/** A verdict in one line. */
+export function formatVerdict(verdict: Verdict): string {
+  switch (verdict.kind) {
+    case 'delivered':
+      return 'delivered: the sender has the reply';
+    case 'dropped':
+      return `dropped in ${formatPlace(verdict)}: ${verdict.reason}, ${verdict.text}`;
+    case 'unknown':
+      return `unknown beyond ${formatPlace(verdict)}: ${verdict.text}`;
+  }
+}
+
+function formatData(data: Frame | Packet): string {
+  return formatPacket(data.kind === 'frame' ? data.packet : data);
+}
+
+function rowOf(hop: Hop, above: Hop | undefined): readonly string[] {
+  const packet = formatData(hop.data);
+  return [
+    formatPlace(hop),
+    hop.stage,
+    // What is as in the line above is left out, so that changes stand out.
+    above !== undefined && formatData(above.data) === packet ? '' : packet,
+    hop.rule === null ? hop.decision : `${hop.decision} (${hop.rule})`,
+  ];
+}
+
+/** A trace for a terminal: a line per hop in aligned columns, then the verdict. */
+export function formatTrace(trace: Trace): string {
+  const rows = trace.hops.map((hop, index) => rowOf(hop, trace.hops[index - 1]));
+  const widths = [0, 1, 2].map((column) =>
+    Math.max(0, ...rows.map((row) => (row[column] ?? '').length)),
+  );
+  const lines = rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+  const later =
+    trace.laterHops === 0 ? '' : ` (${trace.laterHops} later hops of flooded copies are not shown)`;
+  return [...lines, `${formatVerdict(trace.verdict)}${later}`, ''].join('\n');
+}

@@ -1,0 +1,224 @@
+/** Hosts that the simulator's laws and its comparison with the kernel share: a routed host, and what can break in it. */
+import fc from 'fast-check';
+import type { Host } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { parseIp } from '../../model/ip.ts';
+import { parseMac } from '../../model/mac.ts';
+import type { Op } from '../../model/op.ts';
+import { applyOp } from '../../model/ops.ts';
+import type { LinkAttribute } from '../../model/ops/link-set.ts';
+import type { PortFlag } from '../../model/ops/port-set.ts';
+import { parsePrefix } from '../../model/prefix.ts';
+import { PROTOCOL_KERNEL, makeRoute } from '../../model/route.ts';
+import {
+  addressOps,
+  applyAll,
+  bridgeOps,
+  netnsOps,
+  routeOps,
+  TWO_PODS_OPS,
+  vethOps,
+} from './pods.ts';
+
+const name = (text: string): Ifname => text as Ifname;
+
+function forwardingOps(netns: string): Op[] {
+  return [
+    { op: 'sysctl.set', netns, key: 'net/ipv4/ip_forward', value: '1' },
+    { op: 'sysctl.set', netns, key: 'net/ipv6/conf/all/forwarding', value: '1' },
+  ];
+}
+
+/** The two pods, and behind netns node, which forwards, netns c on a bridge of its own and d on a bare veth. */
+export const ROUTED_OPS: readonly Op[] = [
+  ...TWO_PODS_OPS,
+  ...forwardingOps('node'),
+  ...bridgeOps('node', 'cni1', '02:00:00:00:00:11'),
+  ...addressOps('node', 'cni1', '10.244.2.1/24', 'fd00:2::1/64', 'fe80::11/64'),
+  ...addressOps('node', 'cni0', 'fe80::1/64'),
+  ...netnsOps('c'),
+  ...vethOps('node', 'v-c', '02:00:00:00:01:04', 'cni1', 'c', 'eth0', '02:00:00:00:00:04'),
+  ...addressOps('c', 'eth0', '10.244.2.4/24', 'fd00:2::4/64'),
+  ...routeOps('c', 'eth0', '0.0.0.0/0', '10.244.2.1'),
+  ...routeOps('c', 'eth0', '::/0', 'fd00:2::1'),
+  ...netnsOps('d'),
+  ...vethOps('node', 'v-d', '02:00:00:00:01:05', null, 'd', 'eth0', '02:00:00:00:00:05'),
+  ...addressOps('node', 'v-d', '10.244.3.1/30', 'fd00:3::1/126', 'fe80::15/64'),
+  ...addressOps('d', 'eth0', '10.244.3.2/30', 'fd00:3::2/126'),
+  ...routeOps('d', 'eth0', '0.0.0.0/0', '10.244.3.1'),
+  ...routeOps('d', 'eth0', '::/0', 'fd00:3::1'),
+];
+
+export const ROUTED: Host = applyAll({ netns: {} }, ROUTED_OPS);
+
+/** From where and to where a host is tried: every netns to every address, and to some that nobody has. */
+export const ROUTED_DESTINATIONS = [
+  '10.244.1.1',
+  '10.244.1.2',
+  '10.244.1.3',
+  '10.244.2.1',
+  '10.244.2.4',
+  '10.244.3.1',
+  '10.244.3.2',
+  'fd00:1::1',
+  'fd00:1::2',
+  'fd00:1::3',
+  'fd00:2::1',
+  'fd00:2::4',
+  'fd00:3::1',
+  'fd00:3::2',
+  '127.0.0.1',
+  '::1',
+  '10.244.1.99',
+  '10.99.0.1',
+  'fd00:1::99',
+  'fd99::1',
+].map(parseIp);
+export const ROUTED_SENDERS = ['node', 'a', 'b', 'c', 'd'];
+
+const LINKS: readonly (readonly [netns: string, ifname: string])[] = [
+  ['node', 'cni0'],
+  ['node', 'cni1'],
+  ['node', 'v-a'],
+  ['node', 'v-b'],
+  ['node', 'v-c'],
+  ['node', 'v-d'],
+  ['a', 'eth0'],
+  ['b', 'eth0'],
+  ['c', 'eth0'],
+  ['d', 'eth0'],
+];
+
+function set(netns: string, ifname: string, attribute: LinkAttribute): Op {
+  return { op: 'link.set', netns, ifname: name(ifname), set: attribute };
+}
+
+/** Changes to the routed host that somebody might make, most of which break something. */
+function breakages(): Op[] {
+  const links = LINKS.flatMap(([netns, ifname]): Op[] => [
+    set(netns, ifname, { up: false }),
+    set(netns, ifname, { up: true }),
+    { op: 'sysctl.set', netns, key: `net/ipv4/conf/${ifname}/forwarding`, value: '0' },
+    { op: 'sysctl.set', netns, key: `net/ipv4/conf/${ifname}/rp_filter`, value: '1' },
+    { op: 'sysctl.set', netns, key: `net/ipv4/conf/${ifname}/rp_filter`, value: '2' },
+    { op: 'sysctl.set', netns, key: `net/ipv4/conf/${ifname}/arp_ignore`, value: '1' },
+    { op: 'sysctl.set', netns, key: `net/ipv4/conf/${ifname}/arp_filter`, value: '1' },
+    { op: 'sysctl.set', netns, key: `net/ipv4/conf/${ifname}/proxy_arp`, value: '1' },
+  ]);
+  const netnses = ROUTED_SENDERS.flatMap((netns): Op[] => [
+    set(netns, 'lo', { up: false }),
+    { op: 'sysctl.set', netns, key: 'net/ipv4/ip_forward', value: '0' },
+    { op: 'sysctl.set', netns, key: 'net/ipv4/ip_forward', value: '1' },
+    { op: 'sysctl.set', netns, key: 'net/ipv6/conf/all/forwarding', value: '0' },
+  ]);
+  const ports = ['v-a', 'v-b', 'v-c'].flatMap((port): Op[] => [
+    set('node', port, { master: null }),
+    set('node', port, { master: name('cni1') }),
+    set('node', port, { master: name('cni0') }),
+    ...(['isolated', 'hairpin', 'flood', 'learning'] satisfies PortFlag[]).flatMap((flag): Op[] =>
+      [true, false].map((on) => ({ op: 'port.set', netns: 'node', ifname: name(port), flag, on })),
+    ),
+  ]);
+  const addresses = LINKS.flatMap(([netns, ifname]): Op[] =>
+    (ROUTED.netns[netns]?.links[ifname]?.addresses ?? []).map((address) => ({
+      op: 'address.del',
+      netns,
+      ifname: name(ifname),
+      address,
+    })),
+  );
+  const routes = ROUTED_SENDERS.flatMap((netns): Op[] =>
+    (ROUTED.netns[netns]?.routes ?? [])
+      .filter((route) => route.table === 254 && route.protocol !== PROTOCOL_KERNEL)
+      .map((route) => ({ op: 'route.del', netns, route })),
+  );
+  const others: Op[] = [
+    ...addressOps('b', 'eth0', '10.244.1.99/24', 'fd00:1::99/64'),
+    ...addressOps('a', 'eth0', '10.244.1.3/24', '10.99.0.1/32', 'fd99::1/128'),
+    ...addressOps('c', 'eth0', '10.244.1.77/16', 'fd00:1::77/64'),
+    ...addressOps('node', 'v-d', '10.244.1.100/25'),
+    {
+      op: 'route.add',
+      netns: 'a',
+      route: makeRoute({
+        destination: parsePrefix('10.244.1.3/32'),
+        device: name('eth0'),
+        gateway: parseIp('10.244.1.1'),
+      }),
+    },
+    {
+      op: 'route.add',
+      netns: 'a',
+      route: makeRoute({
+        destination: parsePrefix('fd00:1::3/128'),
+        device: name('eth0'),
+        gateway: parseIp('fd00:1::1'),
+      }),
+    },
+    {
+      op: 'route.add',
+      netns: 'node',
+      route: makeRoute({
+        destination: parsePrefix('10.99.0.0/24'),
+        device: name('cni0'),
+        gateway: parseIp('10.244.1.2'),
+      }),
+    },
+    {
+      op: 'route.add',
+      netns: 'node',
+      route: makeRoute({
+        destination: parsePrefix('fd99::/64'),
+        device: name('cni0'),
+        gateway: parseIp('fd00:1::2'),
+      }),
+    },
+    {
+      op: 'route.add',
+      netns: 'node',
+      route: makeRoute({ destination: parsePrefix('10.244.3.0/24'), device: name('cni1') }),
+    },
+    {
+      op: 'neighbour.add',
+      netns: 'a',
+      ifname: name('eth0'),
+      neighbour: { ip: parseIp('10.244.1.3'), mac: parseMac('02:00:00:00:00:01') },
+    },
+    {
+      op: 'neighbour.add',
+      netns: 'a',
+      ifname: name('eth0'),
+      neighbour: { ip: parseIp('fd00:1::3'), mac: parseMac('02:00:00:00:00:77') },
+    },
+    {
+      op: 'neighbour.add',
+      netns: 'b',
+      ifname: name('eth0'),
+      neighbour: { ip: parseIp('10.244.1.2'), mac: parseMac('02:00:00:00:01:03') },
+    },
+    { op: 'link.del', netns: 'node', ifname: name('v-b') },
+    { op: 'link.del', netns: 'node', ifname: name('cni1') },
+  ];
+  return [...links, ...netnses, ...ports, ...addresses, ...routes, ...others];
+}
+
+/** The operations of a program that the kernel would carry out, and the host after them. */
+export function carriedOut(
+  start: Host,
+  ops: readonly Op[],
+): { readonly ops: readonly Op[]; readonly host: Host } {
+  let host = start;
+  const done: Op[] = [];
+  for (const op of ops) {
+    const outcome = applyOp(host, op);
+    if (!outcome.ok) continue;
+    host = outcome.host;
+    done.push(op);
+  }
+  return { ops: done, host };
+}
+
+/** A few changes to the routed host, one after another. */
+export function breakageLists(maxLength = 4): fc.Arbitrary<readonly Op[]> {
+  return fc.array(fc.constantFrom(...breakages()), { maxLength });
+}

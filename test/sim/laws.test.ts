@@ -1,0 +1,184 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { canonicalJson } from '../../model/canonical.ts';
+import { type Host, withNetns } from '../../model/host.ts';
+import { type Ip, parseIp } from '../../model/ip.ts';
+import { type PingRequest, ping } from '../../sim/ping.ts';
+import { type Trace, type Verdict, formatTrace, formatVerdict } from '../../sim/trace.ts';
+import { makeWorld, withHost } from '../../sim/world.ts';
+import { UNIVERSE, hosts } from '../arbitraries/host.ts';
+import { ROUTED, ROUTED_DESTINATIONS, ROUTED_SENDERS, breakageLists, carriedOut } from './hosts.ts';
+
+interface Case {
+  readonly host: Host;
+  readonly request: PingRequest;
+}
+
+const ADDRESSES = [
+  '10.0.0.1',
+  '10.0.0.2',
+  '10.0.0.3',
+  '10.0.1.3',
+  '10.1.2.3',
+  '192.168.5.2',
+  '127.0.0.1',
+  '10.0.0.255',
+  '224.0.0.1',
+  '0.0.0.0',
+];
+const ADDRESSES6 = [
+  'fd00::1',
+  'fd00::2',
+  'fd00::',
+  'fd01::1',
+  'fd05::1',
+  '::1',
+  '::',
+  'ff02::1',
+  'fe80::1',
+];
+
+function requests(
+  senders: readonly string[],
+  destinations: readonly Ip[],
+): fc.Arbitrary<PingRequest> {
+  return fc.record(
+    {
+      netns: fc.constantFrom(...senders),
+      destination: fc.constantFrom(...destinations),
+      ttl: fc.constantFrom(1, 2, 64),
+      payloadBytes: fc.constantFrom(0, 56, 1400, 1472),
+    },
+    { requiredKeys: ['netns', 'destination'] },
+  );
+}
+
+/** Any state a kernel can be in, and hosts in which most things work. */
+function cases(): fc.Arbitrary<Case> {
+  const anyHost = fc.record({
+    host: hosts(40),
+    request: requests(UNIVERSE, [...ADDRESSES, ...ADDRESSES6].map(parseIp)),
+  });
+  const routed = fc.record({
+    host: breakageLists().map((ops) => carriedOut(ROUTED, ops).host),
+    request: requests(ROUTED_SENDERS, ROUTED_DESTINATIONS),
+  });
+  return fc.oneof(anyHost, routed);
+}
+
+/** What the hop says that a verdict other than success comes from. */
+function decisiveText(verdict: Verdict): string | undefined {
+  if (verdict.kind === 'delivered') return undefined;
+  if (verdict.kind === 'unknown') return `not followed: ${verdict.text}`;
+  return `dropped, ${verdict.reason}: ${verdict.text}`;
+}
+
+function trace({ host, request }: Case): Trace {
+  return ping(makeWorld(host), request);
+}
+
+const runs = { numRuns: 500 };
+
+describe('laws of ping', () => {
+  it('comes to one verdict, with hops that lead to it', () => {
+    fc.assert(
+      fc.property(cases(), (each) => {
+        const { hops, verdict } = trace(each);
+        const decisions = hops.map((hop) => hop.decision);
+        expect(decisions).toContain(decisiveText(verdict) ?? decisions.at(-1));
+        expect(
+          hops.filter((hop) => hop.decision.includes('the sender has its reply')),
+        ).toHaveLength(verdict.kind === 'delivered' ? 1 : 0);
+      }),
+      runs,
+    );
+  });
+
+  it('gives equal traces for equal arguments, and leaves the world alone', () => {
+    fc.assert(
+      fc.property(cases(), ({ host, request }) => {
+        const world = makeWorld(host);
+        const text = canonicalJson(world);
+        const first = ping(world, request);
+        expect(canonicalJson(ping(world, request))).toBe(canonicalJson(first));
+        expect(canonicalJson(world)).toBe(text);
+        expect(first.world.host).toBe(host);
+      }),
+      runs,
+    );
+  });
+
+  it('ends, whatever bridges are looped together', () => {
+    fc.assert(
+      fc.property(cases(), (each) => {
+        const { hops, laterHops } = trace(each);
+        const links = Object.values(each.host.netns).reduce(
+          (sum, netns) => sum + Object.keys(netns.links).length,
+          0,
+        );
+        // Few distinct frames travel, a routed one per TTL, and each may pass each link twice.
+        expect(hops.length + laterHops).toBeLessThan(64 * 24 * (links + 1));
+      }),
+      runs,
+    );
+  });
+
+  it('prints a line per hop and one for the verdict', () => {
+    fc.assert(
+      fc.property(cases(), (each) => {
+        const result = trace(each);
+        const lines = formatTrace(result).trimEnd().split('\n');
+        expect(lines).toHaveLength(result.hops.length + 1);
+        expect(lines.at(-1)).toContain(formatVerdict(result.verdict));
+      }),
+      runs,
+    );
+  });
+
+  it('holds for the second packet as for the first', () => {
+    fc.assert(
+      fc.property(
+        breakageLists(),
+        requests(ROUTED_SENDERS, ROUTED_DESTINATIONS),
+        (ops, request) => {
+          const { host } = carriedOut(ROUTED, ops);
+          const first = ping(makeWorld(host), request);
+          const second = ping(first.world, request);
+          expect(second.verdict.kind).toBe(first.verdict.kind);
+          expect(second.hops.length).toBeLessThanOrEqual(first.hops.length);
+        },
+      ),
+      runs,
+    );
+  });
+
+  it('says where netfilter would have a say, and only there', () => {
+    fc.assert(
+      fc.property(cases(), (each) => {
+        const saw = trace(each).hops.filter((hop) => hop.stage === 'netfilter');
+        for (const hop of saw)
+          expect(Object.keys(each.host.netns[hop.netns]?.nftables ?? {})).not.toEqual([]);
+        const bare = UNIVERSE.concat(ROUTED_SENDERS).reduce((host, name) => {
+          const netns = host.netns[name];
+          return netns ? withNetns(host, name, { ...netns, nftables: {} }) : host;
+        }, each.host);
+        const without = trace({ host: bare, request: each.request });
+        expect(without.hops.filter((hop) => hop.stage === 'netfilter')).toEqual([]);
+        expect(without.verdict).toEqual(trace(each).verdict);
+      }),
+      runs,
+    );
+  });
+});
+
+describe('a world whose host changes', () => {
+  it('forgets nothing while it stays, and everything about links that are gone', () => {
+    fc.assert(
+      fc.property(requests(ROUTED_SENDERS, ROUTED_DESTINATIONS), (request) => {
+        const { world } = ping(makeWorld(ROUTED), request);
+        expect(withHost(world, world.host)).toEqual(world);
+        expect(withHost(world, { netns: {} })).toEqual(makeWorld({ netns: {} }));
+      }),
+    );
+  });
+});
