@@ -159,7 +159,7 @@ describe.skipIf(skip)('linux backend', () => {
       expect(isNetns(`/run/netns/${POD}`)).toBe(true);
       expect(sameNetns(`/run/netns/${POD}`)).toBe(false);
       expect(sameNetns('/proc/self/ns/net')).toBe(true);
-      expect(() => backend.observe({ [path]: SEE_ALL })).toThrow('EINVAL');
+      expect(backend.observe({ [path]: SEE_ALL })).toEqual({ netns: {} });
       expect(refused({ op: 'link.set', netns: path, ifname: LO, set: { up: true } })?.errno).toBe(
         'EINVAL',
       );

@@ -1,0 +1,618 @@
+/** What every backend answers to every kind of operation: programs that end with the operation in question. */
+import { makeAddress } from '../../model/address.ts';
+import type { Errno } from '../../model/errno.ts';
+import type { Host } from '../../model/host.ts';
+import { parseIfname } from '../../model/ifname.ts';
+import { parseIp } from '../../model/ip.ts';
+import { parseMac } from '../../model/mac.ts';
+import type { NftCommand } from '../../model/nftables.ts';
+import type { Op, OpName } from '../../model/op.ts';
+import type { LinkAttribute } from '../../model/ops/link-set.ts';
+import { parsePrefix } from '../../model/prefix.ts';
+import { PROTOCOL_CUBE, makeRoute } from '../../model/route.ts';
+
+/** Operations on the netns `one` and `two`: whoever runs them gives those their real names. */
+export interface Program {
+  readonly name: string;
+  /** What comes before; all of it is done. */
+  readonly given: readonly Op[];
+  readonly op: Op;
+  /** Why the operation is refused, or what is to be seen when it is done. */
+  readonly outcome: Errno | { readonly see: (host: Host) => unknown; readonly is: unknown };
+}
+
+export const BR0 = parseIfname('br0');
+export const V0 = parseIfname('v0');
+export const ETH0 = parseIfname('eth0');
+const GONE = parseIfname('gone0');
+const LO = parseIfname('lo');
+
+const MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02', '02:00:00:00:00:03'].map(parseMac);
+const [BRIDGE_MAC, V0_MAC, ETH0_MAC] = MACS as [
+  (typeof MACS)[0],
+  (typeof MACS)[0],
+  (typeof MACS)[0],
+];
+const MULTICAST_MAC = parseMac('01:00:5e:00:00:01');
+
+const NETNS: readonly Op[] = [
+  { op: 'netns.add', netns: 'one' },
+  { op: 'netns.add', netns: 'two' },
+];
+
+const bridge = (mtuBytes = 1450, mac = BRIDGE_MAC): Op => ({
+  op: 'link.add',
+  netns: 'one',
+  link: { kind: 'bridge', ifname: BR0, mac, mtuBytes, up: true },
+});
+
+const veth = (
+  changes: { master?: typeof BR0; peerNetns?: string; mtuBytes?: number } = {},
+): Op => ({
+  op: 'link.add',
+  netns: 'one',
+  link: {
+    kind: 'veth',
+    ifname: V0,
+    mac: V0_MAC,
+    mtuBytes: changes.mtuBytes ?? 1400,
+    up: true,
+    master: changes.master ?? null,
+    peer: {
+      ifname: ETH0,
+      netns: changes.peerNetns ?? 'two',
+      mac: ETH0_MAC,
+      mtuBytes: 1400,
+      up: true,
+    },
+  },
+});
+
+/** A bridge in `one` with a port whose peer is `eth0` in `two`. */
+export const PAIR: readonly Op[] = [...NETNS, bridge(), veth({ master: BR0 })];
+
+const set = (ifname: typeof BR0, attribute: LinkAttribute): Op => ({
+  op: 'link.set',
+  netns: 'one',
+  ifname,
+  set: attribute,
+});
+
+const ADDRESS = makeAddress({ ip: parseIp('10.1.0.2'), prefixLength: 24 });
+const addAddress = (ip = '10.1.0.2', ifname = ETH0, prefixLength = 24): Op => ({
+  op: 'address.add',
+  netns: 'two',
+  ifname,
+  address: makeAddress({ ip: parseIp(ip), prefixLength }),
+});
+
+const DEFAULT_ROUTE = makeRoute({
+  destination: parsePrefix('0.0.0.0/0'),
+  device: ETH0,
+  gateway: parseIp('10.1.0.1'),
+  protocol: PROTOCOL_CUBE,
+});
+const addRoute = (changes: Partial<typeof DEFAULT_ROUTE> = {}): Op => ({
+  op: 'route.add',
+  netns: 'two',
+  route: { ...DEFAULT_ROUTE, ...changes },
+});
+const delRoute: Op = { op: 'route.del', netns: 'two', route: DEFAULT_ROUTE };
+
+const NEIGHBOUR = { ip: parseIp('10.1.0.9'), mac: BRIDGE_MAC };
+const FORWARD = 'net/ipv4/ip_forward';
+
+const REF = { family: 'inet', table: 'conform' } as const;
+const batch = (...commands: readonly NftCommand[]): Op => ({
+  op: 'nft.batch',
+  netns: 'one',
+  commands,
+});
+const ELEMENT = {
+  key: parseIp('10.1.0.2'),
+  verdict: { verdict: 'goto', chain: 'masq' },
+  comment: 'pod',
+} as const;
+
+/** A table with a chain of each kind, a map, a rule and an element. */
+export const TABLE: Op = batch(
+  { ...REF, do: 'add table' },
+  {
+    ...REF,
+    do: 'add chain',
+    chain: 'post',
+    hook: { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' },
+  },
+  { ...REF, do: 'add chain', chain: 'masq', hook: null },
+  { ...REF, do: 'add set', set: 'pods', keyType: 'ipv4_addr', holds: 'verdict' },
+  {
+    ...REF,
+    do: 'add rule',
+    chain: 'masq',
+    rule: { statements: [{ kind: 'masquerade' }], comment: 'why' },
+  },
+  {
+    ...REF,
+    do: 'add rule',
+    chain: 'post',
+    rule: { statements: [{ kind: 'vmap', field: 'ip saddr', map: 'pods' }], comment: '' },
+  },
+  { ...REF, do: 'add element', set: 'pods', element: ELEMENT },
+);
+
+const linkOf = (netns: string, ifname: string) => (host: Host) => host.netns[netns]?.links[ifname];
+const pick =
+  (netns: string, ifname: string, ...keys: readonly string[]) =>
+  (host: Host): unknown => {
+    const link = linkOf(netns, ifname)(host) as unknown as Record<string, unknown> | undefined;
+    return link && Object.fromEntries(keys.map((key) => [key, link[key]]));
+  };
+const names = (netns: string) => (host: Host) =>
+  Object.keys(host.netns[netns]?.links ?? {}).toSorted();
+const ipv4Addresses = (host: Host): unknown =>
+  linkOf(
+    'two',
+    ETH0,
+  )(host)
+    ?.addresses.filter(({ ip }) => !ip.includes(':'))
+    .map(({ ip, prefixLength, broadcast, secondary }) => [ip, prefixLength, broadcast, secondary]);
+const ipv4Routes = (host: Host): unknown =>
+  host.netns['two']?.routes
+    .filter(({ destination }) => !destination.includes(':'))
+    .map(({ destination, type, gateway, source }) =>
+      [type, destination, gateway ?? source].join(' '),
+    )
+    .toSorted();
+
+const CONNECTED = [
+  'broadcast 10.1.0.255/32 10.1.0.2',
+  'local 10.1.0.2/32 10.1.0.2',
+  'unicast 10.1.0.0/24 10.1.0.2',
+];
+
+/** By kind: a new kind of operation is not complete without its programs. */
+export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
+  'netns.add': [
+    {
+      name: 'makes one with a loopback that is down',
+      given: [],
+      op: { op: 'netns.add', netns: 'one' },
+      outcome: {
+        see: pick('one', LO, 'kind', 'up', 'addresses'),
+        is: { kind: 'loopback', up: false, addresses: [] },
+      },
+    },
+    {
+      name: 'of a name that is taken',
+      given: NETNS,
+      op: { op: 'netns.add', netns: 'one' },
+      outcome: 'EEXIST',
+    },
+  ],
+  'netns.del': [
+    {
+      name: 'takes it away',
+      given: NETNS,
+      op: { op: 'netns.del', netns: 'two' },
+      outcome: { see: (host) => Object.keys(host.netns), is: ['one'] },
+    },
+    { name: 'of none', given: [], op: { op: 'netns.del', netns: 'one' }, outcome: 'ENOENT' },
+  ],
+  'link.add': [
+    {
+      name: 'makes a bridge',
+      given: NETNS,
+      op: bridge(),
+      outcome: {
+        see: pick('one', BR0, 'kind', 'mac', 'mtuBytes', 'up', 'port'),
+        is: { kind: 'bridge', mac: BRIDGE_MAC, mtuBytes: 1450, up: true, port: null },
+      },
+    },
+    {
+      name: 'makes both ends of a veth, the port of a bridge at once',
+      given: [...NETNS, bridge()],
+      op: veth({ master: BR0 }),
+      outcome: {
+        see: (host) => [
+          pick('one', V0, 'kind', 'mac', 'mtuBytes', 'up', 'peer')(host),
+          linkOf('one', V0)(host)?.port?.master,
+          pick('two', ETH0, 'kind', 'mac', 'mtuBytes', 'up', 'peer')(host),
+        ],
+        is: [
+          {
+            kind: 'veth',
+            mac: V0_MAC,
+            mtuBytes: 1400,
+            up: true,
+            peer: { netns: 'two', ifname: ETH0 },
+          },
+          BR0,
+          {
+            kind: 'veth',
+            mac: ETH0_MAC,
+            mtuBytes: 1400,
+            up: true,
+            peer: { netns: 'one', ifname: V0 },
+          },
+        ],
+      },
+    },
+    {
+      name: 'of a name that is taken',
+      given: [...NETNS, bridge()],
+      op: bridge(),
+      outcome: 'EEXIST',
+    },
+    {
+      name: 'of a peer name that is taken',
+      given: PAIR,
+      op: { ...veth(), netns: 'one' },
+      outcome: 'EEXIST',
+    },
+    {
+      name: 'with a master that is none',
+      given: NETNS,
+      op: veth({ master: GONE }),
+      outcome: 'ENODEV',
+    },
+    {
+      name: 'with a peer in no netns',
+      given: NETNS,
+      op: veth({ peerNetns: 'three' }),
+      outcome: 'ENOENT',
+    },
+    { name: 'in no netns', given: [], op: bridge(), outcome: 'ENOENT' },
+    { name: 'with too small an MTU', given: NETNS, op: bridge(67), outcome: 'EINVAL' },
+    {
+      name: 'with a multicast MAC',
+      given: NETNS,
+      op: bridge(1500, MULTICAST_MAC),
+      outcome: 'EADDRNOTAVAIL',
+    },
+  ],
+  'link.del': [
+    {
+      name: 'takes both ends of a veth',
+      given: PAIR,
+      op: { op: 'link.del', netns: 'one', ifname: V0 },
+      outcome: {
+        see: (host) => [names('one')(host), names('two')(host)],
+        is: [['br0', 'lo'], ['lo']],
+      },
+    },
+    {
+      name: 'takes them from the far end too',
+      given: PAIR,
+      op: { op: 'link.del', netns: 'two', ifname: ETH0 },
+      outcome: { see: names('one'), is: ['br0', 'lo'] },
+    },
+    {
+      name: 'of a bridge releases its ports',
+      given: PAIR,
+      op: { op: 'link.del', netns: 'one', ifname: BR0 },
+      outcome: { see: pick('one', V0, 'port', 'up'), is: { port: null, up: true } },
+    },
+    {
+      name: 'of none',
+      given: NETNS,
+      op: { op: 'link.del', netns: 'one', ifname: GONE },
+      outcome: 'ENODEV',
+    },
+    {
+      name: 'of lo',
+      given: NETNS,
+      op: { op: 'link.del', netns: 'one', ifname: LO },
+      outcome: 'EOPNOTSUPP',
+    },
+  ],
+  'link.set': [
+    ...(
+      [
+        ['up', { up: false }, { up: false }],
+        ['the MTU', { mtuBytes: 1350 }, { mtuBytes: 1350 }],
+        ['the MAC', { mac: BRIDGE_MAC }, { mac: BRIDGE_MAC }],
+        ['promiscuous mode', { promiscuous: true }, { promiscuous: true }],
+        ['the alias', { alias: 'cube-cni a/b/c' }, { alias: 'cube-cni a/b/c' }],
+        ['no master', { master: null }, { port: null }],
+      ] as const
+    ).map(([what, attribute, is]): Program => ({
+      name: `changes ${what}`,
+      given: PAIR,
+      op: set(V0, attribute),
+      outcome: { see: pick('one', V0, ...Object.keys(is)), is },
+    })),
+    {
+      name: 'changes the master',
+      given: [...NETNS, bridge(), veth()],
+      op: set(V0, { master: BR0 }),
+      outcome: {
+        see: (host) => linkOf('one', V0)(host)?.port,
+        is: { master: BR0, hairpin: false, isolated: false, learning: true, flood: true },
+      },
+    },
+    { name: 'of no link', given: NETNS, op: set(GONE, { up: true }), outcome: 'ENODEV' },
+    {
+      name: 'with too large an MTU',
+      given: PAIR,
+      op: set(V0, { mtuBytes: 65536 }),
+      outcome: 'EINVAL',
+    },
+    {
+      name: 'with a multicast MAC',
+      given: PAIR,
+      op: set(V0, { mac: MULTICAST_MAC }),
+      outcome: 'EADDRNOTAVAIL',
+    },
+    {
+      name: 'with too long an alias',
+      given: PAIR,
+      op: set(V0, { alias: 'a'.repeat(256) }),
+      outcome: 'ERANGE',
+    },
+    {
+      name: 'with a master that is no bridge',
+      given: [...NETNS, bridge(), veth()],
+      op: set(BR0, { master: V0 }),
+      outcome: 'EOPNOTSUPP',
+    },
+    { name: 'with itself as master', given: PAIR, op: set(BR0, { master: BR0 }), outcome: 'ELOOP' },
+  ],
+  'port.set': [
+    ...(['hairpin', 'isolated', 'learning', 'flood'] as const).map((flag): Program => {
+      const on = flag === 'hairpin' || flag === 'isolated';
+      return {
+        name: `switches ${flag} ${on ? 'on' : 'off'}`,
+        given: PAIR,
+        op: { op: 'port.set', netns: 'one', ifname: V0, flag, on },
+        outcome: { see: (host) => linkOf('one', V0)(host)?.port?.[flag], is: on },
+      };
+    }),
+    {
+      name: 'of what is no port',
+      given: [...NETNS, bridge(), veth()],
+      op: { op: 'port.set', netns: 'one', ifname: V0, flag: 'hairpin', on: true },
+      outcome: 'EOPNOTSUPP',
+    },
+    {
+      name: 'of no link',
+      given: NETNS,
+      op: { op: 'port.set', netns: 'one', ifname: GONE, flag: 'hairpin', on: true },
+      outcome: 'ENODEV',
+    },
+  ],
+  'address.add': [
+    {
+      name: 'comes with its routes',
+      given: PAIR,
+      op: addAddress(),
+      outcome: {
+        see: (host) => [ipv4Addresses(host), ipv4Routes(host)],
+        is: [[['10.1.0.2', 24, '10.1.0.255', false]], CONNECTED],
+      },
+    },
+    {
+      name: 'a second one of the prefix is secondary',
+      given: [...PAIR, addAddress()],
+      op: addAddress('10.1.0.3'),
+      outcome: {
+        see: ipv4Addresses,
+        is: [
+          ['10.1.0.2', 24, '10.1.0.255', false],
+          ['10.1.0.3', 24, '10.1.0.255', true],
+        ],
+      },
+    },
+    { name: 'twice', given: [...PAIR, addAddress()], op: addAddress(), outcome: 'EEXIST' },
+    {
+      name: 'twice, IPv6',
+      given: [...PAIR, addAddress('fd00::2', ETH0, 64)],
+      op: addAddress('fd00::2', ETH0, 64),
+      outcome: 'EEXIST',
+    },
+    {
+      name: 'of a multicast address',
+      given: PAIR,
+      op: addAddress('ff02::2', ETH0, 64),
+      outcome: 'EADDRNOTAVAIL',
+    },
+    { name: 'on no link', given: NETNS, op: addAddress('10.1.0.2', GONE), outcome: 'ENODEV' },
+  ],
+  'address.del': [
+    {
+      name: 'takes its routes along',
+      given: [...PAIR, addAddress(), addRoute()],
+      op: { op: 'address.del', netns: 'two', ifname: ETH0, address: ADDRESS },
+      outcome: { see: (host) => [ipv4Addresses(host), ipv4Routes(host)], is: [[], []] },
+    },
+    {
+      name: 'of none',
+      given: PAIR,
+      op: { op: 'address.del', netns: 'two', ifname: ETH0, address: ADDRESS },
+      outcome: 'EADDRNOTAVAIL',
+    },
+    {
+      name: 'on no link',
+      given: NETNS,
+      op: { op: 'address.del', netns: 'two', ifname: GONE, address: ADDRESS },
+      outcome: 'ENODEV',
+    },
+  ],
+  'route.add': [
+    {
+      name: 'through a gateway',
+      given: [...PAIR, addAddress()],
+      op: addRoute(),
+      outcome: { see: ipv4Routes, is: [...CONNECTED, 'unicast 0.0.0.0/0 10.1.0.1'].toSorted() },
+    },
+    {
+      name: 'twice',
+      given: [...PAIR, addAddress(), addRoute()],
+      op: addRoute(),
+      outcome: 'EEXIST',
+    },
+    {
+      name: 'through a gateway that cannot be reached',
+      given: PAIR,
+      op: addRoute(),
+      outcome: 'ENETUNREACH',
+    },
+    {
+      name: 'through a broadcast address',
+      given: [...PAIR, addAddress()],
+      op: addRoute({ gateway: parseIp('10.1.0.255') }),
+      outcome: 'EINVAL',
+    },
+    {
+      name: 'through a link that is down',
+      given: [...PAIR, { op: 'link.set', netns: 'two', ifname: ETH0, set: { up: false } }],
+      op: addRoute({ gateway: null, scope: 'link' }),
+      outcome: 'ENETDOWN',
+    },
+    {
+      name: 'from an address that is not there',
+      given: [...PAIR, addAddress()],
+      op: addRoute({ source: parseIp('10.9.9.9') }),
+      outcome: 'EINVAL',
+    },
+    { name: 'through no link', given: NETNS, op: addRoute({ device: GONE }), outcome: 'ENODEV' },
+  ],
+  'route.del': [
+    {
+      name: 'takes it away',
+      given: [...PAIR, addAddress(), addRoute()],
+      op: delRoute,
+      outcome: { see: ipv4Routes, is: CONNECTED },
+    },
+    { name: 'of none', given: [...PAIR, addAddress()], op: delRoute, outcome: 'ESRCH' },
+    {
+      name: 'of one that somebody else made',
+      given: [...PAIR, addAddress(), addRoute({ protocol: 3 })],
+      op: delRoute,
+      outcome: 'ESRCH',
+    },
+  ],
+  'neighbour.add': [
+    {
+      name: 'makes a permanent entry',
+      given: PAIR,
+      op: { op: 'neighbour.add', netns: 'two', ifname: ETH0, neighbour: NEIGHBOUR },
+      outcome: { see: (host) => linkOf('two', ETH0)(host)?.neighbours, is: [NEIGHBOUR] },
+    },
+    {
+      name: 'on no link',
+      given: NETNS,
+      op: { op: 'neighbour.add', netns: 'two', ifname: GONE, neighbour: NEIGHBOUR },
+      outcome: 'ENODEV',
+    },
+  ],
+  'neighbour.del': [
+    {
+      name: 'takes it away',
+      given: [...PAIR, { op: 'neighbour.add', netns: 'two', ifname: ETH0, neighbour: NEIGHBOUR }],
+      op: { op: 'neighbour.del', netns: 'two', ifname: ETH0, ip: NEIGHBOUR.ip },
+      outcome: { see: (host) => linkOf('two', ETH0)(host)?.neighbours, is: [] },
+    },
+    {
+      name: 'of none',
+      given: PAIR,
+      op: { op: 'neighbour.del', netns: 'two', ifname: ETH0, ip: NEIGHBOUR.ip },
+      outcome: 'ENOENT',
+    },
+  ],
+  'sysctl.set': [
+    {
+      name: 'changes its value',
+      given: NETNS,
+      op: { op: 'sysctl.set', netns: 'one', key: FORWARD, value: '1' },
+      outcome: { see: (host) => host.netns['one']?.sysctls[FORWARD], is: '1' },
+    },
+    {
+      name: 'of a link that is none',
+      given: NETNS,
+      op: { op: 'sysctl.set', netns: 'one', key: 'net/ipv6/conf/gone0/accept_dad', value: '0' },
+      outcome: 'ENOENT',
+    },
+  ],
+  'nft.batch': [
+    {
+      name: 'makes a whole table',
+      given: NETNS,
+      op: TABLE,
+      outcome: {
+        see: (host) => host.netns['one']?.nftables,
+        is: {
+          'inet conform': {
+            family: 'inet',
+            name: 'conform',
+            chains: {
+              post: {
+                name: 'post',
+                hook: { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' },
+                rules: [
+                  { statements: [{ kind: 'vmap', field: 'ip saddr', map: 'pods' }], comment: '' },
+                ],
+              },
+              masq: {
+                name: 'masq',
+                hook: null,
+                rules: [{ statements: [{ kind: 'masquerade' }], comment: 'why' }],
+              },
+            },
+            sets: {
+              pods: {
+                name: 'pods',
+                keyType: 'ipv4_addr',
+                holds: 'verdict',
+                elements: { '10.1.0.2': ELEMENT },
+              },
+            },
+          },
+        },
+      },
+    },
+    {
+      name: 'takes an element away',
+      given: [...NETNS, TABLE],
+      op: batch({ ...REF, do: 'delete element', set: 'pods', key: ELEMENT.key }),
+      outcome: {
+        see: (host) => host.netns['one']?.nftables['inet conform']?.sets['pods']?.elements,
+        is: {},
+      },
+    },
+    {
+      name: 'takes a table away with all that is in it',
+      given: [...NETNS, TABLE],
+      op: batch({ ...REF, do: 'delete table' }),
+      outcome: { see: (host) => host.netns['one']?.nftables, is: {} },
+    },
+    {
+      name: 'of a table that is none',
+      given: NETNS,
+      op: batch({ ...REF, do: 'delete table' }),
+      outcome: 'ENOENT',
+    },
+    {
+      name: 'of which the last command fails: none is done',
+      given: NETNS,
+      op: batch({ ...REF, do: 'add table' }, { ...REF, do: 'delete chain', chain: 'none' }),
+      outcome: 'ENOENT',
+    },
+    {
+      name: 'of an element that is there otherwise',
+      given: [...NETNS, TABLE],
+      op: batch({
+        ...REF,
+        do: 'add element',
+        set: 'pods',
+        element: { ...ELEMENT, verdict: { verdict: 'accept' } },
+      }),
+      outcome: 'EEXIST',
+    },
+    {
+      name: 'of a chain that is in use',
+      given: [...NETNS, TABLE],
+      op: batch({ ...REF, do: 'delete chain', chain: 'masq' }),
+      outcome: 'EBUSY',
+    },
+  ],
+};

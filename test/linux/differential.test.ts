@@ -1,0 +1,32 @@
+import { describe, expect, it } from 'vitest';
+import { readCorpus } from '../differential/corpus.ts';
+import { runOnBoth } from '../differential/program-run.ts';
+import { randomProgram } from '../differential/program.ts';
+import seeded from '../differential/seed.json';
+import { requirement } from '../requirements.ts';
+
+const CHUNK = 50;
+
+describe.skipIf(requirement('root', 'iproute2', 'nftables'))('the model and the kernel', () => {
+  const chunks = Array.from({ length: Math.ceil(seeded.programs / CHUNK) }, (_, i) => i * CHUNK);
+
+  it.each(chunks)(
+    `agree on ${CHUNK} programs of the fixed seed, from number %i on`,
+    (first) => {
+      const last = Math.min(first + CHUNK, seeded.programs);
+      for (let number = first; number < last; number += 1) {
+        const { divergence } = runOnBoth(
+          randomProgram(seeded.seed, number),
+          'backend and commands',
+        );
+        // `npm run fuzz -- --seed SEED --only NUMBER` makes the program minimal.
+        expect({ number, lines: divergence?.lines ?? [] }).toEqual({ number, lines: [] });
+      }
+    },
+    60_000,
+  );
+
+  it.each(readCorpus())('still agree on %s', (_name, { ops }) => {
+    expect(runOnBoth(ops, 'backend and commands').divergence?.lines ?? []).toEqual([]);
+  });
+});

@@ -1,0 +1,132 @@
+/** What iproute2 and nft say about a netns: a view of the kernel that shares no code with ours. */
+import { run, runIn } from './node.ts';
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Settled by the kernel some time after the fact, or counted. */
+const VOLATILE = new Set([
+  'ifindex',
+  'link_index',
+  'link_netnsid',
+  'operstate',
+  'flags',
+  'linkinfo',
+  'valid_life_time',
+  'preferred_life_time',
+  'handle',
+  'metrics',
+  // A bridge takes these from its ports.
+  'gso_max_size',
+  'gso_max_segs',
+  'gro_max_size',
+  'tso_max_size',
+  'tso_max_segs',
+]);
+
+function ip(netns: string, ...args: readonly string[]): Json[] {
+  const name = netns.replace('/run/netns/', '');
+  return JSON.parse(run('ip', '-n', name, '-d', '-N', '-j', ...args) || '[]') as Json[];
+}
+
+function settled(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(settled);
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key]) => !VOLATILE.has(key))
+      .map(([key, part]) => [key, settled(part)]),
+  );
+}
+
+/** Link-local addresses and their routes come when a link has had its carrier for a while. */
+function isLinkLocal(value: unknown): boolean {
+  return typeof value === 'string' && /^(fe80|ff00)::/.test(value);
+}
+
+interface LinkInfo {
+  readonly info_kind?: string;
+  readonly info_slave_data?: Readonly<Record<string, unknown>>;
+}
+
+function linkState(link: Json): [string, unknown] {
+  const { info_kind: kind, info_slave_data: port } = (link['linkinfo'] ?? {}) as LinkInfo;
+  const flags = (link['flags'] ?? []) as readonly string[];
+  const addresses = (link['addr_info'] ?? []) as readonly Json[];
+  return [
+    String(link['ifname']),
+    {
+      ...(settled(link) as Json),
+      kind,
+      up: flags.includes('UP'),
+      promiscuous: link['promiscuity'],
+      port: port && { hairpin: port['hairpin'], isolated: port['isolated'] },
+      addr_info: addresses.filter(({ local }) => !isLinkLocal(local)).map(settled),
+    },
+  ];
+}
+
+/** Everything that somebody configured in a netns, in a form that compares equal when it is the same. */
+export function kernelState(netns: string): Json {
+  const routes = ['-4', '-6']
+    .flatMap((family) => ip(netns, family, 'route', 'show', 'table', 'all'))
+    .filter(({ dst }) => !isLinkLocal(dst))
+    .map((route) => JSON.stringify(settled(route)))
+    .toSorted();
+  return {
+    links: Object.fromEntries(ip(netns, 'address').map(linkState)),
+    routes,
+    nftables: nftState(netns),
+    forwarding: runIn(netns, 'sysctl', 'net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'),
+  };
+}
+
+/** The ruleset as `nft -j` prints it, object by object. */
+function nftState(netns: string): unknown {
+  const { nftables } = JSON.parse(runIn(netns, 'nft', '-j', 'list', 'ruleset')) as {
+    nftables: Json[];
+  };
+  return settled(nftables.filter((object) => !('metainfo' in object)));
+}
+
+interface NftMap {
+  readonly elem?: readonly (readonly [{ readonly elem: { readonly val: string } }, unknown])[];
+}
+
+/** The addresses in our masquerade maps. */
+export function masqueraded(netns: string): string[] {
+  return (nftState(netns) as readonly { readonly map?: NftMap }[])
+    .flatMap(({ map }) => map?.elem ?? [])
+    .map(([{ elem }]) => elem.val)
+    .toSorted();
+}
+
+/** The names of the links in a netns, without `lo`. */
+export function linkNames(netns: string): string[] {
+  return ip(netns, 'link')
+    .map(({ ifname }) => String(ifname))
+    .filter((name) => name !== 'lo')
+    .toSorted();
+}
+
+/** What `ip -j -d` says about one link. */
+export function ipLink(netns: string, ifname: string): Json {
+  return linkState(ip(netns, 'address', 'show', 'dev', ifname)[0] as Json)[1] as Json;
+}
+
+/** The prefixes and addresses of a link, without those that the kernel makes. */
+export function ipAddresses(netns: string, ifname: string): string[] {
+  return (ipLink(netns, ifname)['addr_info'] as readonly Json[]).map(
+    (address) => `${String(address['local'])}/${String(address['prefixlen'])}`,
+  );
+}
+
+/** The routes of the table main as texts, without who made them. */
+export function mainRoutes(netns: string): string[] {
+  return ['-4', '-6']
+    .flatMap((family) => ip(netns, family, 'route', 'show', 'table', 'main'))
+    .filter(({ dst }) => !isLinkLocal(dst))
+    .map(({ dst, gateway, dev, scope, prefsrc, metric }) =>
+      JSON.stringify({ dst, gateway, dev, scope, prefsrc, metric }),
+    )
+    .toSorted();
+}
