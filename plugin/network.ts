@@ -1,6 +1,6 @@
 /** What an attachment wants of the network, what is left when it goes, and what has to be read to plan either. */
 import type { NetnsScope, Scope, TableScope } from '../backends/backend.ts';
-import { type Address, makeAddress } from '../model/address.ts';
+import { type Address, makeAddress, sameAddress } from '../model/address.ts';
 import type { DesiredHost, DesiredLink, DesiredNetns } from '../model/desired.ts';
 import { HOST_NETNS, type Host, findLink, findNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
@@ -237,7 +237,8 @@ function bridgeWithout(
   const bridge = findLink(observed, bridgeRef(attachment));
   if (bridge?.kind !== 'bridge') return undefined;
   if (!use.bridge && isOurBridge(attachment, bridge)) return 'absent';
-  const spare = bridge.addresses.filter((a) => use.spareGateways.includes(a.ip));
+  const gateways = gatewayAddresses(attachment).filter(({ ip }) => use.spareGateways.includes(ip));
+  const spare = bridge.addresses.filter((a) => gateways.some((gateway) => sameAddress(gateway, a)));
   if (spare.length === 0) return undefined;
   return { kind: 'any', addresses: { present: [], absent: spare, others: 'keep' } };
 }

@@ -42,8 +42,8 @@ function leastOf(ports: readonly LinkRecord[]): { readonly mac: Mac; readonly mt
  * - hadPorts: it has ports, or no carrier, or its operational state is not "unknown", which it becomes with the first
  *   port and never again. Choosing its MAC has the same effect (br_stp_if.c, br_stp_change_bridge_id).
  * - macChosen: ours are made with a MAC; of the others, one that is not the lowest of all ports'.
- * - mtuChosen: an MTU that is not the least of all ports'; not where only some links were read. Making a bridge with
- *   an MTU does not choose it.
+ * - mtuChosen: an MTU that is not the least of all ports'. Making a bridge with an MTU does not choose it. Where only
+ *   some links were read it counts as chosen: what it would follow is not known.
  */
 function historyOf(
   record: LinkRecord,
@@ -57,7 +57,7 @@ function historyOf(
     hadPorts: hasPorts || isSettled,
     macChosen: isOurs(link) || link.mac !== least.mac,
     mtuChosen:
-      ports !== undefined && link.mtuBytes !== least.mtuBytes && (hasPorts || !isOurs(link)),
+      ports === undefined || (link.mtuBytes !== least.mtuBytes && (hasPorts || !isOurs(link))),
   };
 }
 

@@ -172,22 +172,13 @@ function namedLinks(scope: Scope): Record<string, readonly string[] | 'all'> {
   return Object.fromEntries(Object.entries(scope).map(([name, part]) => [name, part.links]));
 }
 
-/**
- * A wish for no more than what was read and what a plan of ours changes: that no routes were seen does not
- * mean that there were none; and the MAC and MTU of a bridge follow its ports, unless somebody sets them.
- */
-function modest(wish: DesiredHost, scope: Scope): DesiredHost {
+/** A wish without routes where none were read: that none were seen does not mean that there were none. */
+function withoutUnread(wish: DesiredHost, scope: Scope): DesiredHost {
   return Object.fromEntries(
     Object.entries(wish).map(([name, part]) => {
-      if (part === 'absent') return [name, part];
-      const { routes, ...rest } = part;
-      const links = Object.entries(part.links ?? {}).map(([ifname, link]) => {
-        if (link === 'absent' || link.kind !== 'bridge') return [ifname, link] as const;
-        const { mac: _mac, mtuBytes: _mtu, ...own } = link;
-        return [ifname, own] as const;
-      });
-      const wanted = { ...rest, links: Object.fromEntries(links) };
-      return [name, routes && scope[name]?.routes === 'all' ? { ...wanted, routes } : wanted];
+      if (part === 'absent' || scope[name]?.routes === 'all') return [name, part];
+      const { routes: _unread, ...rest } = part;
+      return [name, rest];
     }),
   );
 }
@@ -195,7 +186,7 @@ function modest(wish: DesiredHost, scope: Scope): DesiredHost {
 /** Back to what there was before a plan of this attachment. */
 export function retreatOf(attachment: Attachment, plan: Plan): Retreat {
   const scope = attachScope(attachment);
-  return { scope, wish: modest(desiredOf(plan.before, namedLinks(scope)), scope) };
+  return { scope, wish: withoutUnread(desiredOf(plan.before, namedLinks(scope)), scope) };
 }
 
 /** Addresses that the plan puts on a bridge which is somebody else's: nothing there would say that they are ours. */
@@ -233,8 +224,8 @@ function attach(context: CallContext, draft: Draft, verify: Verify): Plan {
       clean ? 'everything was undone' : 'not everything could be undone: DEL will',
     );
   } catch (error) {
-    abandon(context, draft, clean);
     if (clean) for (const object of claims) context.state.unclaim(object);
+    abandon(context, draft, clean);
     throw error;
   }
 }

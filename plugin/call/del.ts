@@ -75,7 +75,10 @@ function findRecord(context: CallContext, key: AttachmentKey): AttachmentRecord 
 }
 
 /** Removes a record, unless an ADD has taken it over from the one that died: that waits for the lock, and goes on. */
-function removeRecord({ state }: CallContext, { attachment: { key }, worker }: AttachmentRecord): void {
+function removeRecord(
+  { state }: CallContext,
+  { attachment: { key }, worker }: AttachmentRecord,
+): void {
   state.transact(() => {
     const now = state.find(key);
     if (now?.worker.pid === worker.pid && now.worker.startTime === worker.startTime)

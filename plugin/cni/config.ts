@@ -117,16 +117,10 @@ const SHOWN_LENGTH = 80;
 function explain(issue: z.core.$ZodRawIssue): string | undefined {
   if (issue.input === undefined) return 'it is missing';
   const shown = JSON.stringify(issue.input).slice(0, SHOWN_LENGTH);
-  switch (issue.code) {
-    case 'invalid_type':
-      return `it must be of type ${issue.expected}, not ${shown}`;
-    case 'too_big':
-      return `it must be at most ${issue.maximum}, not ${shown}`;
-    case 'too_small':
-      return `it must be at least ${issue.minimum}, not ${shown}`;
-    default:
-      return undefined;
-  }
+  if (issue.code === 'invalid_type') return `it must be of type ${issue.expected}, not ${shown}`;
+  if (issue.code === 'too_big') return `it must be at most ${issue.maximum}, not ${shown}`;
+  if (issue.code === 'too_small') return `it must be at least ${issue.minimum}, not ${shown}`;
+  return undefined;
 }
 
 function read(raw: Readonly<Record<string, unknown>>): Config {

@@ -223,8 +223,7 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
 
   return {
     transact,
-    find: (key) =>
-      records(`SELECT ${RECORD} FROM attachment WHERE ${OWNER}`, ...keyValues(key))[0],
+    find: (key) => records(`SELECT ${RECORD} FROM attachment WHERE ${OWNER}`, ...keyValues(key))[0],
     list: () => records(`SELECT ${RECORD} FROM attachment`),
     addressBook: (network, except) => ({
       lastOf: (set) =>

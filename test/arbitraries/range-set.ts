@@ -1,7 +1,7 @@
 /** Range sets small enough to walk through, of both families, at the ends of the address space too. */
 import fc from 'fast-check';
-import { ADDRESS_BITS, type Family, type Ip, ipFromBits } from '../../model/ip.ts';
-import { type Prefix, prefixOf } from '../../model/prefix.ts';
+import { ADDRESS_BITS, type Family, ipFromBits } from '../../model/ip.ts';
+import { prefixOf } from '../../model/prefix.ts';
 import type { AddressRange, RangeSet } from '../../plugin/ipam/ranges.ts';
 
 const BASES: Readonly<Record<Family, readonly bigint[]>> = {
@@ -17,10 +17,10 @@ function ranges(family: Family, first: bigint): fc.Arbitrary<AddressRange> {
     .record({ length: fc.integer({ min: 1, max: 8 }), gateway: fc.integer({ min: -12, max: 20 }) })
     .map(({ length, gateway }) => ({
       family,
-      subnet: prefixOf(ipFromBits(family, clip(first)), ADDRESS_BITS[family] - 8) as Prefix,
+      subnet: prefixOf(ipFromBits(family, clip(first)), ADDRESS_BITS[family] - 8),
       first: clip(first),
       last: clip(first + BigInt(length) - 1n),
-      gateway: ipFromBits(family, clip(first + BigInt(gateway))) as Ip,
+      gateway: ipFromBits(family, clip(first + BigInt(gateway))),
     }));
 }
 

@@ -1,7 +1,7 @@
 /** What a runtime may put into the environment: names that the specification takes, and any text at all. */
 import fc from 'fast-check';
 
-const FIRST = [...'abcxyzABCXYZ0189'];
+const FIRST = 'abcxyzABCXYZ0189'.split('');
 const LATER = [...FIRST, '_', '.', '-'];
 
 /** Container ids and network names as the specification allows them. */

@@ -22,6 +22,7 @@ import {
   encodeRouteAdd,
   encodeRouteDel,
   encodeRouteDump,
+  encodeTableDump,
 } from '../../../backends/linux/route-message.ts';
 import { makeAddress } from '../../../model/address.ts';
 import { parseIfname } from '../../../model/ifname.ts';
@@ -163,6 +164,7 @@ export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
   ['address dump of one link', encodeAddressDump(INDEX.peer)],
   ['route dump of all links', encodeRouteDump(0)],
   ['route dump of one link', encodeRouteDump(INDEX.peer)],
+  ['route dump of one table', encodeTableDump(4, 254)],
   ['neighbour dump of all links', encodeNeighbourDump(0)],
   ['neighbour dump of one link', encodeNeighbourDump(INDEX.peer)],
   ['netns id get', encodeNetnsIdGet(9)],

@@ -1,0 +1,44 @@
+/** What an attachment leaves behind for good reasons, so that tests can look past it. */
+import { HOST_NETNS, type Host, findLink } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { parseMac } from '../../model/mac.ts';
+import type { RawConfig } from '../arbitraries/configuration.ts';
+import { plainState } from '../state.ts';
+import { afterOps } from './machine.ts';
+
+interface PlainNetns {
+  readonly sysctls: Readonly<Record<string, string>>;
+  readonly routes: readonly string[];
+}
+
+/** A host in a form that compares equal whether it forwards or not: forwarding stays once it is on, since others may rely on it. */
+export function withoutForwarding(host: Host): unknown {
+  const netns = Object.entries(plainState(host) as Record<string, PlainNetns>);
+  return netns.map(([name, { sysctls, routes, ...rest }]) => ({
+    name,
+    ...rest,
+    routes: routes.filter((route) => !route.includes('"anycast"')),
+    sysctls: Object.fromEntries(
+      Object.entries(sysctls).filter(([key]) => !key.includes('forward')),
+    ),
+  }));
+}
+
+/**
+ * A host on which pods were before: a bridge of somebody else that stands in for the pods' is up and once
+ * had a port. That much of it stays different when the first pod goes.
+ */
+export function usedBefore(host: Host, raw: RawConfig): Host {
+  const ifname = raw['bridge'] as Ifname;
+  if (findLink(host, { netns: HOST_NETNS, ifname })?.kind !== 'bridge') return host;
+  const mac = parseMac('fe:00:00:00:00:01');
+  const probe = { ifname: 'probe' as Ifname, mac, mtuBytes: 1500, up: false };
+  const peer = { ...probe, ifname: 'probe-peer' as Ifname, netns: HOST_NETNS };
+  const set = { op: 'link.set' as const, netns: HOST_NETNS, ifname };
+  return afterOps(host, [
+    { ...set, set: { up: true } },
+    ...(raw['promiscMode'] === true ? [{ ...set, set: { promiscuous: true } }] : []),
+    { op: 'link.add', netns: HOST_NETNS, link: { kind: 'veth', ...probe, master: ifname, peer } },
+    { op: 'link.del', netns: HOST_NETNS, ifname: probe.ifname },
+  ]);
+}

@@ -1,0 +1,163 @@
+/** A machine in memory: its kernel, its state file, and the processes that calls are. */
+import { type MemoryBackend, makeMemoryBackend } from '../../backends/memory.ts';
+import { HOST_NETNS, type Host, withLink } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import type { Ip } from '../../model/ip.ts';
+import { parseMac } from '../../model/mac.ts';
+import type { Op } from '../../model/op.ts';
+import { applyOp } from '../../model/ops.ts';
+import type { Identity } from '../../plugin/attachment.ts';
+import { type Added, add } from '../../plugin/call/add.ts';
+import type { CallContext } from '../../plugin/call/context.ts';
+import { parseConfig } from '../../plugin/cni/config.ts';
+import { type Request, type Verb, parseRequest } from '../../plugin/cni/request.ts';
+import { IN_MEMORY, type Store, openStore } from '../../plugin/store/store.ts';
+
+/** Names that come out alike on every machine. */
+const IDENTITY: Identity = {
+  machineId: '0123456789abcdef0123456789abcdef',
+  digest: (text) => new Bun.CryptoHasher('sha256').update(text).digest(),
+};
+
+export interface Machine {
+  readonly backend: MemoryBackend;
+  readonly state: Store;
+  /** The pids of the processes that still run. */
+  readonly living: Set<number>;
+  /** What was logged, as `LEVEL MESSAGE`. */
+  readonly log: string[];
+  /** Starts a process: what a call in it works with. */
+  readonly start: () => CallContext;
+}
+
+/** A machine with this network, and no attachment yet. */
+export function makeMachine(host: Host): Machine {
+  const backend = makeMemoryBackend(host);
+  const state = openStore(IN_MEMORY, 'boot');
+  const living = new Set<number>();
+  const log: string[] = [];
+  let pids = 100;
+  let locked = false;
+  const start = (): CallContext => {
+    const pid = (pids += 1);
+    living.add(pid);
+    return {
+      backend,
+      state,
+      identity: IDENTITY,
+      worker: { pid, startTime: String(pid) },
+      isAlive: (worker) => living.has(worker.pid) && worker.startTime === String(worker.pid),
+      exclusively: (work) => {
+        if (locked) throw new Error('a call waits for itself');
+        locked = true;
+        try {
+          return work();
+        } finally {
+          locked = false;
+        }
+      },
+      isOwnNetns: () => false,
+      clock: () => 0,
+      log: (level, message) => log.push(`${level} ${message}`),
+    };
+  };
+  return { backend, state, living, log, start };
+}
+
+/** The netns of the pods there are. */
+export const PODS = ['/run/netns/pod0', '/run/netns/pod1', '/run/netns/pod2'] as const;
+
+/** The host after operations none of which may fail. */
+export function afterOps(host: Host, ops: readonly Op[]): Host {
+  return ops.reduce((state, op) => {
+    const outcome = applyOp(state, op);
+    if (!outcome.ok)
+      throw new Error(`${JSON.stringify(op)}: ${outcome.fault.errno} ${outcome.fault.text}`);
+    return outcome.host;
+  }, host);
+}
+
+/**
+ * A node with one network card, and pods that have nothing but a loopback. Links have no link-local addresses, unless
+ * the machine is to be as Linux makes it.
+ */
+export function plainHost(
+  links: 'without link-local' | 'as Linux makes them' = 'without link-local',
+): Host {
+  const netns = [HOST_NETNS, ...PODS];
+  const mode = links === 'without link-local' ? '1' : '0';
+  const bare = afterOps(
+    { netns: {} },
+    netns.map((name): Op => ({ op: 'netns.add', netns: name })),
+  );
+  const node = withLink(bare, HOST_NETNS, {
+    kind: 'device',
+    deviceKind: '',
+    carrier: true,
+    ifname: 'uplink' as Ifname,
+    mac: parseMac('52:54:00:12:34:56'),
+    mtuBytes: 1500,
+    up: true,
+    promiscuous: false,
+    alias: '',
+    port: null,
+    addresses: [],
+    neighbours: [],
+  });
+  return afterOps(
+    node,
+    netns.flatMap((name): Op[] => [
+      { op: 'sysctl.set', netns: name, key: 'net/ipv4/ip_forward', value: '0' },
+      { op: 'sysctl.set', netns: name, key: 'net/ipv6/conf/all/forwarding', value: '0' },
+      { op: 'sysctl.set', netns: name, key: 'net/ipv6/conf/default/addr_gen_mode', value: mode },
+      { op: 'sysctl.set', netns: name, key: 'net/ipv6/conf/default/accept_dad', value: '1' },
+      { op: 'sysctl.set', netns: name, key: 'net/ipv6/conf/default/disable_ipv6', value: '0' },
+    ]),
+  );
+}
+
+/** The request of a container whose netns is that of pod `pod`. */
+export function requestFor(
+  verb: Exclude<Verb, 'VERSION'>,
+  raw: Readonly<Record<string, unknown>>,
+  pod: number,
+  more: { readonly containerId?: string; readonly ifname?: string; readonly netns?: string } = {},
+): Request {
+  const { containerId = `c${pod}`, ifname = 'eth0', netns = PODS[pod] } = more;
+  return parseRequest(
+    {
+      CNI_COMMAND: verb,
+      CNI_CONTAINERID: containerId,
+      CNI_NETNS: netns,
+      CNI_IFNAME: ifname,
+      CNI_PATH: '/opt/cni/bin',
+    },
+    JSON.stringify(raw),
+  );
+}
+
+/** ADD in a process of its own, from the request to where the runtime has the result. */
+export function attachPod(
+  machine: Machine,
+  raw: Readonly<Record<string, unknown>>,
+  pod: number,
+): Added {
+  const context = machine.start();
+  const request = requestFor('ADD', raw, pod);
+  const added = add(context, request, parseConfig(request.config));
+  added.finish();
+  machine.living.delete(context.worker.pid);
+  return added;
+}
+
+const FIRST = { 4: '0.0.0.0' as Ip, 6: '::' as Ip };
+const LAST = { 4: '255.255.255.255' as Ip, 6: 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff' as Ip };
+
+/** Everything that the state file says of a network, for comparison. */
+export function stateOf({ state }: Machine, network = 'net'): unknown {
+  const book = state.addressBook(network);
+  return {
+    records: state.list(),
+    taken: [...book.takenBetween(FIRST[4], LAST[4]), ...book.takenBetween(FIRST[6], LAST[6])],
+  };
+}
