@@ -112,12 +112,15 @@ export const linkAdd: OpKind<'link.add'> = {
     if (link.kind === 'bridge')
       return [`${head} type bridge`, ...(link.up ? [`ip link set ${link.ifname} up`] : [])];
     const { peer } = link;
+    // The lines are typed in the netns of this end.
+    const path = peer.netns.startsWith('/') ? peer.netns : `/run/netns/${peer.netns}`;
+    const enter = peer.netns === netns ? '' : `nsenter --net=${path} `;
     const where = peer.netns === netns ? '' : ` netns ${peer.netns}`;
     const master = link.master === null ? '' : ` master ${link.master}`;
     return [
       `ip link add ${describeEnd(link)}${master} type veth peer name ${describeEnd(peer)}${where}`,
       ...(link.up ? [`ip link set ${link.ifname} up`] : []),
-      ...(peer.up ? [`ip link set ${peer.ifname} up`] : []),
+      ...(peer.up ? [`${enter}ip link set ${peer.ifname} up`] : []),
     ];
   },
   sign: () => '+',
