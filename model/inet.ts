@@ -2,12 +2,12 @@
 import type { Address, Scope } from './address.ts';
 import { asStored, connectedPrefix, multicastRoute, routesOfAddress } from './connected.ts';
 import { addRoutes, dropRoutes, sameRoute } from './fib.ts';
-import { type Host, getLink, getNetns, withLink, withNetns } from './host.ts';
+import { type Host, type NetnsName, getLink, getNetns, withLink, withNetns } from './host.ts';
 import { ADDRESS_BITS, type Ip, familyOf } from './ip.ts';
 import type { Link, LinkRef } from './link.ts';
 import { type Outcome, refuse } from './op.ts';
 import { type Prefix, prefixContains, prefixLengthOf, prefixOf } from './prefix.ts';
-import { typeOfIpv4 } from './route-lookup.ts';
+import { answersTo, typeOfIpv4 } from './route-lookup.ts';
 import { PROTOCOL_KERNEL, type Route, TABLE_LOCAL, TABLE_MAIN, routeFamily } from './route.ts';
 import { linkSysctl } from './sysctl.ts';
 
@@ -77,12 +77,12 @@ export function addAddress(host: Host, ref: LinkRef, address: Address): Host {
 }
 
 /** Routes of the main table that name an address as their source go when nothing answers to it any more (K-3.5). */
-function dropSourced(host: Host, ref: LinkRef, ips: readonly Ip[]): Host {
-  const netns = getNetns(host, ref.netns);
+export function dropSourced(host: Host, name: NetnsName, ips: readonly Ip[]): Host {
+  const netns = getNetns(host, name);
   const lost = new Set<Ip | null>(ips.filter((ip) => typeOfIpv4(netns, ip) !== 'local'));
   return dropRoutes(
     host,
-    ref.netns,
+    name,
     (r) => r.table === TABLE_MAIN && routeFamily(r) === 4 && lost.has(r.source),
   );
 }
@@ -110,7 +110,7 @@ function dropIpv4(host: Host, ref: LinkRef, gone: readonly Address[]): Host {
   );
   const sourced = dropSourced(
     after,
-    ref,
+    ref.netns,
     gone.map((a) => a.ip),
   );
   if (left.length > 0) return sourced;
@@ -165,10 +165,12 @@ function dropIpv6(host: Host, ref: LinkRef, gone: Address): Host {
     (a) => a.prefixLength === prefixLengthOf(prefix) && prefixContains(prefix, a.ip),
   );
   if (!gone.noPrefixRoute && !shared) after = dropPrefixRoute(after, ref, prefix, isDirect);
-  // A route that named it as its source stays, without one (K-4.5).
+  // A route that named it as its source stays, without one, unless another link has the address (K-4.5).
   const owner = getNetns(after, ref.netns);
-  if (!owner.routes.some((r) => r.source === gone.ip)) return after;
-  const routes = owner.routes.map((r) => (r.source === gone.ip ? { ...r, source: null } : r));
+  const isBereft = (r: Route): boolean =>
+    r.source === gone.ip && (r.device === null || !answersTo(owner, gone.ip, r.device));
+  if (!owner.routes.some(isBereft)) return after;
+  const routes = owner.routes.map((r) => (isBereft(r) ? { ...r, source: null } : r));
   return withNetns(after, ref.netns, { ...owner, routes });
 }
 

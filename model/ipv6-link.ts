@@ -23,7 +23,9 @@ function addLinkLocal(host: Host, ref: LinkRef): Host {
     return host;
   if (linkSysctl(netns, 6, ref.ifname, 'addr_gen_mode') !== '0') return host;
   const ip = ipFromBytes(linkLocalOf(macBytes(link.mac)));
-  if (link.addresses.some((a) => a.ip === ip)) return host;
+  // A link that has one made of an earlier MAC was ready before: it gets another only when IPv6 begins anew.
+  const own = link.addresses.filter((a) => familyOf(a.ip) === 6 && a.scope === 'link');
+  if (own.some((a) => a.ip === ip || !a.noDad)) return host;
   return addAddress(host, ref, {
     ip,
     prefixLength: 64,
@@ -84,9 +86,14 @@ export function flushIpv6(before: Host, ref: LinkRef): Host {
 
 /**
  * IPv6 ends on a link whose MTU becomes too small and begins anew, with the settings of a new link, when it is large
- * enough again (K-4.4). The loopback keeps its settings, and begins only when it goes up.
+ * enough again (K-4.4), at once when it has carrier in the host `carrierIn`. The loopback keeps its settings, and begins only when it goes up.
  */
-export function followMtu(before: Host, ref: LinkRef, mtuBytes: number): Host {
+export function followMtu(
+  before: Host,
+  ref: LinkRef,
+  mtuBytes: number,
+  carrierIn: Host = before,
+): Host {
   const old = getLink(before, ref);
   const host = withLink(before, ref.netns, { ...old, mtuBytes });
   if (mtuBytes < IP6_MIN_MTU_BYTES) {
@@ -101,15 +108,15 @@ export function followMtu(before: Host, ref: LinkRef, mtuBytes: number): Host {
   if (holdsIpv6(old)) return host;
   const netns = getNetns(host, ref.netns);
   const sysctls = inheritSysctls(netns, ref.ifname, [6]);
-  return startIpv6(withNetns(host, ref.netns, { ...netns, sysctls }), ref);
+  return startIpv6(withNetns(host, ref.netns, { ...netns, sysctls }), ref, carrierIn);
 }
 
 /** IPv6 begins on a link that is up: after it was disabled, or when its MTU became large enough (K-4.3, K-4.4). */
-export function startIpv6(before: Host, ref: LinkRef): Host {
+export function startIpv6(before: Host, ref: LinkRef, carrierIn: Host = before): Host {
   const link = getLink(before, ref);
   if (!link.up || !hasIpv6(getNetns(before, ref.netns), link)) return before;
   if (link.kind === 'loopback') return startLoopback(before, ref);
-  return hasCarrier(before, ref) ? readyIpv6(before, ref) : before;
+  return hasCarrier(carrierIn, ref) ? readyIpv6(before, ref) : before;
 }
 
 /** Is it an address of one link or one machine, which a link that goes down never keeps (addr_is_local)? */

@@ -18,7 +18,7 @@ import {
   withNetns,
   without,
 } from './host.ts';
-import { addAddress, ipv4AddressFault } from './inet.ts';
+import { addAddress, dropSourced, ipv4AddressFault } from './inet.ts';
 import { familyOf, parseIp } from './ip.ts';
 import { endIpv6, followMtu, readyIpv6, startIpv6 } from './ipv6-link.ts';
 import type { BridgeLink, Link, LinkRef } from './link.ts';
@@ -102,7 +102,7 @@ function lowestMac(ports: readonly Link[]): Mac {
 }
 
 /** A bridge takes the lowest MAC and the lowest MTU of its ports until they are chosen (K-1.10, K-1.11; br_stp_if.c, br_if.c). */
-function followPorts(host: Host, netnsName: NetnsName, bridge: BridgeLink): Host {
+function followPorts(host: Host, netnsName: NetnsName, bridge: BridgeLink, carrierIn: Host): Host {
   const ports = portsOf(getNetns(host, netnsName), bridge.ifname);
   const mac = bridge.macChosen ? bridge.mac : lowestMac(ports);
   const mtuBytes = bridge.mtuChosen
@@ -112,21 +112,25 @@ function followPorts(host: Host, netnsName: NetnsName, bridge: BridgeLink): Host
   // A new MAC ends the neighbours that were known by the old one (K-7.3).
   const neighbours = mac === bridge.mac ? bridge.neighbours : [];
   const after = withLink(host, netnsName, { ...bridge, mac, neighbours });
-  return followMtu(after, { netns: netnsName, ifname: bridge.ifname }, mtuBytes);
+  return followMtu(after, { netns: netnsName, ifname: bridge.ifname }, mtuBytes, carrierIn);
 }
 
-/** After a port came, went or changed: the bridge follows. */
+/**
+ * After a port came, went or changed: the bridge follows. Of a port that goes its carrier goes last, when linkwatch
+ * comes to it (K-1.9): then `carrierIn` is the host before.
+ */
 export function followMaster(
   host: Host,
   netnsName: NetnsName,
   master: Link['ifname'] | undefined,
+  carrierIn: Host = host,
 ): Host {
   const bridge =
     master === undefined ? undefined : findLink(host, { netns: netnsName, ifname: master });
-  return bridge?.kind === 'bridge' ? followPorts(host, netnsName, bridge) : host;
+  return bridge?.kind === 'bridge' ? followPorts(host, netnsName, bridge, carrierIn) : host;
 }
 
-function forgetLink(host: Host, ref: LinkRef): Host {
+function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
   const netns = getNetns(host, ref.netns);
   const link = getLink(host, ref);
   let links = without(netns.links, ref.ifname);
@@ -140,7 +144,12 @@ function forgetLink(host: Host, ref: LinkRef): Host {
     routes: netns.routes.filter((r) => r.device !== ref.ifname),
     sysctls: dropLinkSysctls(netns, ref.ifname, [4, 6]),
   };
-  return followMaster(withNetns(host, ref.netns, after), ref.netns, link.port?.master);
+  const rest = dropSourced(
+    withNetns(host, ref.netns, after),
+    ref.netns,
+    link.addresses.filter((a) => familyOf(a.ip) === 4).map((a) => a.ip),
+  );
+  return followMaster(rest, ref.netns, link.port?.master, before);
 }
 
 /** A link is gone, a veth with its peer (K-1.5), with everything that hangs on them. */
@@ -148,11 +157,8 @@ export function removeLink(before: Host, ref: LinkRef): Host {
   const link = getLink(before, ref);
   const refs =
     link.kind === 'veth' && link.peer && findLink(before, link.peer) ? [ref, link.peer] : [ref];
-  return refs.reduce((host, each) => {
-    const after = forgetLink(host, each);
-    const master = getLink(host, each).port?.master;
-    return master ? settleCarrier(host, after, { netns: each.netns, ifname: master }) : after;
-  }, before);
+  // Nobody gains carrier by it.
+  return refs.reduce((host, each) => forgetLink(host, each, before), before);
 }
 
 /** A netns is gone, with its links and the far ends of its veths (K-2.4, K-2.5). */

@@ -38,11 +38,11 @@ function ruleSets(rule: Rule): string[] {
   );
 }
 
-/** Does a rule or a map element outside the chain's own rules lead to it? */
+/** Does a rule, be it the chain's own, or a map element lead to it (nf_tables_delchain)? */
 function chainInUse(table: Table, name: string): boolean {
   return (
-    Object.values(table.chains).some(
-      (chain) => chain.name !== name && chain.rules.some((r) => ruleTargets(r).includes(name)),
+    Object.values(table.chains).some((chain) =>
+      chain.rules.some((r) => ruleTargets(r).includes(name)),
     ) ||
     Object.values(table.sets).some((set) =>
       Object.values(set.elements).some((e) => targetOf(e.verdict).includes(name)),
@@ -67,8 +67,8 @@ function successors(table: Table, chain: Chain): string[] {
 }
 
 /**
- * May each chain be reached the way it is? A loop or a too deep chain of jumps is EMLINK (K-8.6;
- * net/netfilter/nf_tables_api.c, nf_tables_check_loops and nft_chain_validate).
+ * May each chain be reached the way it is? A loop or a too deep chain of jumps below a base chain is EMLINK; what no
+ * base chain leads to is not looked at (K-8.6; net/netfilter/nf_tables_api.c, nft_table_validate).
  */
 function jumpFault(table: Table): Errno | undefined {
   const visit = (name: string, depth: number): boolean => {
@@ -77,7 +77,8 @@ function jumpFault(table: Table): Errno | undefined {
     if (depth >= JUMP_STACK_SIZE) return false;
     return successors(table, chain).every((next) => visit(next, depth + 1));
   };
-  return Object.keys(table.chains).every((name) => visit(name, 0)) ? undefined : 'EMLINK';
+  const bases = Object.values(table.chains).filter((chain) => chain.hook !== null);
+  return bases.every((chain) => visit(chain.name, 0)) ? undefined : 'EMLINK';
 }
 
 /** A verdict that names a chain needs one that is no base chain (K-8.6). */
@@ -126,9 +127,10 @@ function addRule(table: Table, command: NftCommand & { do: 'add rule' }): Table 
       const name = statement.kind === 'vmap' ? statement.map : statement.set;
       const set = table.sets[name];
       if (set === undefined) return 'ENOENT';
-      const keyType = statement.field.startsWith('ip6') ? 'ipv6_addr' : 'ipv4_addr';
-      if (set.keyType !== keyType || (set.holds === 'verdict') !== (statement.kind === 'vmap'))
-        return 'EINVAL';
+      // The kernel compares as many bytes as the set's keys have; only `nft` knows types (nft_lookup.c, nft_lookup_init).
+      const isShort = set.keyType === 'ipv6_addr' && !statement.field.startsWith('ip6');
+      if (isShort) return 'ENODATA';
+      if (statement.kind === 'vmap' && set.holds !== 'verdict') return 'EINVAL';
     }
     if (
       statement.kind === 'masquerade' &&

@@ -6,7 +6,7 @@ import { type Ip, ipBits } from './ip.ts';
 import { type Link, holdsIpv6 } from './link.ts';
 import { type Outcome, refuse } from './op.ts';
 import { prefixIp } from './prefix.ts';
-import { lookup, lookupIn, typeOfIpv4 } from './route-lookup.ts';
+import { answersTo, lookup, lookupIn, typeOfIpv4 } from './route-lookup.ts';
 import { type Route, TABLE_MAIN } from './route.ts';
 
 /** Scopes of what can be reached without a gateway: a route that has one itself cannot lead to another. */
@@ -47,15 +47,6 @@ export function ipv4RouteFault(netns: Netns, route: Route, link: Link): Outcome 
 
 function isLinkLocal(ip: Ip): boolean {
   return ipBits(ip) >> 118n === 0x3fan; // fe80::/10
-}
-
-/** Has a link that answers for `device` the address? Those that reach no farther than a link count on it alone. */
-function answersTo(netns: Netns, ip: Ip, device: string): boolean {
-  return Object.values(netns.links).some((link) =>
-    link.addresses.some(
-      (a) => a.ip === ip && (link.ifname === device || (a.scope !== 'link' && a.scope !== 'host')),
-    ),
-  );
 }
 
 /** Routes through the loopback lead nowhere but to ::1 itself (fib6_is_reject). */

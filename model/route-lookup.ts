@@ -45,3 +45,12 @@ export function typeOfIpv4(netns: Pick<Netns, 'routes'>, ip: Ip): Route['type'] 
   const isTable = netns.routes.some((r) => r.table === TABLE_LOCAL && routeFamily(r) === 4);
   return isTable ? 'unicast' : 'broadcast';
 }
+
+/** Has the netns an IPv6 address for packets by `device`? One that reaches no farther than a link counts on it alone (ipv6_chk_addr). */
+export function answersTo(netns: Netns, ip: Ip, device: string): boolean {
+  return Object.values(netns.links).some((link) =>
+    link.addresses.some(
+      (a) => a.ip === ip && (link.ifname === device || (a.scope !== 'link' && a.scope !== 'host')),
+    ),
+  );
+}

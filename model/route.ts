@@ -27,7 +27,7 @@ export const PROTOCOL_BOOT = 3;
 export const PROTOCOL_CUBE = 201;
 
 /** The metric IPv6 gives a route when none is asked for, and to routes of its own (K-5). */
-export const IP6_DEFAULT_METRIC = 1024;
+const IP6_DEFAULT_METRIC = 1024;
 export const IP6_KERNEL_METRIC = 256;
 
 /** One route with one nexthop, or none. */

@@ -17,9 +17,14 @@ export interface AddressAdd {
 /** net/ipv6/addrconf.c, inet6_addr_add and ipv6_add_addr; K-4.5. */
 function ipv6Fault(link: Link, address: Address): Outcome | undefined {
   const bits = ipBits(address.ip);
-  const loopbackOnly = bits === 1n && link.kind !== 'loopback';
-  if (bits === 0n || bits >> 120n === 0xffn || loopbackOnly)
-    return refuse('EADDRNOTAVAIL', 'ipv6: Cannot assign address');
+  if (bits === 0n) return refuse('EADDRNOTAVAIL', 'ipv6: Invalid address');
+  if (bits >> 120n === 0xffn)
+    return refuse(
+      'EADDRNOTAVAIL',
+      'ipv6: Cannot assign multicast address without "IFA_F_MCAUTOJOIN" flag',
+    );
+  if (bits === 1n && link.kind !== 'loopback')
+    return refuse('EADDRNOTAVAIL', 'ipv6: Cannot assign loopback address on this device');
   return link.addresses.some((a) => a.ip === address.ip)
     ? refuse('EEXIST', 'ipv6: address already assigned')
     : undefined;
@@ -52,7 +57,7 @@ export const addressAdd: OpKind<'address.add'> = {
     if (!link) return refuse('ENODEV');
     if (familyOf(op.address.ip) === 4)
       return ipv4AddressFault(link, op.address) ?? done(addAddress(host, op, op.address));
-    if (!holdsIpv6(link)) return refuse('EINVAL', 'ipv6: IPv6 is disabled on this device');
+    if (!holdsIpv6(link)) return refuse('EINVAL');
     if (!hasIpv6(getNetns(host, op.netns), link))
       return refuse('EACCES', 'ipv6: IPv6 is disabled on this device');
     return ipv6Fault(link, op.address) ?? done(addAddress(host, op, op.address));

@@ -18,6 +18,7 @@ function release(before: Host, ref: LinkRef): Host {
     withLink(before, ref.netns, { ...link, port: null }),
     ref.netns,
     master,
+    before,
   );
   return settleCarrier(before, host, { netns: ref.netns, ifname: master });
 }

@@ -3,13 +3,13 @@ import { type OpKind, done, refuse } from '../op.ts';
 import { type Route, routeFamily } from '../route.ts';
 import { describeRoute, familyFlag } from './route-add.ts';
 
-/** Removes the route with this destination, metric, nexthop and protocol from its table. */
+/** Removes the route with this destination, metric, nexthop, type and protocol from its table. */
 export interface RouteDel {
   readonly route: Route;
 }
 
 /**
- * What is not said fits anything: metric 0, no gateway, no source; IPv6 looks at neither type nor source
+ * What is not said fits anything: metric 0, no gateway; the source never is. IPv6 does not look at the type
  * (net/ipv4/fib_trie.c fib_table_delete, net/ipv6/route.c ip6_route_del).
  */
 function matches(wanted: Route, route: Route): boolean {
@@ -20,8 +20,7 @@ function matches(wanted: Route, route: Route): boolean {
     (wanted.device === null || route.device === wanted.device) &&
     (wanted.gateway === null || route.gateway === wanted.gateway) &&
     (wanted.protocol === 0 || route.protocol === wanted.protocol) &&
-    (routeFamily(wanted) === 6 ||
-      (route.type === wanted.type && (wanted.source === null || route.source === wanted.source)))
+    (routeFamily(wanted) === 6 || route.type === wanted.type)
   );
 }
 

@@ -38,7 +38,7 @@ function formatTime(timeMs: number): string {
 }
 
 /** `2026-01-01T00:00:00.000Z [INFO] Allocated IP 10.244.1.5/24 network=podnet` */
-export function formatEntry({ timeMs, level, message, fields }: Entry): string {
+function formatEntry({ timeMs, level, message, fields }: Entry): string {
   const words = Object.entries(fields).map(
     ([key, value]) =>
       ` ${key}=${typeof value === 'string' && !/[\s"=]/.test(value) ? value : JSON.stringify(value)}`,

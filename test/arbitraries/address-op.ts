@@ -67,7 +67,9 @@ function someAddress(draw: Draw, link: Link | undefined): Address {
     ...choice,
     noPrefixRoute: draw.oneIn(7),
   });
-  if (familyOf(address.ip) === 6 && draw.oddIn(6)) return { ...address, noDad: false };
+  // A link-local one with DAD would look as if the kernel had made it.
+  const isPlain = familyOf(address.ip) === 6 && !address.ip.startsWith('fe80:');
+  if (isPlain && draw.oddIn(6)) return { ...address, noDad: false };
   // The kernel takes the scope of an IPv6 address from the address, and knows no broadcast of it.
   if (familyOf(address.ip) === 6) return address;
   const scope = draw.oddIn(10) ? draw.of(['link', 'host'] as const) : 'global';
@@ -79,6 +81,14 @@ function someAddress(draw: Draw, link: Link | undefined): Address {
   };
 }
 
+function hasAddress(link: Link): boolean {
+  return link.addresses.length > 0;
+}
+
+function hasNeighbour(link: Link): boolean {
+  return link.neighbours.length > 0;
+}
+
 /** An address for a link. */
 export function addressAdd(netns: NetnsName, host: Host, draw: Draw): Op {
   const ifname = someLink(host, netns, draw);
@@ -88,10 +98,10 @@ export function addressAdd(netns: NetnsName, host: Host, draw: Draw): Op {
 
 /** An address that the link has, has with another length, or has not. */
 export function addressDel(netns: NetnsName, host: Host, draw: Draw): Op {
-  const holds = (link: Link): boolean => link.addresses.length > 0;
   // Where there is none to remove, one is most often more use.
-  if (!linksOf(host, netns).some(holds) && !draw.oneIn(4)) return addressAdd(netns, host, draw);
-  const ifname = someHolder(host, netns, draw, holds);
+  if (!linksOf(host, netns).some(hasAddress) && !draw.oneIn(4))
+    return addressAdd(netns, host, draw);
+  const ifname = someHolder(host, netns, draw, hasAddress);
   // Without the address that the kernel made itself: it makes that anew when IPv6 begins, not whenever carrier comes
   // back, and whether IPv6 has begun (IF_READY) is not part of the model.
   const link = findLink(host, { netns, ifname });
@@ -127,9 +137,9 @@ export function neighbourAdd(netns: NetnsName, host: Host, draw: Draw): Op {
 
 /** A neighbour goes, often one that is there. */
 export function neighbourDel(netns: NetnsName, host: Host, draw: Draw): Op {
-  const holds = (link: Link): boolean => link.neighbours.length > 0;
-  if (!linksOf(host, netns).some(holds) && !draw.oneIn(4)) return neighbourAdd(netns, host, draw);
-  const ifname = someHolder(host, netns, draw, holds);
+  if (!linksOf(host, netns).some(hasNeighbour) && !draw.oneIn(4))
+    return neighbourAdd(netns, host, draw);
+  const ifname = someHolder(host, netns, draw, hasNeighbour);
   const held = findNetns(host, netns)?.links[ifname]?.neighbours ?? [];
   const ip =
     held.length > 0 && !draw.oneIn(4) ? draw.of(held.map((n) => n.ip)) : draw.of(NEIGHBOURS);

@@ -70,8 +70,11 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
   const ifname = someLink(host, netns, draw);
   // A port that is refused by something that is no bridge has left its own bridge by then (net/core/rtnetlink.c,
   // do_set_master): half an operation, which the model does not know (K-1.13).
-  const isPort = (findLink(host, { netns, ifname })?.port ?? null) !== null;
-  const strangers = isPort ? [] : [ifname, ...VETHS.slice(0, 1)];
+  const joined = (findLink(host, { netns, ifname })?.port ?? null) !== null;
+  const possible = (master: Ifname): Ifname | null =>
+    joined && (findLink(host, { netns, ifname: master })?.kind ?? 'bridge') !== 'bridge'
+      ? null
+      : master;
   const sets: readonly (() => LinkAttribute)[] = [
     () => ({ up: true }),
     () => ({ up: true }),
@@ -88,9 +91,11 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
     }),
     () => ({ promiscuous: draw.oneIn(2) }),
     () => ({ alias: draw.of(['', 'cube-cni', 'some text', 'a'.repeat(255), 'a'.repeat(256)]) }),
-    () => ({ master: draw.of([...BRIDGES, null, ...strangers]) }),
-    () => ({ master: someBridge(host, netns, draw) }),
-    () => ({ master: someBridge(host, netns, draw) }),
+    () => ({
+      master: draw.oneIn(4) ? null : possible(draw.of([...BRIDGES, ifname, ...VETHS.slice(0, 1)])),
+    }),
+    () => ({ master: possible(someBridge(host, netns, draw)) }),
+    () => ({ master: possible(someBridge(host, netns, draw)) }),
   ];
   return { op: 'link.set', netns, ifname, set: draw.of(sets)() };
 }
@@ -104,10 +109,13 @@ export function linkDel(netns: NetnsName, host: Host, draw: Draw): Op {
   };
 }
 
+function isPort(link: Link): boolean {
+  return link.port !== null;
+}
+
 /** One flag of a bridge port, or of a link that is none; without a port one joins a bridge. */
 export function portSet(netns: NetnsName, host: Host, draw: Draw): Op {
   const links = linksOf(host, netns);
-  const isPort = (link: Link): boolean => link.port !== null;
   if (!links.some(isPort) && !draw.oneIn(4)) {
     const veths = links.filter((link) => link.kind === 'veth').map((link) => link.ifname);
     const ifname = draw.of(veths.length > 0 ? veths : VETHS);

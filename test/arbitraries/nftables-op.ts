@@ -99,6 +99,25 @@ function nftCommand(draw: Draw): NftCommand {
   return draw.of(commands)();
 }
 
+/** A new table, bare or with something that rules and elements can name. */
+function furnished(much: number): NftCommand[] {
+  const ref = { family: 'inet' as const, table: 'fuzz' };
+  const keyType = 'ipv4_addr';
+  const all: readonly NftCommand[] = [
+    { ...ref, do: 'add table' },
+    { ...ref, do: 'add chain', chain: 'other', hook: null },
+    { ...ref, do: 'add set', set: 'v4', keyType, holds: 'nothing' },
+    { ...ref, do: 'add set', set: 'map4', keyType, holds: 'verdict' },
+    {
+      ...ref,
+      do: 'add chain',
+      chain: 'base',
+      hook: { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' },
+    },
+  ];
+  return all.slice(0, much === 0 ? 1 : 2 + much);
+}
+
 /** One seed drives several commands of a batch: each reads it from another place. */
 export function nftBatch(netns: NetnsName, host: Host, seed: OpSeed, repertoire: Repertoire): Op {
   const rotated = (by: number): OpSeed => [...seed.slice(by), ...seed.slice(0, by)];
@@ -108,6 +127,6 @@ export function nftBatch(netns: NetnsName, host: Host, seed: OpSeed, repertoire:
   );
   const start: NftCommand[] = findNetns(host, netns)?.nftables['inet fuzz']
     ? []
-    : [{ family: 'inet', table: 'fuzz', do: 'add table' }];
+    : furnished((seed[SEED_LENGTH - 2] ?? 0) % 4);
   return { op: 'nft.batch', netns, commands: [...start, ...commands] };
 }

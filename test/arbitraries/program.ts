@@ -44,7 +44,9 @@ export function resolveOp(
   const netns = draw.of(universe);
   const pin = findMissingPin(host, netns, pins);
   if (pin) return pin;
-  const makeLink = (): Op => linkAdd(netns, universe, host, draw);
+  // No link comes into a netns whose settings are not said yet.
+  const ready = universe.filter((name) => !findMissingPin(host, name, pins));
+  const makeLink = (): Op => linkAdd(netns, ready, host, draw);
   // Where there are few links there is little to do.
   const few = linksOf(host, netns).length;
   if (!findNetns(host, netns) && !draw.oneIn(4)) return { op: 'netns.add', netns };

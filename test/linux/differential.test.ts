@@ -23,7 +23,7 @@ describe.skipIf(requirement('root', 'iproute2', 'nftables'))('the model and the 
         expect({ number, lines: divergence?.lines ?? [] }).toEqual({ number, lines: [] });
       }
     },
-    60_000,
+    180_000,
   );
 
   it.each(readCorpus())('still agree on %s', (_name, { ops }) => {

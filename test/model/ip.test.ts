@@ -29,6 +29,11 @@ function range(prefix: Prefix): IPv4CidrRange | IPv6CidrRange {
   return prefix.includes(':') ? IPv6CidrRange.fromCidr(prefix) : IPv4CidrRange.fromCidr(prefix);
 }
 
+/** The values of the first and the last address. */
+function endsOf(prefix: Prefix): [bigint, bigint] {
+  return [range(prefix).getFirst().getValue(), range(prefix).getLast().getValue()];
+}
+
 function anyIps(): fc.Arbitrary<IpValue> {
   return fc.oneof(ipValues(4), ipValues(6));
 }
@@ -177,12 +182,8 @@ describe('a prefix', () => {
     fc.assert(
       fc.property(prefixes(), fc.integer({ min: 0, max: 128 }), ({ prefix, near }, length) => {
         const other = prefixOf(near, near.includes(':') ? length : length % 33);
-        const ends = (of: Prefix): [bigint, bigint] => [
-          range(of).getFirst().getValue(),
-          range(of).getLast().getValue(),
-        ];
-        const [aFirst, aLast] = ends(prefix);
-        const [bFirst, bLast] = ends(other);
+        const [aFirst, aLast] = endsOf(prefix);
+        const [bFirst, bLast] = endsOf(other);
         expect(prefixesOverlap(prefix, other)).toBe(aFirst <= bLast && bFirst <= aLast);
       }),
     );

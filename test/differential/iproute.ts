@@ -1,0 +1,203 @@
+/**
+ * Reads a netns by `ip -j` and `nft -j`: slower, and another's code from the message on, so that our own decoder is
+ * not the only witness of what our encoder did. Reads no sysctls: those are plain text on either way.
+ */
+import { spawnSync } from 'node:child_process';
+import type { Address, Scope } from '../../model/address.ts';
+import type { Netns, NetnsName } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { ADDRESS_BITS, type Ip, type Ipv4, familyOf } from '../../model/ip.ts';
+import type { Link, Neighbour } from '../../model/link.ts';
+import { type Mac, findMac } from '../../model/mac.ts';
+import { DEFAULT_PREFIX, type Prefix } from '../../model/prefix.ts';
+import type { Route, RouteType } from '../../model/route.ts';
+import { readRuleset } from './nft-json.ts';
+
+interface PortJson {
+  readonly hairpin: boolean;
+  readonly isolated: boolean;
+  readonly learning: boolean;
+  readonly flood: boolean;
+}
+
+interface AddressJson {
+  readonly local: Ip;
+  readonly address?: Ip;
+  readonly prefixlen: number;
+  readonly broadcast?: Ipv4;
+  readonly scope: string;
+  readonly secondary?: boolean;
+  readonly noprefixroute?: boolean;
+  readonly nodad?: boolean;
+  readonly tentative?: boolean;
+  readonly dadfailed?: boolean;
+}
+
+interface LinkJson {
+  readonly ifname: Ifname;
+  /** The peer's name when it is in the same netns. */
+  readonly link?: Ifname;
+  readonly flags: readonly string[];
+  readonly mtu: number;
+  readonly address: string;
+  readonly ifalias?: string;
+  readonly master?: Ifname;
+  readonly linkinfo?: { readonly info_kind?: string; readonly info_slave_data?: PortJson };
+  readonly addr_info: readonly AddressJson[];
+}
+
+interface RouteJson {
+  readonly type: string;
+  readonly dst: string;
+  readonly gateway?: Ip;
+  readonly dev?: Ifname;
+  readonly table: string;
+  readonly protocol: string;
+  readonly scope: string;
+  readonly prefsrc?: Ip;
+  readonly metric?: number;
+  readonly flags: readonly string[];
+  /** The preference of a router: only IPv6 routes have one. */
+  readonly pref?: string;
+}
+
+interface NeighbourJson {
+  readonly dst: Ip;
+  readonly dev: Ifname;
+  readonly lladdr: Mac;
+}
+
+function run(command: string, args: readonly string[], input: string): string {
+  const { status, stdout, stderr } = spawnSync(command, args, {
+    input,
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  });
+  // iproute2 says so of peers in a netns that nobody gave an id here.
+  if (status !== 0 || /[^\s]/.test(stderr.replaceAll('Peer netns reference is invalid.', '')))
+    throw new Error(`${command} ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+
+const SCOPES: Readonly<Record<string, Scope>> = {
+  '0': 'global',
+  '200': 'site',
+  '253': 'link',
+  '254': 'host',
+  '255': 'nowhere',
+};
+const TYPES: readonly RouteType[] = [
+  'unicast',
+  'local',
+  'broadcast',
+  'anycast',
+  'multicast',
+  'blackhole',
+  'unreachable',
+  'prohibit',
+  'throw',
+];
+
+function scopeOf(number: string): Scope {
+  const scope = SCOPES[number];
+  if (scope === undefined) throw new Error(`scope ${number} is none that the model knows`);
+  return scope;
+}
+
+function toAddress(json: AddressJson): Address {
+  return {
+    ip: json.local,
+    prefixLength: json.prefixlen,
+    peer: json.address ?? null,
+    broadcast: json.broadcast ?? null,
+    scope: scopeOf(json.scope),
+    secondary: json.secondary ?? false,
+    noPrefixRoute: json.noprefixroute ?? false,
+    noDad: json.nodad ?? false,
+    tentative: (json.tentative ?? false) || (json.dadfailed ?? false),
+  };
+}
+
+function toLink(json: LinkJson, neighbours: readonly NeighbourJson[], netns: NetnsName): Link {
+  const loopback = json.flags.includes('LOOPBACK');
+  const port = json.linkinfo?.info_slave_data;
+  const common = {
+    ifname: json.ifname,
+    mac: loopback ? null : (findMac(json.address) ?? null),
+    mtuBytes: json.mtu,
+    up: json.flags.includes('UP'),
+    promiscuous: json.flags.includes('PROMISC'),
+    alias: json.ifalias ?? '',
+    port:
+      json.master !== undefined && port
+        ? {
+            master: json.master,
+            hairpin: port.hairpin,
+            isolated: port.isolated,
+            learning: port.learning,
+            flood: port.flood,
+          }
+        : null,
+    addresses: json.addr_info.map(toAddress),
+    neighbours: neighbours
+      .filter((n) => n.dev === json.ifname)
+      .map((n): Neighbour => ({ ip: n.dst, mac: n.lladdr })),
+  };
+  if (loopback) return { kind: 'loopback', ...common };
+  const kind = json.linkinfo?.info_kind;
+  if (kind === 'veth') {
+    const peer = json.link === undefined ? null : { netns, ifname: json.link };
+    return { kind, ...common, peer };
+  }
+  if (kind === 'bridge')
+    return { kind, ...common, hadPorts: false, macChosen: false, mtuChosen: false };
+  throw new Error(`a link of kind ${kind} in a netns of ours`);
+}
+
+function destinationOf({ dst, pref }: RouteJson): Prefix {
+  if (dst === 'default') return DEFAULT_PREFIX[pref === undefined ? 4 : 6];
+  return (dst.includes('/') ? dst : `${dst}/${ADDRESS_BITS[familyOf(dst)]}`) as Prefix;
+}
+
+function toRoute(json: RouteJson): Route {
+  const type = TYPES[Number(json.type) - 1];
+  if (type === undefined) throw new Error(`route type ${json.type} is none that the model knows`);
+  return {
+    destination: destinationOf(json),
+    type,
+    table: Number(json.table),
+    metric: json.metric ?? 0,
+    gateway: json.gateway ?? null,
+    device: json.dev ?? null,
+    scope: scopeOf(json.scope),
+    protocol: Number(json.protocol),
+    source: json.prefsrc ?? null,
+    onlink: json.flags.includes('onlink'),
+  };
+}
+
+/** One line of JSON for each line of the batch. */
+function runIp(place: NetnsName, lines: readonly string[]): unknown[] {
+  return run('ip', ['-n', place, '-j', '-d', '-N', '-batch', '-'], `${lines.join('\n')}\n`)
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line): unknown => JSON.parse(line));
+}
+
+/** What the commands print of the netns `place`, which the program calls `name`. Peers in another netns are null. */
+export function readByCommands(place: NetnsName, name: NetnsName): Netns {
+  const [links, neighbours, routes] = runIp(place, [
+    'address show',
+    'neigh show nud permanent',
+    'route show table all',
+  ]) as [LinkJson[], NeighbourJson[], RouteJson[]];
+  const ruleset: unknown = JSON.parse(
+    run('ip', ['netns', 'exec', place, 'nft', '-j', 'list', 'ruleset'], ''),
+  );
+  return {
+    links: Object.fromEntries(links.map((link) => [link.ifname, toLink(link, neighbours, name)])),
+    routes: routes.map(toRoute),
+    sysctls: {},
+    nftables: readRuleset(ruleset),
+  };
+}

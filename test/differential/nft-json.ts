@@ -1,0 +1,159 @@
+/** What `nft -j list ruleset` prints (libnftables-json(5)), as a ruleset of the model. */
+import type { Ip } from '../../model/ip.ts';
+import type {
+  Chain,
+  ChainHook,
+  Field,
+  NftFamily,
+  NftSet,
+  Rule,
+  Ruleset,
+  SetElement,
+  SetKeyType,
+  Statement,
+  Table,
+  Verdict,
+} from '../../model/nftables.ts';
+import { tableKey } from '../../model/nftables.ts';
+import type { Prefix } from '../../model/prefix.ts';
+
+type VerdictJson = Readonly<Record<string, { readonly target: string } | null>>;
+interface PayloadJson {
+  readonly payload: { readonly protocol: string; readonly field: string };
+}
+type ValueJson = string | { readonly prefix: { readonly addr: string; readonly len: number } };
+interface MatchJson {
+  readonly op: '==' | '!=';
+  readonly left: PayloadJson;
+  readonly right: ValueJson;
+}
+type ExpressionJson =
+  | { readonly match: MatchJson }
+  | { readonly vmap: { readonly key: PayloadJson; readonly data: string } }
+  | { readonly masquerade: null }
+  | VerdictJson;
+type KeyJson = string | { readonly elem: { readonly val: string; readonly comment?: string } };
+
+interface Named {
+  readonly family: NftFamily;
+  readonly name: string;
+  readonly table: string;
+}
+interface SetJson extends Named {
+  readonly type: SetKeyType;
+  readonly elem?: readonly (KeyJson | readonly [KeyJson, VerdictJson])[];
+}
+interface ChainJson extends Named {
+  readonly type?: ChainHook['type'];
+  readonly hook: ChainHook['hook'];
+  readonly prio: number;
+  readonly policy: ChainHook['policy'];
+}
+interface RuleJson extends Named {
+  readonly chain: string;
+  readonly comment?: string;
+  readonly expr: readonly ExpressionJson[];
+}
+type ObjectJson =
+  | { readonly table: Named }
+  | { readonly set: SetJson }
+  | { readonly map: SetJson }
+  | { readonly chain: ChainJson }
+  | { readonly rule: RuleJson }
+  | { readonly metainfo: unknown };
+
+function toVerdict(json: VerdictJson): Verdict {
+  const [verdict, target] = Object.entries(json)[0] ?? [];
+  return (target ? { verdict, chain: target.target } : { verdict }) as Verdict;
+}
+
+function toField({ payload }: PayloadJson): Field {
+  return `${payload.protocol} ${payload.field}` as Field;
+}
+
+function toStatement(json: ExpressionJson): Statement {
+  if ('vmap' in json && json.vmap) {
+    const { key, data } = json.vmap as { readonly key: PayloadJson; readonly data: string };
+    return { kind: 'vmap', field: toField(key), map: data.slice(1) };
+  }
+  if ('masquerade' in json) return { kind: 'masquerade' };
+  if (!('match' in json) || !json.match)
+    return { kind: 'verdict', ...toVerdict(json as VerdictJson) };
+  const { op, left, right } = json.match as MatchJson;
+  const common = { field: toField(left), negate: op === '!=' };
+  if (typeof right !== 'string') {
+    const value = `${right.prefix.addr}/${right.prefix.len}` as Prefix;
+    return { kind: 'match', ...common, value };
+  }
+  return right.startsWith('@')
+    ? { kind: 'lookup', ...common, set: right.slice(1) }
+    : { kind: 'match', ...common, value: right as Ip };
+}
+
+function toElement(json: KeyJson | readonly [KeyJson, VerdictJson]): SetElement {
+  const [key, verdict] = Array.isArray(json)
+    ? (json as unknown as readonly [KeyJson, VerdictJson])
+    : [json as KeyJson, null];
+  const { val, comment } = typeof key === 'string' ? { val: key } : key.elem;
+  return {
+    key: val as Ip,
+    verdict: verdict ? toVerdict(verdict) : null,
+    comment: comment ?? '',
+  };
+}
+
+function toSet(json: SetJson, holds: NftSet['holds']): NftSet {
+  const elements = (json.elem ?? []).map(toElement);
+  return {
+    name: json.name,
+    keyType: json.type,
+    holds,
+    elements: Object.fromEntries(elements.map((element) => [element.key, element])),
+  };
+}
+
+function toChain(json: ChainJson, rules: readonly Rule[]): Chain {
+  const { type, hook, prio, policy } = json;
+  const base = type === undefined ? null : { type, hook, priority: prio, policy };
+  return { name: json.name, hook: base, rules };
+}
+
+function ofTable<T extends Named>(table: Named, all: readonly T[]): T[] {
+  return all.filter((each) => each.family === table.family && each.table === table.name);
+}
+
+/** The tables that the parsed output holds. */
+export function readRuleset(json: unknown): Ruleset {
+  const { nftables } = json as { readonly nftables: readonly ObjectJson[] };
+  const chains = nftables.flatMap((each) => ('chain' in each ? [each.chain] : []));
+  const rules = nftables.flatMap((each) => ('rule' in each ? [each.rule] : []));
+  const sets = nftables.flatMap((each) => ('set' in each ? [each.set] : []));
+  const maps = nftables.flatMap((each) => ('map' in each ? [each.map] : []));
+  const tables = nftables.flatMap((each) => ('table' in each ? [each.table] : []));
+  return Object.fromEntries(
+    tables.map((table): [string, Table] => {
+      const rulesOf = (chain: ChainJson): Rule[] =>
+        ofTable(table, rules)
+          .filter((rule) => rule.chain === chain.name)
+          .map(({ expr, comment }) => ({
+            statements: expr.map(toStatement),
+            comment: comment ?? '',
+          }));
+      const found = [
+        ...ofTable(table, sets).map((set) => toSet(set, 'nothing')),
+        ...ofTable(table, maps).map((set) => toSet(set, 'verdict')),
+      ];
+      return [
+        tableKey({ family: table.family, table: table.name }),
+        {
+          family: table.family,
+          name: table.name,
+          chains: Object.fromEntries(
+            ofTable(table, chains).map((c) => [c.name, toChain(c, rulesOf(c))]),
+          ),
+          sets: Object.fromEntries(found.map((set) => [set.name, set])),
+        },
+      ];
+    }),
+  );
+}

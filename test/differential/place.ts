@@ -1,0 +1,46 @@
+/** Programs name netns `one` and `two`; on the machine each run has netns of its own. */
+import type { Host, Netns, NetnsName } from '../../model/host.ts';
+import type { Op } from '../../model/op.ts';
+
+/** The two names of every netns of a run. */
+export interface Places {
+  readonly real: (name: NetnsName) => NetnsName;
+  readonly logical: (name: NetnsName) => NetnsName;
+}
+
+let runs = 0;
+
+/** Names that no other run has, of this process or another. */
+export function makePlaces(universe: readonly NetnsName[]): Places {
+  runs += 1;
+  const prefix = `cube-fz-${process.pid}-${runs}`;
+  const real = new Map(universe.map((name) => [name, `${prefix}-${name}`]));
+  const logical = new Map([...real].map(([name, there]) => [there, name]));
+  return {
+    real: (name) => real.get(name) ?? name,
+    logical: (name) => logical.get(name) ?? name,
+  };
+}
+
+/** The operation as it is carried out. */
+export function placeOp(op: Op, { real }: Places): Op {
+  if (op.op === 'link.add' && op.link.kind === 'veth') {
+    const peer = { ...op.link.peer, netns: real(op.link.peer.netns) };
+    return { ...op, netns: real(op.netns), link: { ...op.link, peer } };
+  }
+  return { ...op, netns: real(op.netns) };
+}
+
+/** What was read, with the names of the program. */
+export function unplaceHost(host: Host, { logical }: Places): Host {
+  const netns = Object.entries(host.netns).map(([name, state]): [string, Netns] => {
+    const links = Object.entries(state.links).map(([ifname, link]) => [
+      ifname,
+      link.kind === 'veth' && link.peer
+        ? { ...link, peer: { ...link.peer, netns: logical(link.peer.netns) } }
+        : link,
+    ]);
+    return [logical(name), { ...state, links: Object.fromEntries(links) }];
+  });
+  return { netns: Object.fromEntries(netns) };
+}

@@ -1,0 +1,36 @@
+import type { Op } from '../../model/op.ts';
+/** Programs by number: the same seed and number always give the same operations. */
+import { type OpSeed, SEED_LENGTH, SEED_MAX } from '../arbitraries/draw.ts';
+import { runProgram } from '../arbitraries/program.ts';
+import { LINK_LOCAL_PINS, PINS, universeOps } from '../arbitraries/sysctl-op.ts';
+
+/** The netns of every program. */
+const UNIVERSE = ['one', 'two'];
+
+const LENGTH_MAX = 50;
+
+/** A stream of 32-bit numbers (mulberry32), small and the same on every machine. */
+function makeStream(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (t ^ (t >>> 14)) >>> 0;
+  };
+}
+
+/** How many operations at its beginning make the netns of a program. */
+export const PROLOGUE = universeOps(UNIVERSE, PINS).length;
+
+/** The operations of program `number` of a seed, those that make its netns first. */
+export function randomProgram(seed: number, number: number): readonly Op[] {
+  const next = makeStream(Math.imul(seed, 0x9e3779b1) ^ Math.imul(number + 1, 0x85ebca6b));
+  const length = 1 + (next() % LENGTH_MAX);
+  const seeds = Array.from({ length }, (): OpSeed =>
+    Array.from({ length: SEED_LENGTH }, () => next() % (SEED_MAX + 1)),
+  );
+  // In every third program links have link-local addresses too.
+  const pins = next() % 3 === 0 ? LINK_LOCAL_PINS : PINS;
+  return runProgram(UNIVERSE, seeds, { repertoire: 'any', pins }).ops;
+}

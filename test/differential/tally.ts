@@ -1,0 +1,59 @@
+/** Counts what a run of many programs has seen. */
+import type { Op } from '../../model/op.ts';
+import type { ProgramRun } from './program-run.ts';
+
+/** Counts by kind of operation, and what the kernel answered. */
+export interface Tally {
+  programs: number;
+  ops: number;
+  readonly kinds: Map<string, { done: number; refused: number }>;
+  readonly errnos: Map<string, number>;
+  /** Refusals that both sides give in other words. */
+  readonly texts: Map<string, number>;
+}
+
+export function makeTally(): Tally {
+  return { programs: 0, ops: 0, kinds: new Map(), errnos: new Map(), texts: new Map() };
+}
+
+function count(counts: Map<string, number>, key: string): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+/** Adds the answers of one program. */
+export function addRun(tally: Tally, ops: readonly Op[], run: ProgramRun): void {
+  tally.programs += 1;
+  for (const [i, answer] of run.answers.entries()) {
+    const { op } = ops[i] as Op;
+    tally.ops += 1;
+    const kind = tally.kinds.get(op) ?? { done: 0, refused: 0 };
+    tally.kinds.set(op, kind);
+    if (answer === undefined) {
+      kind.done += 1;
+    } else {
+      kind.refused += 1;
+      count(tally.errnos, `${op} ${answer}`);
+    }
+  }
+  for (const text of run.texts) count(tally.texts, text);
+}
+
+function rows(counts: ReadonlyMap<string, number>): string[] {
+  return [...counts]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, n]) => `  ${String(n).padStart(7)}  ${key}`);
+}
+
+/** The summary at the end of a run. */
+export function formatTally(tally: Tally, seconds: number): string {
+  const kinds = [...tally.kinds].toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const errnos = new Set([...tally.errnos.keys()].map((key) => key.split(' ')[1]));
+  return [
+    `${tally.programs} programs, ${tally.ops} operations, ${(tally.programs / seconds).toFixed(1)} programs/s, ` +
+      `${errnos.size} distinct errnos`,
+    ...kinds.map(([kind, n]) => `  ${kind.padEnd(14)} ${n.done} done, ${n.refused} refused`),
+    'refusals:',
+    ...rows(tally.errnos),
+    ...(tally.texts.size > 0 ? ['refusals in other words:', ...rows(tally.texts)] : []),
+  ].join('\n');
+}
