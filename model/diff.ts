@@ -278,7 +278,10 @@ function diffRoutes(name: NetnsName, netns: Netns, want: DesiredNetns): Op[] {
   const ops: Op[] = [];
   for (const have of netns.routes) {
     if (present.some((w) => isSameRoute(w, have))) continue;
-    const inTheWay = present.some((w) => sameRouteKey(w, have));
+    // Next to a wanted route that is there already, the kernel's own with its key stays too.
+    const inTheWay = present.some(
+      (w) => sameRouteKey(w, have) && !netns.routes.some((other) => isSameRoute(w, other)),
+    );
     if (inTheWay || (others === 'remove' && have.protocol !== PROTOCOL_KERNEL))
       ops.push({ op: 'route.del', netns: name, route: have });
   }

@@ -30,10 +30,27 @@ function differenceAt(a: unknown, b: unknown, path = ''): string | undefined {
   return undefined;
 }
 
+/** Is it an address that the kernel makes by itself, a while after a link comes up (K-4.1)? */
+function isLinkLocal(address: unknown): boolean {
+  return (address as { readonly scope?: unknown } | null)?.scope === 'link';
+}
+
+/** A host as JSON without what changes in it by itself: link-local addresses that come, and checks for duplicates that end. */
+function settled(host: unknown): unknown {
+  return JSON.parse(
+    JSON.stringify(host, (key, part: unknown) => {
+      if (key === 'tentative') return undefined;
+      return key === 'addresses' && Array.isArray(part)
+        ? part.filter((address) => !isLinkLocal(address))
+        : part;
+    }),
+  );
+}
+
 /** Refuses a plan other than the saved one: what that was computed from has changed. */
 function verify(saved: SavedPlan, plan: Plan): void {
   const now: unknown = JSON.parse(canonicalJson(plan.before));
-  const where = differenceAt(saved.before, now);
+  const where = differenceAt(settled(saved.before), settled(now));
   if (where !== undefined)
     throw new CniError(
       CNI_ERROR.drift,

@@ -63,10 +63,9 @@ function someAddress(draw: Draw, link: Link | undefined): Address {
     return makeAddress({ ...parsePrefixedIp(text), peer: parseIp(peer) });
   }
   const choice = draw.oddIn(8) ? draw.of(ODD_ADDRESSES) : draw.of(ADDRESSES);
-  const address = makeAddress({
-    ...choice,
-    noPrefixRoute: draw.oneIn(7),
-  });
+  // An IPv6 address without a route keeps that of another alive when it goes (K-4.5): no plan would take it away.
+  const isBare = familyOf(choice.ip) === 6 ? draw.oddIn(7) : draw.oneIn(7);
+  const address = makeAddress({ ...choice, noPrefixRoute: isBare });
   // A link-local one with DAD would look as if the kernel had made it.
   const isPlain = familyOf(address.ip) === 6 && !address.ip.startsWith('fe80:');
   if (isPlain && draw.oddIn(6)) return { ...address, noDad: false };

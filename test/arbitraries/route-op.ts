@@ -19,10 +19,11 @@ const DESTINATIONS = [
   '10.77.0.0/16',
   '::/0',
   'fd05::/64',
-  'fd00::/64',
   'fd00::fe/128',
   'fd77::/16',
 ].map(parsePrefix);
+/** A prefix of addresses: with one of them the kernel would take this route for its own away and leave its own (K-4.5). */
+const OWN_DESTINATIONS = ['fd00::/64'].map(parsePrefix);
 
 export const GATEWAYS = [
   '10.0.0.254',
@@ -61,9 +62,9 @@ function someSubnet(
 /** A route in the main table. */
 export function routeAdd(netns: NetnsName, host: Host, draw: Draw): Op {
   const subnet = someSubnet(host, netns, draw);
-  const destination = draw.of(
-    subnet ? DESTINATIONS.filter((d) => familyOf(d) === subnet.family) : DESTINATIONS,
-  );
+  const all = draw.oddIn(8) ? OWN_DESTINATIONS : DESTINATIONS;
+  const fitting = all.filter((d) => subnet === undefined || familyOf(d) === subnet.family);
+  const destination = draw.of(fitting.length > 0 ? fitting : DESTINATIONS);
   const family = familyOf(destination);
   const own = linksOf(host, netns)
     .flatMap((l) => l.addresses)

@@ -1,7 +1,11 @@
 /** What an attachment leaves behind for good reasons, so that tests can look past it. */
+import { makeAddress } from '../../model/address.ts';
 import { HOST_NETNS, type Host, findLink } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
+import { familyOf } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
+import type { Op } from '../../model/op.ts';
+import { parsePrefixedIp } from '../../model/prefix.ts';
 import type { RawConfig } from '../arbitraries/configuration.ts';
 import { plainState } from '../state.ts';
 import { afterOps } from './machine.ts';
@@ -26,11 +30,21 @@ export function withoutForwarding(host: Host): unknown {
 
 /**
  * A host on which pods were before: a bridge of somebody else that stands in for the pods' is up and once
- * had a port. That much of it stays different when the first pod goes.
+ * had a port, and where it has no IPv4 address of its own, it has lost what the kernel takes with the last
+ * one (K-3.5): a gateway's. That much of it stays different when the first pod goes.
  */
 export function usedBefore(host: Host, raw: RawConfig): Host {
   const ifname = raw['bridge'] as Ifname;
-  if (findLink(host, { netns: HOST_NETNS, ifname })?.kind !== 'bridge') return host;
+  const bridge = findLink(host, { netns: HOST_NETNS, ifname });
+  if (bridge?.kind !== 'bridge') return host;
+  const ref = { netns: HOST_NETNS, ifname };
+  const gateway = makeAddress(parsePrefixedIp('192.0.2.1/32'));
+  const lastAddress: Op[] = bridge.addresses.some(({ ip }) => familyOf(ip) === 4)
+    ? []
+    : [
+        { op: 'address.add', ...ref, address: gateway },
+        { op: 'address.del', ...ref, address: gateway },
+      ];
   const mac = parseMac('fe:00:00:00:00:01');
   const probe = { ifname: 'probe' as Ifname, mac, mtuBytes: 1500, up: false };
   const peer = { ...probe, ifname: 'probe-peer' as Ifname, netns: HOST_NETNS };
@@ -40,5 +54,6 @@ export function usedBefore(host: Host, raw: RawConfig): Host {
     ...(raw['promiscMode'] === true ? [{ ...set, set: { promiscuous: true } }] : []),
     { op: 'link.add', netns: HOST_NETNS, link: { kind: 'veth', ...probe, master: ifname, peer } },
     { op: 'link.del', netns: HOST_NETNS, ifname: probe.ifname },
+    ...lastAddress,
   ]);
 }
