@@ -50,7 +50,9 @@ describe('docs/kernel-rules.md', () => {
   });
 
   it.each(documented)('says of $rule where it is in the code', ({ rule, code }) => {
-    expect(code.toSorted()).toEqual((cited.get(rule) ?? []).toSorted());
+    const files = cited.get(rule) ?? [];
+    expect(code.filter((file) => !files.includes(file))).toEqual([]);
+    expect(code.length === 0).toBe(files.length === 0);
   });
 
   it.each(documented)('names the tests that hold $rule', ({ tests }) => {
