@@ -1,8 +1,7 @@
 import type { Fault } from '../model/errno.ts';
 import type { Host, NetnsName, SysctlKey } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
-import type { Ip } from '../model/ip.ts';
-import type { NftFamily } from '../model/nftables.ts';
+import type { NftFamily, SetKey } from '../model/nftables.ts';
 import type { Op } from '../model/op.ts';
 
 /** Which part of a table to read: its chains with their rules and its sets, and of the sets these elements. */
@@ -10,7 +9,7 @@ export interface TableScope {
   readonly family: NftFamily;
   readonly table: string;
   /** Every element, or of each named set those with these keys (other sets are read without elements). */
-  readonly elements: 'all' | Readonly<Record<string, readonly Ip[]>>;
+  readonly elements: 'all' | Readonly<Record<string, readonly SetKey[]>>;
 }
 
 /** Which part of a netns to read. What is not asked for is absent from the answer, not empty in the kernel. */
@@ -18,7 +17,7 @@ export interface NetnsScope {
   /** Links with their addresses and permanent neighbours; a name that no link has is simply not there. */
   readonly links: 'all' | readonly Ifname[];
   /**
-   * `all`: those of the tables main and local, of both families, that use one of the links read.
+   * `all`: those of all tables, of both families, that use one of the links read.
    * `default`: the default route that packets take, with its link, which is then read too: that of IPv4, else that of IPv6.
    */
   readonly routes: 'all' | 'default' | 'none';
@@ -36,6 +35,8 @@ export interface Backend {
   readonly observe: (scope: Scope) => Host;
   /** Carries out one operation: undefined when it is done, else why the kernel refused it. */
   readonly execute: (op: Op) => Fault | undefined;
+  /** What of the kernel the operations need and this one has not, by name; found out without changing anything. */
+  readonly lacks: () => readonly string[];
   /** Gives back file descriptors. Nothing may be called afterwards. */
   readonly close: () => void;
 }

@@ -106,6 +106,7 @@ export function makeMemoryBackend(initial: Host): MemoryBackend {
       state = outcome.host;
       return undefined;
     },
+    lacks: () => [],
     close: () => undefined,
   };
 }

@@ -3,7 +3,7 @@ import { diff } from './diff.ts';
 import { type Host, findLink, findNetns } from './host.ts';
 import type { Link } from './link.ts';
 import type { NftCommand } from './nftables.ts';
-import type { Op } from './op.ts';
+import type { StateOp } from './op.ts';
 import { describeOp } from './ops.ts';
 import type { LinkAttribute } from './ops/link-set.ts';
 import { describeRoute } from './ops/route-add.ts';
@@ -60,11 +60,11 @@ function commandText(command: NftCommand): string {
 }
 
 /** Does the operation change a link that is missing, so that saying so once is enough? */
-function isOfMissingLink(observed: Host, op: Op): boolean {
+function isOfMissingLink(observed: Host, op: StateOp): boolean {
   return 'ifname' in op && findLink(observed, op) === undefined;
 }
 
-function textsOf(observed: Host, op: Op): string[] {
+function textsOf(observed: Host, op: StateOp): string[] {
   switch (op.op) {
     case 'netns.add':
       return ['it does not exist'];
@@ -105,12 +105,12 @@ function textsOf(observed: Host, op: Op): string[] {
   }
 }
 
-function statements(observed: Host, op: Op): Pick<Finding, 'netns' | 'text'>[] {
+function statements(observed: Host, op: StateOp): Pick<Finding, 'netns' | 'text'>[] {
   return textsOf(observed, op).map((text) => ({ netns: op.netns, text }));
 }
 
 /** A missing veth is missing at both of its ends. */
-function farEnd(observed: Host, op: Op): Pick<Finding, 'netns' | 'text'>[] {
+function farEnd(observed: Host, op: StateOp): Pick<Finding, 'netns' | 'text'>[] {
   if (op.op !== 'link.add' || op.link.kind !== 'veth' || findLink(observed, op.link.peer))
     return [];
   const { netns, ifname } = op.link.peer;

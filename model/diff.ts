@@ -14,7 +14,7 @@ import { familyOf } from './ip.ts';
 import type { Link, LinkRef } from './link.ts';
 import { diffRulesets } from './nftables-diff.ts';
 import type { Chain, NftSet, Ruleset, SetElement, Table } from './nftables.ts';
-import type { Op } from './op.ts';
+import type { StateOp } from './op.ts';
 import { applyOp } from './ops.ts';
 import { freshPort } from './ops/enslave.ts';
 import type { NewEnd, NewLink } from './ops/link-add.ts';
@@ -25,11 +25,11 @@ import { PROTOCOL_KERNEL, type Route, sameRouteKey } from './route.ts';
 /** The operations found so far, and the host as it is after those that make or remove links. */
 interface Draft {
   host: Host;
-  readonly ops: Op[];
+  readonly ops: StateOp[];
 }
 
 /** Notes an operation that later comparisons build upon; one that would fail is noted all the same, for the plan to report. */
-function perform(draft: Draft, op: Op): void {
+function perform(draft: Draft, op: StateOp): void {
   draft.ops.push(op);
   const outcome = applyOp(draft.host, op);
   if (outcome.ok) draft.host = outcome.host;
@@ -118,9 +118,9 @@ function isPort(want: DesiredLink): boolean {
   return want !== 'absent' && want.port !== undefined && want.port !== null;
 }
 
-function diffAttributes(ref: LinkRef, link: Link, want: DesiredAttributes): Op[] {
-  const set = (attribute: LinkAttribute): Op => ({ op: 'link.set', ...ref, set: attribute });
-  const ops: Op[] = [];
+function diffAttributes(ref: LinkRef, link: Link, want: DesiredAttributes): StateOp[] {
+  const set = (attribute: LinkAttribute): StateOp => ({ op: 'link.set', ...ref, set: attribute });
+  const ops: StateOp[] = [];
   if (want.mtuBytes !== undefined && want.mtuBytes !== link.mtuBytes)
     ops.push(set({ mtuBytes: want.mtuBytes }));
   if (want.mac !== undefined && want.mac !== link.mac) ops.push(set({ mac: want.mac }));
@@ -183,8 +183,8 @@ function diffAddresses(
   ref: LinkRef,
   link: Link,
   want: NonNullable<DesiredAttributes['addresses']>,
-): Op[] {
-  const ops: Op[] = [];
+): StateOp[] {
+  const ops: StateOp[] = [];
   const wanted = asAdded(want.present);
   // A primary address takes its secondaries along when it goes (K-3.4): those go first.
   for (const have of link.addresses.toSorted((a, b) => Number(b.secondary) - Number(a.secondary))) {
@@ -219,8 +219,8 @@ function diffNeighbours(
   ref: LinkRef,
   link: Link,
   want: NonNullable<DesiredAttributes['neighbours']>,
-): Op[] {
-  const ops: Op[] = [];
+): StateOp[] {
+  const ops: StateOp[] = [];
   for (const have of link.neighbours) {
     const match = want.present.find((n) => n.ip === have.ip);
     if (match ? match.mac !== have.mac : want.others === 'remove')
@@ -243,7 +243,9 @@ function isSameRoute(a: Route, b: Route): boolean {
     a.scope === b.scope &&
     a.protocol === b.protocol &&
     a.type === b.type &&
-    a.onlink === b.onlink
+    a.onlink === b.onlink &&
+    a.mtuBytes === b.mtuBytes &&
+    a.advmssBytes === b.advmssBytes
   );
 }
 
@@ -264,6 +266,8 @@ function missingConnected(netns: Netns, want: DesiredNetns): Route[] {
           all.findIndex((other) => sameRouteKey(other, r)) === i &&
           !netns.routes.some(
             (have) =>
+              // Not the local route of an address that is its own prefix.
+              have.type === r.type &&
               have.destination === r.destination &&
               have.device === r.device &&
               have.gateway === null,
@@ -272,10 +276,10 @@ function missingConnected(netns: Netns, want: DesiredNetns): Route[] {
   });
 }
 
-function diffRoutes(name: NetnsName, netns: Netns, want: DesiredNetns): Op[] {
+function diffRoutes(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[] {
   if (!want.routes) return [];
   const { present, others } = want.routes;
-  const ops: Op[] = [];
+  const ops: StateOp[] = [];
   for (const have of netns.routes) {
     if (present.some((w) => isSameRoute(w, have))) continue;
     // Next to a wanted route that is there already, the kernel's own with its key stays too.
@@ -346,15 +350,15 @@ function desiredRuleset(have: Ruleset, want: DesiredNetns): Ruleset {
   );
 }
 
-function diffSysctls(name: NetnsName, netns: Netns, want: DesiredNetns): Op[] {
+function diffSysctls(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[] {
   return Object.entries(want.sysctls ?? {})
     .filter(([key, value]) => netns.sysctls[key] !== value)
     .map(([key, value]) => ({ op: 'sysctl.set', netns: name, key, value }));
 }
 
-function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): Op[] {
+function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): StateOp[] {
   const netns = getNetns(host, name);
-  const ops: Op[] = diffSysctls(name, netns, want);
+  const ops: StateOp[] = diffSysctls(name, netns, want);
   for (const [ifname, wish] of Object.entries(want.links ?? {})) {
     const link = netns.links[ifname];
     if (wish === 'absent') continue;
@@ -381,7 +385,7 @@ function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): Op[] {
  * The operations that lie between a host and what is wanted of it, in no particular order. What the
  * kernel takes along with some of them is not foreseen here: `planTo` looks again.
  */
-export function diff(observed: Host, desired: DesiredHost): Op[] {
+export function diff(observed: Host, desired: DesiredHost): StateOp[] {
   const draft: Draft = { host: observed, ops: [] };
   for (const [name, want] of Object.entries(desired)) {
     const exists = findNetns(draft.host, name) !== undefined;

@@ -3,7 +3,7 @@ import type { Key } from './op.ts';
 import { describeRoute } from './ops/route-add.ts';
 /** A host as single statements, so that two hosts can be compared statement by statement. */
 import { formatPrefixedIp } from './prefix.ts';
-import { TABLE_MAIN } from './route.ts';
+import { TABLE_LOCAL, routeKey } from './route.ts';
 
 /** Something that holds of a netns. */
 export interface Fact {
@@ -45,10 +45,10 @@ export function factsOf(host: Host): Fact[] {
     }
     for (const route of state.routes) {
       const text = `route ${describeRoute({ ...route, protocol: 3 })}`;
-      const kind = route.table === TABLE_MAIN ? 'route' : 'local route';
+      const kind = route.table === TABLE_LOCAL ? 'local route' : 'route';
       facts.push({
         netns,
-        subject: `route ${netns}/${route.destination}/${route.metric}`,
+        subject: `route ${netns}/${routeKey(route)}`,
         text: kind === 'route' ? text : `${route.type} ${text}`,
         kind,
       });

@@ -8,7 +8,7 @@ import { addAddress } from './inet.ts';
 import { ADDRESS_BITS, familyOf, ipFromBytes, parseIp } from './ip.ts';
 import { type LinkRef, IP6_MIN_MTU_BYTES, holdsIpv6 } from './link.ts';
 import { ZERO_MAC, macBytes } from './mac.ts';
-import { routeFamily } from './route.ts';
+import { type Route, routeFamily } from './route.ts';
 import { dropLinkSysctls, inheritSysctls, linkSysctl, linkSysctlKey } from './sysctl.ts';
 
 function addLinkLocal(host: Host, ref: LinkRef): Host {
@@ -85,6 +85,22 @@ export function flushIpv6(before: Host, ref: LinkRef): Host {
 }
 
 /**
+ * IPv6 routes that have an MTU of their own take that of their link when it becomes less, or was the same
+ * (net/ipv6/route.c, fib6_nh_mtu_change).
+ */
+function followRouteMtu(host: Host, ref: LinkRef, wasBytes: number, mtuBytes: number): Host {
+  const netns = getNetns(host, ref.netns);
+  const follows = (route: Route): boolean =>
+    route.device === ref.ifname &&
+    routeFamily(route) === 6 &&
+    route.mtuBytes !== undefined &&
+    (route.mtuBytes >= mtuBytes || route.mtuBytes === wasBytes);
+  if (!netns.routes.some(follows)) return host;
+  const routes = netns.routes.map((route) => (follows(route) ? { ...route, mtuBytes } : route));
+  return withNetns(host, ref.netns, { ...netns, routes });
+}
+
+/**
  * IPv6 ends on a link whose MTU becomes too small and begins anew, with the settings of a new link, when it is large
  * enough again (K-4.4), at once when it has carrier in the host `carrierIn`. The loopback keeps its settings, and begins only when it goes up.
  */
@@ -105,7 +121,7 @@ export function followMtu(
       sysctls: dropLinkSysctls(netns, ref.ifname, [6]),
     });
   }
-  if (holdsIpv6(old)) return host;
+  if (holdsIpv6(old)) return followRouteMtu(host, ref, old.mtuBytes, mtuBytes);
   const netns = getNetns(host, ref.netns);
   const sysctls = inheritSysctls(netns, ref.ifname, [6]);
   return startIpv6(withNetns(host, ref.netns, { ...netns, sysctls }), ref, carrierIn);

@@ -1,18 +1,26 @@
 import { sameJson } from './canonical.ts';
 import type { Errno, Fault } from './errno.ts';
 import { without } from './host.ts';
-import { familyOf } from './ip.ts';
 import {
   type Chain,
+  type ChainHook,
+  FIELD_BYTES,
+  FIELD_TYPES,
   type NftCommand,
   type NftSet,
   type Rule,
   type Ruleset,
   type SetElement,
+  type SetKeyType,
+  type Statement,
   type Table,
   type Verdict,
+  fieldTypesOf,
+  fieldsOf,
+  keyTypeOf,
   tableKey,
 } from './nftables.ts';
+import { type Prefix, prefixLengthOf } from './prefix.ts';
 
 /** The ruleset after a batch, or why the kernel refuses it and which command was the first to fail. */
 export type BatchOutcome =
@@ -91,22 +99,34 @@ function verdictFault(table: Table, verdict: Verdict | null): Errno | undefined 
   return undefined;
 }
 
+/** Frames have no chains but those of type filter (net/netfilter/nft_chain_filter.c, nft_chain_filter_bridge). */
+function isUnknownType(table: Table, hook: ChainHook): boolean {
+  return table.family === 'bridge' && hook.type !== 'filter';
+}
+
+/** Of a base chain only the policy may change (nft_chain_parse_hook, then nf_tables_updchain). */
+function hookChangeFault(
+  table: Table,
+  before: ChainHook | null,
+  after: ChainHook,
+): Errno | undefined {
+  // The policy that comes with a hook is what a chain without one cannot have (nf_tables_newchain).
+  if (before === null) return 'EOPNOTSUPP';
+  if (after.hook !== before.hook || after.priority !== before.priority) return 'EOPNOTSUPP';
+  if (isUnknownType(table, after)) return 'ENOENT';
+  return after.type === before.type ? undefined : 'EEXIST';
+}
+
 function addChain(table: Table, command: NftCommand & { do: 'add chain' }): Table | Errno {
   const existing = table.chains[command.chain];
   if (existing) {
-    // Only type, hook and priority of a base chain are fixed; the policy may change (nf_tables_updchain).
-    const before = existing.hook && { ...existing.hook, policy: 'accept' };
-    const after = command.hook && { ...command.hook, policy: 'accept' };
-    // The policy that comes with a hook is what a chain without one cannot have (nf_tables_newchain).
-    if (after !== null && before === null) return 'EOPNOTSUPP';
-    if (after !== null && !sameJson(before, after)) return 'EEXIST';
-    return after === null
-      ? table
-      : {
-          ...table,
-          chains: { ...table.chains, [command.chain]: { ...existing, hook: command.hook } },
-        };
+    if (command.hook === null) return table;
+    const fault = hookChangeFault(table, existing.hook, command.hook);
+    if (fault) return fault;
+    const chain: Chain = { ...existing, hook: command.hook };
+    return { ...table, chains: { ...table.chains, [command.chain]: chain } };
   }
+  if (command.hook && isUnknownType(table, command.hook)) return 'ENOENT';
   // nat at a priority below conntrack's would see packets without a connection (nft_chain_parse_hook).
   if (command.hook?.type === 'nat' && command.hook.priority <= -200) return 'EOPNOTSUPP';
   if (command.hook?.type === 'nat' && command.hook.hook === 'forward') return 'EOPNOTSUPP';
@@ -115,10 +135,41 @@ function addChain(table: Table, command: NftCommand & { do: 'add chain' }): Tabl
   return { ...table, chains: { ...table.chains, [command.chain]: chain } };
 }
 
+/** Registers have four bytes each, and no two fields share one (K-8.6; include/net/netfilter/nf_tables.h, NFT_REG32_SIZE). */
+const REGISTER_BYTES = 4;
+
+function keyRegisters(type: SetKeyType): number {
+  let registers = 0;
+  for (const each of fieldTypesOf(type)) registers += Math.ceil(FIELD_BYTES[each] / REGISTER_BYTES);
+  return registers;
+}
+
+/** How many registers a statement fills, counted from the first. */
+function filledRegisters(statement: Statement): number {
+  if (statement.kind === 'match') {
+    const bytes = FIELD_BYTES[FIELD_TYPES[statement.field]];
+    const length = statement.value.includes('/')
+      ? prefixLengthOf(statement.value as Prefix)
+      : bytes * 8;
+    // A length in whole bytes is compared without the rest of the address.
+    const isShort = length > 0 && length % 8 === 0;
+    return Math.ceil((isShort ? length / 8 : bytes) / REGISTER_BYTES);
+  }
+  if (statement.kind !== 'lookup' && statement.kind !== 'vmap') return 0;
+  let registers = 0;
+  for (const field of fieldsOf(statement.field)) registers += keyRegisters(FIELD_TYPES[field]);
+  return registers;
+}
+
 function addRule(table: Table, command: NftCommand & { do: 'add rule' }): Table | Errno {
   const chain = table.chains[command.chain];
   if (chain === undefined) return 'ENOENT';
+  // Frames are not translated: there the expression is unknown, before any is looked at (nf_tables_newrule).
+  const masquerades = command.rule.statements.some((s) => s.kind === 'masquerade');
+  if (table.family === 'bridge' && masquerades) return 'ENOENT';
+  let filled = 0;
   for (const statement of command.rule.statements) {
+    filled = Math.max(filled, filledRegisters(statement));
     if (statement.kind === 'verdict') {
       const fault = verdictFault(table, statement);
       if (fault) return fault;
@@ -127,9 +178,9 @@ function addRule(table: Table, command: NftCommand & { do: 'add rule' }): Table 
       const name = statement.kind === 'vmap' ? statement.map : statement.set;
       const set = table.sets[name];
       if (set === undefined) return 'ENOENT';
-      // The kernel compares as many bytes as the set's keys have; only `nft` knows types (nft_lookup.c, nft_lookup_init).
-      const isShort = set.keyType === 'ipv6_addr' && !statement.field.startsWith('ip6');
-      if (isShort) return 'ENODATA';
+      // The kernel compares as many bytes as the set's keys have, wherever in the rule they were loaded; only `nft`
+      // knows types (nf_tables_api.c, nft_parse_register_load).
+      if (keyRegisters(set.keyType) > filled) return 'ENODATA';
       if (statement.kind === 'vmap' && set.holds !== 'verdict') return 'EINVAL';
     }
     if (
@@ -168,11 +219,13 @@ function withElements(
   return { ...table, sets: { ...table.sets, [set.name]: { ...set, elements } } };
 }
 
+// A key of another length is refused (nft_setelem_parse_key). One of another type but the same length, an IPv6 address
+// among names of links, the kernel would take for what it is not: here it is refused too, and nobody plans it.
 function addElement(table: Table, command: NftCommand & { do: 'add element' }): Table | Errno {
   const set = table.sets[command.set];
   if (set === undefined) return 'ENOENT';
   const { element } = command;
-  if (set.keyType !== (familyOf(element.key) === 4 ? 'ipv4_addr' : 'ipv6_addr')) return 'EINVAL';
+  if (set.keyType !== keyTypeOf(element.key)) return 'EINVAL';
   if ((set.holds === 'verdict') !== (element.verdict !== null)) return 'EINVAL';
   const fault = verdictFault(table, element.verdict);
   if (fault) return fault;
@@ -187,7 +240,9 @@ function deleteElement(
   command: NftCommand & { do: 'delete element' },
 ): Table | Errno {
   const set = table.sets[command.set];
-  if (set === undefined || !Object.hasOwn(set.elements, command.key)) return 'ENOENT';
+  if (set === undefined) return 'ENOENT';
+  if (set.keyType !== keyTypeOf(command.key)) return 'EINVAL';
+  if (!Object.hasOwn(set.elements, command.key)) return 'ENOENT';
   return withElements(table, set, without(set.elements, command.key));
 }
 

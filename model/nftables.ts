@@ -1,33 +1,41 @@
-import type { Ip } from './ip.ts';
+import type { Ifname } from './ifname.ts';
+import { type Ip, familyOf, findIp } from './ip.ts';
+import { type Mac, findMac } from './mac.ts';
 import type { Prefix } from './prefix.ts';
 
-/** Table families that hold IP rules here (include/uapi/linux/netfilter.h, NFPROTO_*). */
-export type NftFamily = 'ip' | 'ip6' | 'inet';
+/** Table families: those of IP packets, and frames that pass a bridge (include/uapi/linux/netfilter.h, NFPROTO_*). */
+export type NftFamily = 'ip' | 'ip6' | 'inet' | 'bridge';
 
 /** What becomes of a packet, or where evaluation goes on. */
 export type Verdict =
   | { readonly verdict: 'accept' | 'drop' | 'return' | 'continue' }
   | { readonly verdict: 'jump' | 'goto'; readonly chain: string };
 
-/** A header field that rules look at. */
-export type Field = 'ip saddr' | 'ip daddr' | 'ip6 saddr' | 'ip6 daddr';
+/** A header field that holds an address of an IP packet. */
+export type AddressField = 'ip saddr' | 'ip daddr' | 'ip6 saddr' | 'ip6 daddr';
+
+/** What rules look at. The headers of Ethernet and ARP can be looked at in tables of family bridge only. */
+export type Field = AddressField | 'iifname' | 'ether saddr' | 'arp saddr ether' | 'arp saddr ip';
+
+/** What is looked up in a set or map: a field, or two of which the first is the link that a packet came in by. */
+export type LookupField = Field | `iifname . ${Exclude<Field, 'iifname'>}`;
 
 /** One part of a rule; they are evaluated left to right, a match that fails ends the rule. */
 export type Statement =
   | {
       readonly kind: 'match';
-      readonly field: Field;
+      readonly field: AddressField;
       readonly negate: boolean;
       readonly value: Ip | Prefix;
     }
   | {
       readonly kind: 'lookup';
-      readonly field: Field;
+      readonly field: LookupField;
       readonly negate: boolean;
       readonly set: string;
     }
   /** Takes the verdict that the map holds for the field; goes on when it holds none. */
-  | { readonly kind: 'vmap'; readonly field: Field; readonly map: string }
+  | { readonly kind: 'vmap'; readonly field: LookupField; readonly map: string }
   | { readonly kind: 'masquerade' }
   | ({ readonly kind: 'verdict' } & Verdict)
   /** Something that is not understood: kept by the kernel's expression names, never written. */
@@ -55,10 +63,20 @@ export interface Chain {
   readonly rules: readonly Rule[];
 }
 
-export type SetKeyType = 'ipv4_addr' | 'ipv6_addr';
+/** The type of one field, as nft calls it. */
+export type FieldType = 'ipv4_addr' | 'ipv6_addr' | 'ether_addr' | 'ifname';
+
+/** The type of the keys of a set. */
+export type SetKeyType = FieldType | `ifname . ${Exclude<FieldType, 'ifname'>}`;
+
+/**
+ * The key of an element in canonical text: `10.0.0.1`, `veth0`, `veth0 . 02:fc:00:00:00:01`. A link's name that reads
+ * like an IPv4 address can only stand in front of something else.
+ */
+export type SetKey = Ip | Mac | Ifname | `${Ifname} . ${Ip | Mac}`;
 
 export interface SetElement {
-  readonly key: Ip;
+  readonly key: SetKey;
   /** Null in a set, the verdict in a map of verdicts. */
   readonly verdict: Verdict | null;
   /** '' when there is none. */
@@ -108,8 +126,58 @@ export type NftCommand = TableRef &
       }
     | { readonly do: 'delete set'; readonly set: string }
     | { readonly do: 'add element'; readonly set: string; readonly element: SetElement }
-    | { readonly do: 'delete element'; readonly set: string; readonly key: Ip }
+    | { readonly do: 'delete element'; readonly set: string; readonly key: SetKey }
   );
+
+/** The type of what each field holds. */
+export const FIELD_TYPES: Readonly<Record<Field, FieldType>> = {
+  'ip saddr': 'ipv4_addr',
+  'ip daddr': 'ipv4_addr',
+  'ip6 saddr': 'ipv6_addr',
+  'ip6 daddr': 'ipv6_addr',
+  iifname: 'ifname',
+  'ether saddr': 'ether_addr',
+  'arp saddr ether': 'ether_addr',
+  'arp saddr ip': 'ipv4_addr',
+};
+
+/** How many bytes a value of each type has; a link's name is followed by zeros (IFNAMSIZ). */
+export const FIELD_BYTES: Readonly<Record<FieldType, number>> = {
+  ipv4_addr: 4,
+  ipv6_addr: 16,
+  ether_addr: 6,
+  ifname: 16,
+};
+
+const AND = ' . ';
+
+/** The fields that a lookup joins. */
+export function fieldsOf(field: LookupField): Field[] {
+  return field.split(AND) as Field[];
+}
+
+/** The types that a key type joins. */
+export function fieldTypesOf(type: SetKeyType): FieldType[] {
+  return type.split(AND) as FieldType[];
+}
+
+/** The parts that a key joins. */
+export function keyPartsOf(key: SetKey): string[] {
+  return key.split(AND);
+}
+
+function partTypeOf(part: string): FieldType {
+  if (findMac(part) !== undefined) return 'ether_addr';
+  if (findIp(part) === undefined) return 'ifname';
+  return familyOf(part) === 4 ? 'ipv4_addr' : 'ipv6_addr';
+}
+
+/** The type of the set that can hold a key. */
+export function keyTypeOf(key: SetKey): SetKeyType {
+  const [first = '', second] = keyPartsOf(key);
+  const type = partTypeOf(second ?? first);
+  return second === undefined ? type : (`ifname${AND}${type}` as SetKeyType);
+}
 
 function formatVerdict(verdict: Verdict): string {
   return 'chain' in verdict ? `${verdict.verdict} ${verdict.chain}` : verdict.verdict;
@@ -141,10 +209,17 @@ export function formatRule(rule: Rule): string {
   return rule.statements.map(formatStatement).join(' ') + formatComment(rule.comment);
 }
 
+/** A key as nft reads it: names of links are in quotes. */
+function formatKey(key: SetKey): string {
+  const [first = '', second] = keyPartsOf(key);
+  if (second !== undefined) return `"${first}"${AND}${second}`;
+  return keyTypeOf(key) === 'ifname' ? `"${first}"` : first;
+}
+
 /** An element as it stands between the braces of `nft add element`. */
 export function formatElement(element: SetElement): string {
   const verdict = element.verdict === null ? '' : ` : ${formatVerdict(element.verdict)}`;
-  return `${element.key}${formatComment(element.comment)}${verdict}`;
+  return `${formatKey(element.key)}${formatComment(element.comment)}${verdict}`;
 }
 
 function formatHook({ type, hook, priority, policy }: ChainHook): string {
@@ -175,6 +250,6 @@ export function formatCommand(command: NftCommand): string {
     case 'add element':
       return `add element ${table} ${command.set} { ${formatElement(command.element)} }`;
     case 'delete element':
-      return `delete element ${table} ${command.set} { ${command.key} }`;
+      return `delete element ${table} ${command.set} { ${formatKey(command.key)} }`;
   }
 }

@@ -1,7 +1,9 @@
 import type { Fault } from './errno.ts';
 import type { Host } from './host.ts';
 import type { AddressAdd } from './ops/address-add.ts';
+import type { AddressAnnounce } from './ops/address-announce.ts';
 import type { AddressDel } from './ops/address-del.ts';
+import type { ConntrackFlush } from './ops/conntrack-flush.ts';
 import type { LinkAdd } from './ops/link-add.ts';
 import type { LinkDel } from './ops/link-del.ts';
 import type { LinkSet } from './ops/link-set.ts';
@@ -15,8 +17,8 @@ import type { RouteAdd } from './ops/route-add.ts';
 import type { RouteDel } from './ops/route-del.ts';
 import type { SysctlSet } from './ops/sysctl-set.ts';
 
-/** Every kind of operation: one kernel message, file write or atomic batch each. */
-export interface OpMap {
+/** What changes the state of a host, which can be observed, wanted and taken back: one kernel message, file write or atomic batch each. */
+interface StateOpMap {
   'netns.add': NetnsAdd;
   'netns.del': NetnsDel;
   'link.add': LinkAdd;
@@ -33,11 +35,27 @@ export interface OpMap {
   'nft.batch': NftBatch;
 }
 
+/**
+ * What is done once and leaves nothing that is observed: the model's host is the same after it. So nobody can want it
+ * of a host, no difference asks for it, and nothing takes it back; whoever makes a plan appends it (`withEffects`).
+ */
+interface EffectOpMap {
+  'address.announce': AddressAnnounce;
+  'conntrack.flush': ConntrackFlush;
+}
+
+/** Every kind of operation. */
+export interface OpMap extends StateOpMap, EffectOpMap {}
+
 export type OpName = keyof OpMap;
 
 /** One operation: its kind under `op`, the netns it happens in, and what that kind needs. */
 export type OpOf<K extends OpName> = { readonly op: K; readonly netns: string } & OpMap[K];
 export type Op = { [K in OpName]: OpOf<K> }[OpName];
+/** An operation that changes state. */
+export type StateOp = { [K in keyof StateOpMap]: OpOf<K> }[keyof StateOpMap];
+/** An operation that is an effect. */
+export type EffectOp = { [K in keyof EffectOpMap]: OpOf<K> }[keyof EffectOpMap];
 
 /** What the kernel makes of an operation: the host after it, or its refusal, which changes nothing. */
 export type Outcome =

@@ -2,7 +2,9 @@
 import { type Host, findNetns } from './host.ts';
 import { type Key, type Op, type OpKind, type OpName, type Outcome, refuse } from './op.ts';
 import { addressAdd } from './ops/address-add.ts';
+import { addressAnnounce } from './ops/address-announce.ts';
 import { addressDel } from './ops/address-del.ts';
+import { conntrackFlush } from './ops/conntrack-flush.ts';
 import { linkAdd } from './ops/link-add.ts';
 import { linkDel } from './ops/link-del.ts';
 import { linkSet } from './ops/link-set.ts';
@@ -31,6 +33,8 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'neighbour.del': neighbourDel,
   'sysctl.set': sysctlSet,
   'nft.batch': nftBatch,
+  'address.announce': addressAnnounce,
+  'conntrack.flush': conntrackFlush,
 };
 
 /** The kind of an operation, typed for exactly that operation: TypeScript cannot follow `KINDS[op.op](op)` by itself. */

@@ -1,7 +1,7 @@
 import type { Key, Op, OpName } from './op.ts';
 import { readsOf, removesOf, writesOf } from './ops.ts';
 
-/** What comes first where nothing else decides: taking away, making, setting, and what traffic needs last. */
+/** What comes first where nothing else decides: taking away, making, setting, what traffic needs, and effects last. */
 const STAGE: Readonly<Record<OpName, number>> = {
   'netns.del': 0,
   'netns.add': 1,
@@ -17,6 +17,9 @@ const STAGE: Readonly<Record<OpName, number>> = {
   'address.add': 11,
   'neighbour.add': 13,
   'route.add': 14,
+  'conntrack.flush': 15,
+  // It draws traffic, which is to be tracked anew.
+  'address.announce': 16,
 };
 
 /** Links go up when everything on them is in place. */
@@ -60,21 +63,21 @@ function dependencies(ops: readonly Op[]): readonly ReadonlySet<number>[] {
 }
 
 /** The operations in an order in which each finds what it needs; equal input gives equal output. */
-export function order(ops: readonly Op[]): Op[] {
+export function order<T extends Op>(ops: readonly T[]): T[] {
   const waiting = dependencies(ops).map((set) => new Set(set));
   const left = new Set(ops.keys());
-  const sorted: Op[] = [];
+  const sorted: T[] = [];
   while (left.size > 0) {
     let next: number | undefined;
     for (const i of left) {
       if (waiting[i]?.size !== 0) continue;
-      if (next === undefined || stageOf(ops[i] as Op) < stageOf(ops[next] as Op)) next = i;
+      if (next === undefined || stageOf(ops[i] as T) < stageOf(ops[next] as T)) next = i;
     }
     if (next === undefined)
       throw new Error(
         `operations wait for each other: ${[...left].map((i) => ops[i]?.op).join(', ')}`,
       );
-    sorted.push(ops[next] as Op);
+    sorted.push(ops[next] as T);
     left.delete(next);
     for (const set of waiting) set.delete(next);
   }

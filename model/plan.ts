@@ -2,7 +2,7 @@ import type { DesiredHost } from './desired.ts';
 import { diff } from './diff.ts';
 import type { Fault } from './errno.ts';
 import type { Host } from './host.ts';
-import type { Op } from './op.ts';
+import type { EffectOp, Op } from './op.ts';
 import { applyOp } from './ops.ts';
 import { order } from './order.ts';
 
@@ -43,4 +43,18 @@ export function planTo(before: Host, desired: DesiredHost): Planning {
       .map((op) => JSON.stringify(op))
       .join('; ')}`,
   );
+}
+
+/** Two plans of which the second begins where the first ended, as one. */
+export function joinPlans(first: Plan, second: Plan): Plan {
+  return { before: first.before, ops: [...first.ops, ...second.ops], after: second.after };
+}
+
+/** The plan with effects behind it; refused where the plan does not lead to a host in which each finds what it needs. */
+export function withEffects(plan: Plan, effects: readonly EffectOp[]): Planning {
+  for (const op of order(effects)) {
+    const outcome = applyOp(plan.after, op);
+    if (!outcome.ok) return { ok: false, op, fault: outcome.fault };
+  }
+  return { ok: true, plan: { ...plan, ops: [...plan.ops, ...order(effects)] } };
 }

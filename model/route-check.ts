@@ -12,6 +12,9 @@ import { type Route, TABLE_MAIN } from './route.ts';
 /** Scopes of what can be reached without a gateway: a route that has one itself cannot lead to another. */
 const ON_LINK: readonly Scope[] = ['link', 'host', 'nowhere'];
 
+/** Scopes within that of a link: what a route of that scope could have a gateway by. */
+const WITHIN_LINK: readonly Scope[] = ['host', 'nowhere'];
+
 function ipv4GatewayFault(
   netns: Netns,
   route: Route,
@@ -19,26 +22,41 @@ function ipv4GatewayFault(
   link: Link,
 ): Outcome | undefined {
   if (route.onlink) {
+    if (route.scope === 'link') return refuse('EINVAL', 'Nexthop has invalid scope');
     if (!link.up) return refuse('ENETDOWN', 'Nexthop device is not up');
     return typeOfIpv4(netns, gateway) === 'unicast'
       ? undefined
       : refuse('EINVAL', 'Nexthop has invalid gateway');
   }
-  const via = lookup(netns, gateway, (r) => r.device === route.device && ON_LINK.includes(r.scope));
+  const nearer = route.scope === 'link' ? WITHIN_LINK : ON_LINK;
+  const isOnLink = (r: Route): boolean => r.device === route.device && nearer.includes(r.scope);
+  // A table of its own is asked before all others (fib_check_nh_v4_gw).
+  const via =
+    (route.table === TABLE_MAIN ? undefined : lookupIn(netns, route.table, gateway, isOnLink)) ??
+    lookup(netns, gateway, isOnLink);
   if (!via) return refuse('ENETUNREACH', 'Nexthop has invalid gateway');
   if (via.type !== 'unicast' && via.type !== 'local')
     return refuse('EINVAL', 'Nexthop has invalid gateway');
   return link.up ? undefined : refuse('ENETDOWN');
 }
 
+/** A route that stays on the host needs nothing but a device, up or not (fib_create_info). */
+function hostScopeFault(route: Route): Outcome | undefined {
+  return route.gateway === null
+    ? undefined
+    : refuse('EINVAL', 'Route with host scope can not have a gateway');
+}
+
 /** Why an IPv4 route is refused, undefined when only an equal one could be in its way. */
 export function ipv4RouteFault(netns: Netns, route: Route, link: Link): Outcome | undefined {
   const fault =
-    route.gateway === null
-      ? link.up
-        ? undefined
-        : refuse('ENETDOWN', 'Device for nexthop is not up')
-      : ipv4GatewayFault(netns, route, route.gateway, link);
+    route.scope === 'host'
+      ? hostScopeFault(route)
+      : route.gateway === null
+        ? link.up
+          ? undefined
+          : refuse('ENETDOWN', 'Device for nexthop is not up')
+        : ipv4GatewayFault(netns, route, route.gateway, link);
   if (fault) return fault;
   return route.source !== null && typeOfIpv4(netns, route.source) !== 'local'
     ? refuse('EINVAL', 'Invalid prefsrc address')
@@ -91,7 +109,7 @@ function ipv6GatewayFault(
   }
   const leads = (via: Route | undefined): boolean =>
     via !== undefined && via.gateway === null && !isReject(netns, via);
-  return leads(lookupIn(netns, TABLE_MAIN, gateway, onDevice)) ||
+  return leads(lookupIn(netns, route.table, gateway, onDevice)) ||
     leads(lookup(netns, gateway, onDevice))
     ? undefined
     : refuse('EHOSTUNREACH');

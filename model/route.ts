@@ -45,6 +45,9 @@ export interface Route {
   readonly source: Ip | null;
   /** The gateway is taken to be on the device's link without being checked. */
   readonly onlink: boolean;
+  /** The MTU and the MSS to announce along the route (RTAX_MTU, RTAX_ADVMSS); absent: those of the link. */
+  readonly mtuBytes?: number;
+  readonly advmssBytes?: number;
 }
 
 /** The fields of a route that its maker chooses. */
@@ -56,23 +59,30 @@ export interface RouteChoice {
   readonly source?: Ip | null;
   readonly protocol?: number;
   readonly onlink?: boolean;
+  readonly table?: number;
+  /** IPv6 has none: it is not looked at. */
+  readonly scope?: Scope;
+  readonly mtuBytes?: number;
+  readonly advmssBytes?: number;
 }
 
-/** A unicast route in the main table, with the scope iproute2 would choose. */
+/** A unicast route, in the main table and with the scope iproute2 would choose unless others are chosen. */
 export function makeRoute(choice: RouteChoice): Route {
   const gateway = choice.gateway ?? null;
   const family = familyOf(choice.destination);
   return {
     destination: choice.destination,
     type: 'unicast',
-    table: TABLE_MAIN,
+    table: choice.table ?? TABLE_MAIN,
     metric: choice.metric ?? (family === 6 ? IP6_DEFAULT_METRIC : 0),
     gateway,
     device: choice.device,
-    scope: family === 4 && gateway === null ? 'link' : 'global',
+    scope: family === 6 ? 'global' : (choice.scope ?? (gateway === null ? 'link' : 'global')),
     protocol: choice.protocol ?? PROTOCOL_BOOT,
     source: choice.source ?? null,
     onlink: choice.onlink ?? false,
+    ...(choice.mtuBytes === undefined ? {} : { mtuBytes: choice.mtuBytes }),
+    ...(choice.advmssBytes === undefined ? {} : { advmssBytes: choice.advmssBytes }),
   };
 }
 
@@ -83,4 +93,9 @@ export function routeFamily(route: Route): Family {
 /** May two routes not stand in one table together? The kernel tells them apart by destination and metric (K-5). */
 export function sameRouteKey(a: Route, b: Route): boolean {
   return a.table === b.table && a.destination === b.destination && a.metric === b.metric;
+}
+
+/** What tells a route from the others of its netns, as one text. */
+export function routeKey({ table, destination, metric }: Route): string {
+  return `${table === TABLE_MAIN ? '' : `${table}/`}${destination}/${metric}`;
 }

@@ -5,6 +5,8 @@ import { formatCommand } from '../../model/nftables.ts';
 import type { Op, OpName, OpOf } from '../../model/op.ts';
 import type { NewLink } from '../../model/ops/link-add.ts';
 import { encodeAddressAdd, encodeAddressDel } from './address-message.ts';
+import { announceAddress } from './announce.ts';
+import { flushConntrack } from './conntrack.ts';
 import type { Kernel } from './kernel.ts';
 import {
   decodeIfindex,
@@ -159,6 +161,8 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
     return isFault(netns) ? netns : netns.run(() => writeSysctl(op.key, op.value));
   },
   'nft.batch': applyNftBatch,
+  'address.announce': announceAddress,
+  'conntrack.flush': flushConntrack,
 };
 
 /** Carries out one operation: undefined when the kernel did it, else why it refused. */

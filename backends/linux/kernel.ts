@@ -3,7 +3,14 @@ import { closeSync, fstatSync, statSync } from 'node:fs';
 import type { Fault } from '../../model/errno.ts';
 import { HOST_NETNS, type NetnsName } from '../../model/host.ts';
 import { insideNetns, netnsPath, openNetns } from './netns.ts';
-import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket, openNetlink } from './socket.ts';
+import {
+  NETLINK_NETFILTER,
+  NETLINK_ROUTE,
+  NetlinkSocket,
+  PacketSocket,
+  openNetlink,
+  openPacket,
+} from './socket.ts';
 
 /** One netns and ways to talk to it. */
 export class KernelNetns {
@@ -11,6 +18,7 @@ export class KernelNetns {
   #fd: number | undefined;
   #route: NetlinkSocket | undefined;
   #netfilter: NetlinkSocket | undefined;
+  #packet: PacketSocket | undefined;
 
   /** Takes over the file descriptor of the netns; undefined: the own netns, opened only when somebody asks for it. */
   constructor(name: NetnsName, fd: number | undefined) {
@@ -37,10 +45,17 @@ export class KernelNetns {
     return socket;
   }
 
-  /** Its nfnetlink socket, for nf_tables; EPROTONOSUPPORT when the kernel has none. */
+  /** Its nfnetlink socket, for nf_tables and ctnetlink; EPROTONOSUPPORT when the kernel has none. */
   netfilter(): NetlinkSocket | Fault {
     const socket = this.#netfilter ?? this.run(() => openNetlink(NETLINK_NETFILTER));
     if (socket instanceof NetlinkSocket) this.#netfilter = socket;
+    return socket;
+  }
+
+  /** Its packet socket, for frames of our own; kept, since closing one takes milliseconds. Needs CAP_NET_RAW. */
+  packet(): PacketSocket | Fault {
+    const socket = this.#packet ?? this.run(openPacket);
+    if (socket instanceof PacketSocket) this.#packet = socket;
     return socket;
   }
 
@@ -55,6 +70,7 @@ export class KernelNetns {
   close(): void {
     this.#route?.close();
     this.#netfilter?.close();
+    this.#packet?.close();
     if (this.#fd !== undefined) closeSync(this.#fd);
   }
 }

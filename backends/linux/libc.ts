@@ -22,6 +22,11 @@ const ADDRESS_FUNCTIONS = {
   connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
 } as const;
 
+/** What sending a frame through a link needs besides. */
+const PACKET_FUNCTIONS = {
+  sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i32' },
+} as const;
+
 const NETNS_FUNCTIONS = { setns: { args: ['i32', 'i32'], returns: 'i32' } } as const;
 
 const MOUNT_FUNCTIONS = {
@@ -66,6 +71,8 @@ function once<T>(make: () => T): () => T {
 export const socketFunctions = once(() => open(SOCKET_FUNCTIONS));
 /** bind(2) and connect(2). */
 export const addressFunctions = once(() => open(ADDRESS_FUNCTIONS));
+/** sendto(2). */
+export const packetFunctions = once(() => open(PACKET_FUNCTIONS));
 /** setns(2). */
 export const netnsFunctions = once(() => open(NETNS_FUNCTIONS));
 /** unshare(2), mount(2) and umount2(2). */

@@ -53,12 +53,14 @@ const IFLA_NET_NS_FD = 28;
 const IFLA_EXT_MASK = 29;
 const IFLA_CARRIER = 33;
 const IFLA_LINK_NETNSID = 37;
+const IFLA_TARGET_NETNSID = 46;
 
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const VETH_INFO_PEER = 1;
+const IFLA_BRPORT_STATE = 1;
 
 /** Leaves the statistics out of an answer: most of its length. */
 const RTEXT_FILTER_SKIP_STATS = 8;
@@ -184,11 +186,12 @@ export function encodePortSet(ifname: Ifname, flag: PortFlag, value: 0 | 1): Uin
   });
 }
 
-/** Asks for one link by its name or its ifindex: ENODEV without one. */
-export function encodeLinkGet(which: Ifname | number): Uint8Array {
+/** Asks for one link by its name or its ifindex, in the netns that has an id here or in the own one: ENODEV without one. */
+export function encodeLinkGet(which: Ifname | number, netnsId?: number): Uint8Array {
   return encodeMessage(RTM_GETLINK, 0, IFINFOMSG_BYTES, (writer, fixed) => {
     if (typeof which === 'number') writer.view.setInt32(fixed + IFI_INDEX, which, true);
     else putText(writer, IFLA_IFNAME, which);
+    if (netnsId !== undefined) putU32(writer, IFLA_TARGET_NETNSID, netnsId);
     putU32(writer, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
   });
 }
@@ -261,6 +264,18 @@ export function decodeLink(message: Message): LinkRecord | undefined {
     linkIndex: findU32(attributes, IFLA_LINK),
     peerNetnsId: findU32(attributes, IFLA_LINK_NETNSID),
   };
+}
+
+/** Only the BR_STATE_* of a link in an answer, undefined when it is no port of a bridge. */
+export function decodePortState(
+  message: Message,
+): { readonly state: number | undefined } | undefined {
+  if (message.type !== RTM_NEWLINK) return undefined;
+  const attributes = readAttributes(message, message.start + IFINFOMSG_BYTES, message.end);
+  const info = findNest(attributes, IFLA_LINKINFO);
+  const isPort = info !== undefined && findText(info, IFLA_INFO_SLAVE_KIND) === 'bridge';
+  const data = isPort ? findNest(info, IFLA_INFO_SLAVE_DATA) : undefined;
+  return { state: data && findU8(data, IFLA_BRPORT_STATE) };
 }
 
 /** Only the ifindex of a link in an answer. */

@@ -1,5 +1,6 @@
 import type { Backend } from '../backend.ts';
 import { executeOp } from './executors.ts';
+import { missingFeatures } from './features.ts';
 import { Kernel } from './kernel.ts';
 import { observeHost } from './observe.ts';
 
@@ -12,6 +13,7 @@ export function makeLinuxBackend(): Backend {
   return {
     observe: (scope) => observeHost(kernel, scope),
     execute: (op) => executeOp(kernel, op),
+    lacks: () => missingFeatures(kernel),
     close: () => kernel.close(),
   };
 }

@@ -1,6 +1,5 @@
 /** Changes to a ruleset as one batch: all of it or nothing (net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
-import { ipBytes } from '../../model/ip.ts';
-import type { NftCommand, SetElement } from '../../model/nftables.ts';
+import type { NftCommand, SetElement, SetKeyType } from '../../model/nftables.ts';
 import {
   type Writer,
   closeNest,
@@ -20,10 +19,10 @@ import {
   openMessage,
 } from './message.ts';
 import { putData, putStatements } from './nftables-encode.ts';
+import { encodeKey, keyBytesOf, keyTypeNumber } from './nftables-key.ts';
 import {
   DATA_VERDICT,
   HOOKS,
-  KEY_TYPES,
   NFGENMSG_BYTES,
   NFNL_SUBSYS_NFTABLES,
   NFPROTO,
@@ -65,9 +64,34 @@ const NFTA_SET_ELEM_USERDATA = 6;
 const NF_DROP = 0;
 const NF_ACCEPT = 1;
 
-/** nft's notes on the byte order of a set's keys and data, and that elements of a map need not be merged. */
-const SET_USERDATA = Uint8Array.of(0, 4, 2, 0, 0, 0);
-const MAP_USERDATA = Uint8Array.of(0, 4, 2, 0, 0, 0, 1, 4, 0, 0, 0, 0, 6, 4, 0, 0, 0, 0);
+/** nft's notes on a set (NFTNL_UDATA_SET_*): type and length in a byte each, the value. */
+const UDATA_KEY_BYTE_ORDER = 0;
+const UDATA_DATA_BYTE_ORDER = 1;
+const UDATA_KEY_TYPEOF = 3;
+const UDATA_DATA_INTERVAL = 6;
+
+/** nftables: include/datatype.h, enum byteorder. */
+const BYTE_ORDERS = { none: 0, host: 1, network: 2 } as const;
+
+/** A number in the byte order of the machine. */
+function noteNumber(type: number, value: number): number[] {
+  return [type, 4, value, 0, 0, 0];
+}
+
+/** What nft notes of a concatenation: that it is one (EXPR_CONCAT), and nothing of its parts, which the key type says. */
+const NOTED_CONCATENATION = [UDATA_KEY_TYPEOF, 8, ...noteNumber(0, 13), 1, 0];
+
+/** The byte order of a set's keys and data, and that elements of a map need not be merged. */
+function setUserdata(keyType: SetKeyType, isMap: boolean): Uint8Array {
+  const isJoined = keyType.includes(' . ');
+  const order = isJoined ? 'none' : keyType === 'ifname' ? 'host' : 'network';
+  return Uint8Array.from([
+    ...noteNumber(UDATA_KEY_BYTE_ORDER, BYTE_ORDERS[order]),
+    ...(isMap ? noteNumber(UDATA_DATA_BYTE_ORDER, BYTE_ORDERS.none) : []),
+    ...(isJoined ? NOTED_CONCATENATION : []),
+    ...(isMap ? noteNumber(UDATA_DATA_INTERVAL, 0) : []),
+  ]);
+}
 
 /** The message type of each command. */
 const MESSAGES: Readonly<Record<NftCommand['do'], number>> = {
@@ -107,17 +131,16 @@ function putRule(writer: Writer, command: NftCommand & { do: 'add rule' }): void
 /** `id` has to be unlike those of the other new sets of the batch; rules and elements find the set by its name. */
 function putSet(writer: Writer, command: NftCommand & { do: 'add set' }, id: number): void {
   const isMap = command.holds === 'verdict';
-  const key = KEY_TYPES[command.keyType];
   putText(writer, NAME, command.set);
   putBe32(writer, NFTA_SET_FLAGS, isMap ? NFT_SET_MAP : 0);
-  putBe32(writer, NFTA_SET_KEY_TYPE, key.type);
-  putBe32(writer, NFTA_SET_KEY_LEN, key.bytes);
+  putBe32(writer, NFTA_SET_KEY_TYPE, keyTypeNumber(command.keyType));
+  putBe32(writer, NFTA_SET_KEY_LEN, keyBytesOf(command.keyType));
   if (isMap) {
     putBe32(writer, NFTA_SET_DATA_TYPE, DATA_VERDICT);
     putBe32(writer, NFTA_SET_DATA_LEN, 0);
   }
   putBe32(writer, NFTA_SET_ID, id);
-  putBytes(writer, NFTA_SET_USERDATA, isMap ? MAP_USERDATA : SET_USERDATA);
+  putBytes(writer, NFTA_SET_USERDATA, setUserdata(command.keyType, isMap));
 }
 
 /** Puts a list with one element; a bare key stands for the element that has it. */
@@ -129,7 +152,7 @@ export function putElement(
   putText(writer, NAME, set);
   const list = openNest(writer, NFTA_SET_ELEM_LIST_ELEMENTS);
   const nest = openNest(writer, NFTA_LIST_ELEM);
-  putData(writer, NFTA_SET_ELEM_KEY, ipBytes(element.key));
+  putData(writer, NFTA_SET_ELEM_KEY, encodeKey(element.key));
   if (element.verdict) putVerdict(writer, NFTA_SET_ELEM_DATA, element.verdict);
   if (element.comment) putBytes(writer, NFTA_SET_ELEM_USERDATA, encodeComment(element.comment));
   closeNest(writer, nest);

@@ -1,6 +1,14 @@
 /** The kernel's expressions as a rule's statements (nftables: src/netlink_delinearize.c). */
-import { ADDRESS_BITS, type Family, ipFromBytes } from '../../model/ip.ts';
-import type { Field, NftFamily, Statement } from '../../model/nftables.ts';
+import { ipFromBytes } from '../../model/ip.ts';
+import {
+  type AddressField,
+  FIELD_BYTES,
+  FIELD_TYPES,
+  type Field,
+  type LookupField,
+  type NftFamily,
+  type Statement,
+} from '../../model/nftables.ts';
 import { prefixOf } from '../../model/prefix.ts';
 import {
   type Attributes,
@@ -17,6 +25,7 @@ import {
   NFTA_EXPR_DATA,
   NFTA_DATA_VALUE,
   NFTA_DATA_VERDICT,
+  NFTA_META_DREG,
   NFTA_META_KEY,
   NFTA_CMP_SREG,
   NFTA_CMP_OP,
@@ -34,15 +43,22 @@ import {
   NFTA_LOOKUP_FLAGS,
   NFTA_IMMEDIATE_DREG,
   NFTA_IMMEDIATE_DATA,
+  NFT_META_IIFNAME,
   NFT_META_NFPROTO,
-  NFT_PAYLOAD_NETWORK_HEADER,
+  NFT_META_PROTOCOL,
+  NFT_PAYLOAD_LL_HEADER,
   NFT_CMP_EQ,
   NFT_CMP_NEQ,
   NFT_LOOKUP_F_INV,
   NFT_REG_VERDICT,
   NFT_REG_1,
-  NFT_REG32_00,
+  NFT_REG_2,
+  ETHER_TYPES,
+  ETHER_TYPE_PLACE,
+  PLACES,
+  type Protocol,
   findField,
+  isRegister,
 } from './nftables-expression.ts';
 import { NFPROTO, decodeVerdict } from './nftables-number.ts';
 
@@ -62,8 +78,7 @@ function readExpressions(list: Attributes, start: number, end: number): Expressi
 }
 
 function isRegister1(attributes: Attributes, type: number): boolean {
-  const register = findBe32(attributes, type);
-  return register === NFT_REG_1 || register === NFT_REG32_00;
+  return isRegister(NFT_REG_1, findBe32(attributes, type));
 }
 
 function findData(attributes: Attributes, type: number): Uint8Array | undefined {
@@ -102,10 +117,12 @@ function decodeCompare(
 /** A statement and how many expressions it took. */
 interface Decoded {
   readonly statement: Statement;
+  /** What the packet has to be for that. */
+  readonly protocol: Protocol | undefined;
   readonly count: number;
 }
 
-function decodeLookup(field: Field, data: Attributes): Statement | undefined {
+function decodeLookup(field: LookupField, data: Attributes): Statement | undefined {
   const set = findText(data, NFTA_LOOKUP_SET);
   if (set === undefined || !isRegister1(data, NFTA_LOOKUP_SREG)) return undefined;
   const target = findBe32(data, NFTA_LOOKUP_DREG);
@@ -119,32 +136,51 @@ function decodeLookup(field: Field, data: Attributes): Statement | undefined {
   };
 }
 
-/** A field's load with what is done to it: `payload [bitwise] cmp` or `payload lookup`. */
-function decodeField(
+/** A field that is loaded, or the first bytes of it. */
+interface Load {
+  readonly field: Field;
+  readonly bytes: number;
+}
+
+/** What an expression loads to a register, of a packet of this protocol. */
+function decodeLoad(
+  expression: Expression | undefined,
+  register: number,
+  table: NftFamily,
+  protocol: Protocol | undefined,
+): Load | undefined {
+  if (expression?.name === 'meta') {
+    const isThere = isRegister(register, findBe32(expression.data, NFTA_META_DREG));
+    return isThere && findBe32(expression.data, NFTA_META_KEY) === NFT_META_IIFNAME
+      ? { field: 'iifname', bytes: FIELD_BYTES.ifname }
+      : undefined;
+  }
+  if (expression?.name !== 'payload') return undefined;
+  const { data } = expression;
+  const header = findBe32(data, NFTA_PAYLOAD_BASE);
+  const field = findField(header, findBe32(data, NFTA_PAYLOAD_OFFSET), protocol);
+  const bytes = findBe32(data, NFTA_PAYLOAD_LEN) ?? 0;
+  if (!field || !isRegister(register, findBe32(data, NFTA_PAYLOAD_DREG))) return undefined;
+  // In other tables it depends on the link whether there is such a header.
+  if (header === NFT_PAYLOAD_LL_HEADER && table !== 'bridge') return undefined;
+  return bytes >= 1 && bytes <= FIELD_BYTES[FIELD_TYPES[field]] ? { field, bytes } : undefined;
+}
+
+function isAddressField(field: Field): field is AddressField {
+  return field !== 'iifname' && (PLACES[field].protocol ?? 'arp') !== 'arp';
+}
+
+function decodeMatch(
   expressions: readonly Expression[],
   at: number,
-  family: Family,
-): Decoded | undefined {
-  const load = expressions[at];
+  { field, bytes: length }: Load,
+): Omit<Decoded, 'protocol'> | undefined {
+  if (!isAddressField(field)) return undefined;
+  const fullBytes = FIELD_BYTES[FIELD_TYPES[field]];
   const next = expressions[at + 1];
-  if (
-    load?.name !== 'payload' ||
-    !next ||
-    findBe32(load.data, NFTA_PAYLOAD_BASE) !== NFT_PAYLOAD_NETWORK_HEADER
-  )
-    return undefined;
-  const field = findField(family, findBe32(load.data, NFTA_PAYLOAD_OFFSET) ?? -1);
-  const length = findBe32(load.data, NFTA_PAYLOAD_LEN) ?? 0;
-  const fullBytes = ADDRESS_BITS[family] / 8;
-  if (!field || !isRegister1(load.data, NFTA_PAYLOAD_DREG) || length < 1 || length > fullBytes)
-    return undefined;
-  if (next.name === 'lookup') {
-    const statement = length === fullBytes ? decodeLookup(field, next.data) : undefined;
-    return statement && { statement, count: 2 };
-  }
   let prefixLength = length * 8;
   let compareAt = at + 1;
-  if (next.name === 'bitwise') {
+  if (next?.name === 'bitwise') {
     const mask = findData(next.data, NFTA_BITWISE_MASK);
     const ones = mask?.length === fullBytes && length === fullBytes ? maskLength(mask) : undefined;
     const flips = !isZero(findData(next.data, NFTA_BITWISE_XOR));
@@ -165,6 +201,32 @@ function decodeField(
   };
 }
 
+/** A field's load with what is done to it: `load [load] lookup` or `load [bitwise] cmp`. */
+function decodeField(
+  expressions: readonly Expression[],
+  at: number,
+  table: NftFamily,
+  protocol: Protocol | undefined,
+): Decoded | undefined {
+  const first = decodeLoad(expressions[at], NFT_REG_1, table, protocol);
+  if (!first) return undefined;
+  const second =
+    first.field === 'iifname'
+      ? decodeLoad(expressions[at + 1], NFT_REG_2, table, protocol)
+      : undefined;
+  const last = second ?? first;
+  const needed = last.field === 'iifname' ? undefined : PLACES[last.field].protocol;
+  const lookup = expressions[at + (second ? 2 : 1)];
+  if (lookup?.name !== 'lookup') {
+    const match = second ? undefined : decodeMatch(expressions, at, first);
+    return match && { ...match, protocol: needed };
+  }
+  if (last.bytes !== FIELD_BYTES[FIELD_TYPES[last.field]]) return undefined;
+  const field = (second ? `iifname . ${second.field}` : first.field) as LookupField;
+  const statement = decodeLookup(field, lookup.data);
+  return statement && { statement, protocol: needed, count: second ? 3 : 2 };
+}
+
 function decodeSingle({ name, data }: Expression): Statement {
   if (name === 'masq' && data.starts.length === 0) return { kind: 'masquerade' };
   if (name === 'immediate' && findBe32(data, NFTA_IMMEDIATE_DREG) === NFT_REG_VERDICT) {
@@ -176,14 +238,38 @@ function decodeSingle({ name, data }: Expression): Statement {
   return { kind: 'opaque', expression: name };
 }
 
-/** The IP family that `meta nfproto` and a comparison ask for, undefined when the expressions say something else. */
-function decodeProtocol(expressions: readonly Expression[], at: number): Family | undefined {
-  const meta = expressions[at];
-  if (meta?.name !== 'meta' || findBe32(meta.data, NFTA_META_KEY) !== NFT_META_NFPROTO)
-    return undefined;
-  const compare = decodeCompare(expressions[at + 1]);
-  if (!compare || compare.negate || compare.bytes.length !== 1) return undefined;
-  return compare.bytes[0] === NFPROTO.ip ? 4 : compare.bytes[0] === NFPROTO.ip6 ? 6 : undefined;
+/** The protocols that a comparison with what the expression loads can ask for, in the form of a table of this family. */
+function protocolsIn(expression: Expression, table: NftFamily): readonly Protocol[] {
+  const { name, data } = expression;
+  const meta = name === 'meta' ? findBe32(data, NFTA_META_KEY) : undefined;
+  if (table === 'inet') return meta === NFT_META_NFPROTO ? ['ip', 'ip6'] : [];
+  if (table !== 'bridge') return [];
+  if (meta === NFT_META_PROTOCOL) return ['ip', 'ip6'];
+  const { header, offset, bytes } = ETHER_TYPE_PLACE;
+  const isType =
+    name === 'payload' &&
+    findBe32(data, NFTA_PAYLOAD_BASE) === header &&
+    findBe32(data, NFTA_PAYLOAD_OFFSET) === offset &&
+    findBe32(data, NFTA_PAYLOAD_LEN) === bytes;
+  return isType ? ['arp'] : [];
+}
+
+/** The protocol that a load and a comparison ask for, undefined when the expressions say something else. */
+function decodeProtocol(
+  expressions: readonly Expression[],
+  at: number,
+  table: NftFamily,
+): Protocol | undefined {
+  const candidates = protocolsIn(expressions[at] as Expression, table);
+  const compare = candidates.length > 0 ? decodeCompare(expressions[at + 1]) : undefined;
+  if (!compare || compare.negate) return undefined;
+  let value = 0;
+  for (const byte of compare.bytes) value = value * 256 + byte;
+  for (const each of candidates) {
+    const wanted = table === 'inet' ? NFPROTO[each as 'ip' | 'ip6'] : ETHER_TYPES[each];
+    if (value === wanted && compare.bytes.length === (table === 'inet' ? 1 : 2)) return each;
+  }
+  return undefined;
 }
 
 /** The statements in the attribute `type` of a rule: what is not understood is opaque, one statement per expression. */
@@ -195,15 +281,15 @@ export function decodeStatements(
   const span = findSpan(attributes, type);
   const expressions = span ? readExpressions(attributes, span.start, span.end) : [];
   const statements: Statement[] = [];
-  let family: Family | undefined = table === 'inet' ? undefined : table === 'ip' ? 4 : 6;
+  let protocol: Protocol | undefined = table === 'ip' || table === 'ip6' ? table : undefined;
   let at = 0;
   while (at < expressions.length) {
-    const asked: Family | undefined = decodeProtocol(expressions, at);
-    // Only a condition of the field behind it: by itself it would be a statement of its own.
-    const field = decodeField(expressions, asked ? at + 2 : at, asked ?? family ?? 4);
-    if (field && (asked ?? family) !== undefined) {
+    const asked = decodeProtocol(expressions, at, table);
+    const field = decodeField(expressions, asked ? at + 2 : at, table, asked ?? protocol);
+    // Only a condition of the field behind it: by itself, or before another, it would be a statement of its own.
+    if (field && (asked === undefined || field.protocol === asked)) {
       statements.push(field.statement);
-      family = asked ?? family;
+      protocol = asked ?? protocol;
       at += field.count + (asked ? 2 : 0);
     } else {
       statements.push(decodeSingle(expressions[at] as Expression));

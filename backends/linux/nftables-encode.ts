@@ -1,6 +1,15 @@
 /** A rule's statements as the kernel's expressions, in the form that nft itself gives them (nftables: src/netlink_linearize.c). */
-import { ADDRESS_BITS, type Family, type Ip, familyOf, ipBytes } from '../../model/ip.ts';
-import type { Field, NftFamily, Statement, Verdict } from '../../model/nftables.ts';
+import { ADDRESS_BITS, type Ip, familyOf, ipBytes } from '../../model/ip.ts';
+import {
+  FIELD_BYTES,
+  FIELD_TYPES,
+  type Field,
+  type LookupField,
+  type NftFamily,
+  type Statement,
+  type Verdict,
+  fieldsOf,
+} from '../../model/nftables.ts';
 import { type Prefix, prefixIp, prefixLengthOf } from '../../model/prefix.ts';
 import { type Writer, closeNest, openNest, putBe32, putBytes, putText } from './attribute.ts';
 import {
@@ -28,20 +37,22 @@ import {
   NFTA_LOOKUP_FLAGS,
   NFTA_IMMEDIATE_DREG,
   NFTA_IMMEDIATE_DATA,
+  NFT_META_IIFNAME,
   NFT_META_NFPROTO,
-  NFT_PAYLOAD_NETWORK_HEADER,
+  NFT_META_PROTOCOL,
+  NFT_PAYLOAD_LL_HEADER,
   NFT_CMP_EQ,
   NFT_CMP_NEQ,
   NFT_LOOKUP_F_INV,
   NFT_REG_VERDICT,
   NFT_REG_1,
-  FIELDS,
+  NFT_REG_2,
+  ETHER_TYPES,
+  ETHER_TYPE_PLACE,
+  PLACES,
+  type Protocol,
 } from './nftables-expression.ts';
 import { NFPROTO, putVerdict } from './nftables-number.ts';
-
-function protocolOf(family: Family): number {
-  return family === 4 ? NFPROTO.ip : NFPROTO.ip6;
-}
 
 function putExpression(writer: Writer, name: string, fill: () => void): void {
   const expression = openNest(writer, NFTA_LIST_ELEM);
@@ -67,22 +78,54 @@ function putCompare(writer: Writer, negate: boolean, bytes: Uint8Array): void {
   });
 }
 
-/** In an inet table a header field is only read when the packet is of its family. */
-function putProtocol(writer: Writer, family: Family): void {
+function putMeta(writer: Writer, key: number, register: number): void {
   putExpression(writer, 'meta', () => {
-    putBe32(writer, NFTA_META_KEY, NFT_META_NFPROTO);
-    putBe32(writer, NFTA_META_DREG, NFT_REG_1);
+    putBe32(writer, NFTA_META_KEY, key);
+    putBe32(writer, NFTA_META_DREG, register);
   });
-  putCompare(writer, false, Uint8Array.of(protocolOf(family)));
 }
 
-function putLoad(writer: Writer, field: Field, lengthBytes: number): void {
+function putPayload(
+  writer: Writer,
+  header: number,
+  offset: number,
+  lengthBytes: number,
+  register: number,
+): void {
   putExpression(writer, 'payload', () => {
-    putBe32(writer, NFTA_PAYLOAD_DREG, NFT_REG_1);
-    putBe32(writer, NFTA_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
-    putBe32(writer, NFTA_PAYLOAD_OFFSET, FIELDS[field].offset);
+    putBe32(writer, NFTA_PAYLOAD_DREG, register);
+    putBe32(writer, NFTA_PAYLOAD_BASE, header);
+    putBe32(writer, NFTA_PAYLOAD_OFFSET, offset);
     putBe32(writer, NFTA_PAYLOAD_LEN, lengthBytes);
   });
+}
+
+/**
+ * A header field is only read when the packet is of its protocol, which in a table of family ip or ip6 it is. Of a
+ * frame nft asks the packet for IP, but the Ethernet header for ARP (nftables: src/payload.c, payload_gen_dependency).
+ */
+function putProtocol(writer: Writer, family: NftFamily, protocol: Protocol): void {
+  if (family === 'ip' || family === 'ip6') return;
+  if (family === 'inet') {
+    putMeta(writer, NFT_META_NFPROTO, NFT_REG_1);
+    putCompare(writer, false, Uint8Array.of(protocol === 'ip' ? NFPROTO.ip : NFPROTO.ip6));
+    return;
+  }
+  const { header, offset, bytes } = ETHER_TYPE_PLACE;
+  if (protocol === 'arp') putPayload(writer, header, offset, bytes, NFT_REG_1);
+  else putMeta(writer, NFT_META_PROTOCOL, NFT_REG_1);
+  const type = ETHER_TYPES[protocol];
+  putCompare(writer, false, Uint8Array.of(type >> 8, type & 255));
+}
+
+/** Loads so many bytes of a field. */
+function putLoad(writer: Writer, field: Field, lengthBytes: number, register: number): void {
+  if (field === 'iifname') {
+    putMeta(writer, NFT_META_IIFNAME, register);
+    return;
+  }
+  const { header, offset } = PLACES[field];
+  putPayload(writer, header, offset, lengthBytes, register);
 }
 
 /** The bytes of a mask with this many leading ones. */
@@ -98,11 +141,11 @@ function putMatch(writer: Writer, { field, negate, value }: Statement & { kind: 
   const bytes = ipBytes(isPrefix ? prefixIp(value as Prefix) : (value as Ip));
   const length = isPrefix ? prefixLengthOf(value as Prefix) : fullBytes * 8;
   if (length > 0 && length % 8 === 0) {
-    putLoad(writer, field, length / 8);
+    putLoad(writer, field, length / 8, NFT_REG_1);
     putCompare(writer, negate, bytes.subarray(0, length / 8));
     return;
   }
-  putLoad(writer, field, fullBytes);
+  putLoad(writer, field, fullBytes, NFT_REG_1);
   putExpression(writer, 'bitwise', () => {
     putBe32(writer, NFTA_BITWISE_SREG, NFT_REG_1);
     putBe32(writer, NFTA_BITWISE_DREG, NFT_REG_1);
@@ -114,12 +157,21 @@ function putMatch(writer: Writer, { field, negate, value }: Statement & { kind: 
 }
 
 function putLookup(writer: Writer, statement: Statement & { kind: 'lookup' | 'vmap' }): void {
-  putLoad(writer, statement.field, ADDRESS_BITS[FIELDS[statement.field].family] / 8);
+  let register = NFT_REG_1;
+  for (const field of fieldsOf(statement.field)) {
+    putLoad(writer, field, FIELD_BYTES[FIELD_TYPES[field]], register);
+    // Only a link's name has another field behind it, and that fills the first register.
+    register = NFT_REG_2;
+  }
   putExpression(writer, 'lookup', () => {
-    putText(writer, NFTA_LOOKUP_SET, statement.kind === 'vmap' ? statement.map : statement.set);
     putBe32(writer, NFTA_LOOKUP_SREG, NFT_REG_1);
-    if (statement.kind === 'vmap') putBe32(writer, NFTA_LOOKUP_DREG, NFT_REG_VERDICT);
-    else if (statement.negate) putBe32(writer, NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+    if (statement.kind === 'vmap') {
+      putBe32(writer, NFTA_LOOKUP_DREG, NFT_REG_VERDICT);
+      putText(writer, NFTA_LOOKUP_SET, statement.map);
+    } else {
+      putText(writer, NFTA_LOOKUP_SET, statement.set);
+      if (statement.negate) putBe32(writer, NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+    }
   });
 }
 
@@ -130,17 +182,31 @@ function putImmediate(writer: Writer, verdict: Verdict): void {
   });
 }
 
+/** What a packet has to be for a field to be read; undefined when it may be anything. Throws for a field that the family's packets lack. */
+function protocolOf(family: NftFamily, lookup: LookupField): Protocol | undefined {
+  let protocol: Protocol | undefined;
+  for (const field of fieldsOf(lookup)) {
+    if (field === 'iifname') continue;
+    const place = PLACES[field];
+    const isOfFrames = place.header === NFT_PAYLOAD_LL_HEADER || place.protocol === 'arp';
+    if (isOfFrames && family !== 'bridge')
+      throw new Error(`"${field}" can only be looked at in a table of family bridge`);
+    protocol = place.protocol;
+  }
+  return protocol;
+}
+
 /** Puts a rule's statements as the expressions of a list. Throws for one that is not understood: it is never written. */
 export function putStatements(
   writer: Writer,
   family: NftFamily,
   statements: readonly Statement[],
 ): void {
-  let checked: Family | undefined = family === 'inet' ? undefined : family === 'ip' ? 4 : 6;
+  let checked: Protocol | undefined;
   for (const statement of statements) {
-    if ('field' in statement) {
-      const needed = FIELDS[statement.field].family;
-      if (checked !== needed && family === 'inet') putProtocol(writer, needed);
+    const needed = 'field' in statement ? protocolOf(family, statement.field) : undefined;
+    if (needed !== undefined && needed !== checked) {
+      putProtocol(writer, family, needed);
       checked = needed;
     }
     switch (statement.kind) {

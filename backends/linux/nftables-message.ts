@@ -1,5 +1,4 @@
 /** Reading a ruleset (net/netfilter/nf_tables_api.c, nf_tables_get* and nf_tables_dump_*). */
-import { type Ip, ipFromBytes } from '../../model/ip.ts';
 import type {
   Chain,
   ChainHook,
@@ -7,6 +6,8 @@ import type {
   NftSet,
   Rule,
   SetElement,
+  SetKey,
+  SetKeyType,
   TableRef,
 } from '../../model/nftables.ts';
 import {
@@ -23,6 +24,7 @@ import {
 import { type Message, NLM_F_DUMP, encodeMessage } from './message.ts';
 import { putElement } from './nftables-batch.ts';
 import { decodeStatements } from './nftables-decode.ts';
+import { decodeKey, findKeyType } from './nftables-key.ts';
 import {
   DATA_VERDICT,
   HOOKS,
@@ -120,7 +122,11 @@ export function encodeElementDump({ family, table }: TableRef, set: string): Uin
 }
 
 /** Asks for the element with a key: ENOENT without it. */
-export function encodeElementGet({ family, table }: TableRef, set: string, key: Ip): Uint8Array {
+export function encodeElementGet(
+  { family, table }: TableRef,
+  set: string,
+  key: SetKey,
+): Uint8Array {
   return encodeMessage(
     (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG.getSetElem,
     0,
@@ -145,7 +151,7 @@ export function decodeGeneration(message: Message): { readonly generation: numbe
   return attributes && { generation: findBe32(attributes, NFTA_GEN_ID) ?? 0 };
 }
 
-/** A table in an answer; undefined for other messages and for families without IP rules. */
+/** A table in an answer; undefined for other messages and for families that the model lacks. */
 export function decodeTable(message: Message): TableRef | undefined {
   const attributes = attributesOf(message, NFT_MSG.newTable);
   const family = findFamily(message.bytes[message.start]);
@@ -212,8 +218,7 @@ export function decodeSet(message: Message): SetRecord | undefined {
   const attributes = attributesOf(message, NFT_MSG.newSet);
   if (!attributes) return undefined;
   const flags = findBe32(attributes, NFTA_SET_FLAGS) ?? 0;
-  const key = findBe32(attributes, NFTA_SET_KEY_TYPE);
-  const keyType = key === 7 ? 'ipv4_addr' : key === 8 ? 'ipv6_addr' : undefined;
+  const keyType = findKeyType(findBe32(attributes, NFTA_SET_KEY_TYPE));
   const isMap =
     flags === NFT_SET_MAP && (findBe32(attributes, NFTA_SET_DATA_TYPE) ?? 0) >>> 0 === DATA_VERDICT;
   if (!keyType || (flags !== 0 && !isMap)) return undefined;
@@ -227,18 +232,15 @@ export function decodeSet(message: Message): SetRecord | undefined {
   };
 }
 
-function decodeElement(element: Attributes): SetElement | undefined {
-  const keyNest = findNest(element, NFTA_SET_ELEM_KEY);
-  const key = keyNest && findBytes(keyNest, NFTA_DATA_VALUE);
-  if (
-    (key?.length !== 4 && key?.length !== 16) ||
-    (findBe32(element, NFTA_SET_ELEM_FLAGS) ?? 0) !== 0
-  )
-    return undefined;
+function decodeElement(element: Attributes, keyType: SetKeyType): SetElement | undefined {
+  const nest = findNest(element, NFTA_SET_ELEM_KEY);
+  const bytes = nest && findBytes(nest, NFTA_DATA_VALUE);
+  const key = bytes && decodeKey(keyType, bytes);
+  if (key === undefined || (findBe32(element, NFTA_SET_ELEM_FLAGS) ?? 0) !== 0) return undefined;
   const data = findNest(element, NFTA_SET_ELEM_DATA);
   const verdict = data && findNest(data, NFTA_DATA_VERDICT);
   return {
-    key: ipFromBytes(key),
+    key,
     verdict: (verdict && decodeVerdict(verdict)) ?? null,
     comment: decodeComment(findBytes(element, NFTA_SET_ELEM_USERDATA)),
   };
@@ -250,14 +252,14 @@ export interface ElementsRecord {
   readonly elements: readonly SetElement[];
 }
 
-/** The elements in an answer; a dump tells those of one set in several. */
-export function decodeElements(message: Message): ElementsRecord | undefined {
+/** The elements in an answer, of a set with this type of keys; a dump tells those of one set in several. */
+export function decodeElements(message: Message, keyType: SetKeyType): ElementsRecord | undefined {
   const attributes = attributesOf(message, NFT_MSG.newSetElem);
   const span = attributes && findSpan(attributes, NFTA_SET_ELEM_LIST_ELEMENTS);
   if (!attributes || !span) return undefined;
   const elements: SetElement[] = [];
   eachAttribute(attributes, span.start, span.end, (_type, start, end) => {
-    const element = decodeElement(readAttributes(attributes, start, end));
+    const element = decodeElement(readAttributes(attributes, start, end), keyType);
     if (element) elements.push(element);
   });
   return { set: findText(attributes, NFTA_SET_ELEM_LIST_SET) ?? '', elements };

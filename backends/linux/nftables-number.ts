@@ -1,5 +1,5 @@
 /** Numbers of nf_tables (include/uapi/linux/netfilter/nf_tables.h) for the words of the model. */
-import type { ChainHook, NftFamily, SetKeyType, Verdict } from '../../model/nftables.ts';
+import type { ChainHook, NftFamily, Verdict } from '../../model/nftables.ts';
 import {
   type Attributes,
   type Writer,
@@ -38,20 +38,22 @@ export const NFT_MSG = {
 /** struct nfgenmsg: family, version, res_id in network byte order. */
 export const NFGENMSG_BYTES = 4;
 
-export const NFPROTO: Readonly<Record<NftFamily, number>> = { inet: 1, ip: 2, ip6: 10 };
+export const NFPROTO: Readonly<Record<NftFamily, number>> = {
+  inet: 1,
+  ip: 2,
+  bridge: 7,
+  ip6: 10,
+};
 
-/** The family with this number, undefined for those without IP rules (bridge, netdev, arp). */
+const FAMILIES: readonly NftFamily[] = ['inet', 'ip', 'ip6', 'bridge'];
+
+/** The family with this number, undefined for those that the model lacks (netdev, arp). */
 export function findFamily(value: number | undefined): NftFamily | undefined {
-  return value === NFPROTO.inet
-    ? 'inet'
-    : value === NFPROTO.ip
-      ? 'ip'
-      : value === NFPROTO.ip6
-        ? 'ip6'
-        : undefined;
+  for (const family of FAMILIES) if (NFPROTO[family] === value) return family;
+  return undefined;
 }
 
-/** NF_INET_*, in the order of their numbers. */
+/** NF_INET_* in the order of their numbers, which are those of NF_BR_* too (include/uapi/linux/netfilter_bridge.h). */
 export const HOOKS: readonly ChainHook['hook'][] = [
   'prerouting',
   'input',
@@ -60,13 +62,6 @@ export const HOOKS: readonly ChainHook['hook'][] = [
   'postrouting',
 ];
 
-/** nft's own numbers of data types, which the kernel only keeps (nftables: include/datatype.h). */
-export const KEY_TYPES: Readonly<
-  Record<SetKeyType, { readonly type: number; readonly bytes: number }>
-> = {
-  ipv4_addr: { type: 7, bytes: 4 },
-  ipv6_addr: { type: 8, bytes: 16 },
-};
 /** NFT_DATA_VERDICT: the data of a map is a verdict. */
 export const DATA_VERDICT = 0xffffff00;
 

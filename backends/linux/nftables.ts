@@ -1,6 +1,6 @@
 /** Reads tables with their chains, rules, sets and elements. */
 import type { Chain, NftSet, Ruleset, SetElement, Table } from '../../model/nftables.ts';
-import { tableKey } from '../../model/nftables.ts';
+import { keyTypeOf, tableKey } from '../../model/nftables.ts';
 import type { NetnsScope, TableScope } from '../backend.ts';
 import { expectAnswer } from './answer.ts';
 import type { KernelNetns } from './kernel.ts';
@@ -58,18 +58,24 @@ function makeAsker(socket: NetlinkSocket, netns: string): Asker {
   };
 }
 
-function readElements(asker: Asker, scope: TableScope, set: string): Record<string, SetElement> {
-  const what = `the elements of set "${set}" of table "${tableKey(scope)}"`;
+function readElements(
+  asker: Asker,
+  scope: TableScope,
+  { name, keyType }: Omit<NftSet, 'elements'>,
+): Record<string, SetElement> {
+  const what = `the elements of set "${name}" of table "${tableKey(scope)}"`;
   const elements: Record<string, SetElement> = {};
+  const decode = (answer: Message): ElementsRecord | undefined => decodeElements(answer, keyType);
   const take = (record: ElementsRecord | undefined): void => {
     for (const element of record?.elements ?? []) elements[element.key] = element;
   };
   if (scope.elements === 'all') {
-    for (const record of asker.dump(what, encodeElementDump(scope, set), decodeElements))
-      take(record);
+    for (const record of asker.dump(what, encodeElementDump(scope, name), decode)) take(record);
   } else {
-    for (const key of scope.elements[set] ?? []) {
-      take(asker.find(what, encodeElementGet(scope, set, key), decodeElements));
+    for (const key of scope.elements[name] ?? []) {
+      // The kernel refuses a key of another length, but there is none anyway.
+      if (keyTypeOf(key) === keyType)
+        take(asker.find(what, encodeElementGet(scope, name, key), decode));
     }
   }
   return elements;
@@ -87,7 +93,7 @@ function readTable(asker: Asker, scope: TableScope): Table {
   const sets: Record<string, NftSet> = {};
   for (const { table, set } of asker.dump(what, encodeSetDump(scope), decodeSet)) {
     if (table === scope.table)
-      sets[set.name] = { ...set, elements: readElements(asker, scope, set.name) };
+      sets[set.name] = { ...set, elements: readElements(asker, scope, set) };
   }
   return { family: scope.family, name: scope.table, chains, sets };
 }

@@ -5,7 +5,7 @@ import type { Host, Netns, NetnsName, SysctlKey } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import type { Link, LinkRef, Neighbour } from '../../model/link.ts';
 import { DEFAULT_PREFIX } from '../../model/prefix.ts';
-import { type Route, TABLE_LOCAL, TABLE_MAIN } from '../../model/route.ts';
+import { type Route, TABLE_MAIN } from '../../model/route.ts';
 import type { NetnsScope, Scope } from '../backend.ts';
 import { decodeAddress, encodeAddressDump } from './address-message.ts';
 import { expectAnswer } from './answer.ts';
@@ -126,7 +126,6 @@ function readRoutes(reading: Reading): Route[] {
     encodeRouteDump,
     decodeRoute,
   )) {
-    if (route.table !== TABLE_MAIN && route.table !== TABLE_LOCAL) continue;
     // A route without a link, or with several, belongs to the netns as a whole.
     const device = ifindex === undefined ? null : reading.links.get(ifindex)?.ifname;
     if (device !== undefined && (device !== null || reading.wanted === 'all'))

@@ -6,8 +6,11 @@ import { type Route, type RouteType, routeFamily } from '../../model/route.ts';
 import {
   type Attributes,
   type Writer,
+  closeNest,
   findBytes,
+  findNest,
   findU32,
+  openNest,
   putBytes,
   putU32,
   readAttributes,
@@ -39,9 +42,13 @@ const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
 const RTA_PREFSRC = 7;
+const RTA_METRICS = 8;
 const RTA_TABLE = 15;
 /** A gateway of the other family: its family in 16 bits, then its address. */
 const RTA_VIA = 18;
+
+const RTAX_MTU = 2;
+const RTAX_ADVMSS = 8;
 
 const RTM_F_CLONED = 0x200;
 const RTNH_F_ONLINK = 4;
@@ -66,6 +73,14 @@ function putGateway(writer: Writer, destination: Prefix, gateway: Ip): void {
   via[0] = bytes.length === 4 ? AF_INET : AF_INET6;
   via.set(bytes, 2);
   return putBytes(writer, RTA_VIA, via);
+}
+
+function putMetrics(writer: Writer, { mtuBytes, advmssBytes }: Route): void {
+  if (mtuBytes === undefined && advmssBytes === undefined) return;
+  const metrics = openNest(writer, RTA_METRICS);
+  if (mtuBytes !== undefined) putU32(writer, RTAX_MTU, mtuBytes);
+  if (advmssBytes !== undefined) putU32(writer, RTAX_ADVMSS, advmssBytes);
+  closeNest(writer, metrics);
 }
 
 function putRoute(
@@ -100,6 +115,7 @@ export function encodeRouteAdd(route: Route, ifindex: number | undefined): Uint8
     RTMSG_BYTES,
     (writer, fixed) => {
       putRoute(writer, fixed, route, ifindex, route.scope);
+      putMetrics(writer, route);
     },
   );
 }
@@ -146,6 +162,16 @@ function findGateway(attributes: Attributes): Ip | null {
   return via ? ipFromBytes(via.subarray(2)) : findIp(attributes, RTA_GATEWAY);
 }
 
+function findMetrics(attributes: Attributes): Pick<Route, 'mtuBytes' | 'advmssBytes'> {
+  const metrics = findNest(attributes, RTA_METRICS);
+  if (!metrics) return {};
+  const [mtuBytes, advmssBytes] = [findU32(metrics, RTAX_MTU), findU32(metrics, RTAX_ADVMSS)];
+  return {
+    ...(mtuBytes === undefined ? {} : { mtuBytes }),
+    ...(advmssBytes === undefined ? {} : { advmssBytes }),
+  };
+}
+
 /** A route in an answer; undefined for another message, another family, a cached route or a type that IP has no use for. */
 export function decodeRoute(message: Message): RouteRecord | undefined {
   const { bytes, start, view } = message;
@@ -173,6 +199,7 @@ export function decodeRoute(message: Message): RouteRecord | undefined {
       protocol: bytes[start + RTM_PROTOCOL] ?? 0,
       source: findIp(attributes, RTA_PREFSRC),
       onlink: (flags & RTNH_F_ONLINK) !== 0,
+      ...findMetrics(attributes),
     },
   };
 }

@@ -6,7 +6,7 @@
 import { closeSync } from 'node:fs';
 import type { Errno, Fault } from '../../model/errno.ts';
 import { type Reader, makeReader } from './attribute.ts';
-import { addressFunctions, lastErrno, socketFunctions } from './libc.ts';
+import { addressFunctions, lastErrno, packetFunctions, socketFunctions } from './libc.ts';
 import {
   type Message,
   NLMSG_DONE,
@@ -296,4 +296,44 @@ export function openEcho(family: 4 | 6): EchoSocket | Fault {
   const [domain, protocol] = family === 4 ? [AF_INET, IPPROTO_ICMP] : [AF_INET6, IPPROTO_ICMPV6];
   const fd = socketFunctions().socket(domain, SOCK_RAW | SOCK_CLOEXEC, protocol);
   return fd < 0 ? { errno: lastErrno(), text: 'no raw socket' } : new EchoSocket(fd);
+}
+
+const AF_PACKET = 17;
+/** struct sockaddr_ll: family 16, protocol 16 (network byte order), ifindex 32, then what only a receiver reads. */
+const SOCKADDR_LL_BYTES = 20;
+
+/**
+ * A raw packet socket that only sends: without a protocol of its own it hears nothing (packet(7)). Closing one waits for
+ * all CPUs to pass a quiet point, some 10 ms (net/packet/af_packet.c, packet_release, synchronize_net).
+ */
+export class PacketSocket {
+  readonly #fd: number;
+
+  /** Takes over an open packet socket. */
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Sends a whole frame through a link; ENXIO without it, ENETDOWN when it is down. `protocol` is its EtherType. */
+  send(ifindex: number, protocol: number, frame: Uint8Array): Fault | undefined {
+    const sockaddr = new Uint8Array(SOCKADDR_LL_BYTES);
+    const view = new DataView(sockaddr.buffer);
+    view.setUint16(0, AF_PACKET, true);
+    view.setUint16(2, protocol);
+    view.setInt32(4, ifindex, true);
+    const { sendto } = packetFunctions();
+    return sendto(this.#fd, frame, frame.length, 0, sockaddr, sockaddr.length) < 0
+      ? { errno: lastErrno(), text: 'sending a frame' }
+      : undefined;
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}
+
+/** A packet socket in the present netns. */
+export function openPacket(): PacketSocket | Fault {
+  const fd = socketFunctions().socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  return fd < 0 ? { errno: lastErrno(), text: 'no packet socket' } : new PacketSocket(fd);
 }

@@ -2,9 +2,18 @@ import { type Host, findLink, getNetns, withNetns } from '../host.ts';
 import { familyOf } from '../ip.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
 import { ipv4RouteFault, ipv6RouteFault } from '../route-check.ts';
-import { PROTOCOL_BOOT, PROTOCOL_KERNEL, type Route, routeFamily, sameRouteKey } from '../route.ts';
+import {
+  PROTOCOL_BOOT,
+  PROTOCOL_KERNEL,
+  type Route,
+  TABLE_LOCAL,
+  TABLE_MAIN,
+  routeFamily,
+  routeKey,
+  sameRouteKey,
+} from '../route.ts';
 
-/** Adds a unicast route with one nexthop to the main table. */
+/** Adds a unicast route with one nexthop to its table. */
 export interface RouteAdd {
   readonly route: Route;
 }
@@ -29,6 +38,9 @@ export function describeRoute(route: Route): string {
   if (route.metric !== (familyOf(route.destination) === 6 ? 1024 : 0))
     words.push(`metric ${route.metric}`);
   if (route.onlink) words.push('onlink');
+  if (route.table !== TABLE_MAIN && route.table !== TABLE_LOCAL) words.push(`table ${route.table}`);
+  if (route.mtuBytes !== undefined) words.push(`mtu ${route.mtuBytes}`);
+  if (route.advmssBytes !== undefined) words.push(`advmss ${route.advmssBytes}`);
   return words.join(' ');
 }
 
@@ -58,7 +70,7 @@ export const routeAdd: OpKind<'route.add'> = {
     ...(route.gateway === null ? [] : [`onlink ${netns}/${route.device}`]),
   ],
   writes: ({ netns, route }) => [
-    `route ${netns}/${route.destination}/${route.metric}`,
+    `route ${netns}/${routeKey(route)}`,
     ...(route.gateway === null ? [`onlink ${netns}/${route.device}`] : []),
   ],
   removes: () => [],

@@ -1,6 +1,6 @@
 import { findLink, getNetns, withNetns } from '../host.ts';
 import { type OpKind, done, refuse } from '../op.ts';
-import { type Route, routeFamily } from '../route.ts';
+import { type Route, routeFamily, routeKey } from '../route.ts';
 import { describeRoute, familyFlag } from './route-add.ts';
 
 /** Removes the route with this destination, metric, nexthop, type and protocol from its table. */
@@ -41,5 +41,5 @@ export const routeDel: OpKind<'route.del'> = {
   sign: () => '-',
   reads: () => [],
   writes: () => [],
-  removes: ({ netns, route }) => [`route ${netns}/${route.destination}/${route.metric}`],
+  removes: ({ netns, route }) => [`route ${netns}/${routeKey(route)}`],
 };

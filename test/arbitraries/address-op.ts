@@ -6,7 +6,7 @@ import { findLink, findNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { type Ipv4, familyOf, parseIp } from '../../model/ip.ts';
 import type { Link } from '../../model/link.ts';
-import type { Op } from '../../model/op.ts';
+import type { EffectOp, Op } from '../../model/op.ts';
 import { parsePrefixedIp } from '../../model/prefix.ts';
 import type { Draw } from './draw.ts';
 import { MACS, VETHS, linksOf, someHolder, someLink } from './names.ts';
@@ -143,4 +143,17 @@ export function neighbourDel(netns: NetnsName, host: Host, draw: Draw): Op {
   const ip =
     held.length > 0 && !draw.oneIn(4) ? draw.of(held.map((n) => n.ip)) : draw.of(NEIGHBOURS);
   return { op: 'neighbour.del', netns, ifname, ip };
+}
+
+/** News of an address that the link has, or has not. */
+export function addressAnnounce(netns: NetnsName, host: Host, draw: Draw): EffectOp {
+  const ifname = someHolder(host, netns, draw, hasAddress);
+  const held = findLink(host, { netns, ifname })?.addresses ?? [];
+  const { ip } = held.length === 0 || draw.oneIn(6) ? someAddress(draw, undefined) : draw.of(held);
+  return { op: 'address.announce', netns, ifname, ip, mac: draw.of(MACS) };
+}
+
+/** The connections of an address are forgotten: programs have none, so all there is to see is that nothing else goes. */
+export function conntrackFlush(netns: NetnsName, draw: Draw): EffectOp {
+  return { op: 'conntrack.flush', netns, ip: someAddress(draw, undefined).ip };
 }

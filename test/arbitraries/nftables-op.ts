@@ -1,8 +1,21 @@
-/** Batches of nft commands over one table with few names. */
+/** Batches of nft commands over two tables, one for packets and one for frames, with few names. */
 import type { Host, NetnsName } from '../../model/host.ts';
 import { findNetns } from '../../model/host.ts';
+import { parseIfname } from '../../model/ifname.ts';
 import { parseIp } from '../../model/ip.ts';
-import type { NftCommand, SetElement, Statement, Verdict } from '../../model/nftables.ts';
+import { parseMac } from '../../model/mac.ts';
+import {
+  type ChainHook,
+  type LookupField,
+  type NftCommand,
+  type SetElement,
+  type SetKey,
+  type SetKeyType,
+  type Statement,
+  type TableRef,
+  type Verdict,
+  keyTypeOf,
+} from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { type Draw, type OpSeed, type Repertoire, SEED_LENGTH, drawFrom } from './draw.ts';
@@ -10,8 +23,74 @@ import { type Draw, type OpSeed, type Repertoire, SEED_LENGTH, drawFrom } from '
 const CHAINS = ['base', 'other', 'third'];
 const SETS = ['v4', 'v6', 'map4'];
 
-function nftCommand(draw: Draw): NftCommand {
-  const ref = { family: 'inet' as const, table: 'fuzz' };
+const LINK = parseIfname('veth0');
+const MAC = parseMac('4e:20:00:00:00:01');
+
+/** What looks at links and frames, by family: a field, a set whose keys it makes, and one of those keys. */
+interface Sight {
+  readonly field: LookupField;
+  readonly set: string;
+  readonly key: SetKey;
+}
+const OF_LINKS: readonly Sight[] = [
+  { field: 'iifname', set: 'links', key: LINK },
+  { field: 'iifname . ip saddr', set: 'links4', key: `${LINK} . ${parseIp('10.0.0.1')}` },
+  { field: 'iifname . ip6 saddr', set: 'links6', key: `${LINK} . ${parseIp('fd00::1')}` },
+];
+const OF_FRAMES: readonly Sight[] = [
+  ...OF_LINKS,
+  { field: 'iifname . ether saddr', set: 'macs', key: `${LINK} . ${MAC}` },
+  { field: 'iifname . arp saddr ether', set: 'macs', key: `${LINK} . ${MAC}` },
+  { field: 'iifname . arp saddr ip', set: 'links4', key: `${LINK} . ${parseIp('10.0.0.1')}` },
+  { field: 'ether saddr', set: 'stations', key: MAC },
+  { field: 'arp saddr ip', set: 'v4', key: parseIp('10.0.0.1') },
+];
+
+function sightsOf({ family }: TableRef): readonly Sight[] {
+  return family === 'bridge' ? OF_FRAMES : OF_LINKS;
+}
+
+/** Base chains: what both families have, and what frames have not. */
+const NAT: ChainHook = { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' };
+const RAW: ChainHook = { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' };
+
+function sightCommand(draw: Draw, ref: TableRef): NftCommand {
+  const { field, set, key } = draw.of(sightsOf(ref));
+  const keyType = keyTypeOf(key);
+  const lookup = (name: string): Statement => ({
+    kind: 'lookup',
+    field,
+    negate: draw.oneIn(2),
+    set: name,
+  });
+  const rule = (...statements: Statement[]): NftCommand => ({
+    ...ref,
+    do: 'add rule',
+    chain: draw.of(['base', 'other', 'other', 'third']),
+    rule: { statements: [...statements, { kind: 'verdict', verdict: 'drop' }], comment: '' },
+  });
+  const element: SetElement = { key, verdict: null, comment: draw.of(['', 'pod']) };
+  // Keys of one length are of one type here: the kernel knows only lengths.
+  const longer: Readonly<Partial<Record<SetKeyType, string>>> = {
+    ipv4_addr: 'links',
+    ether_addr: 'macs',
+    ifname: 'links6',
+  };
+  const commands: readonly (() => NftCommand)[] = [
+    () => ({ ...ref, do: 'add set', set, keyType, holds: 'nothing' }),
+    () => rule(lookup(set)),
+    () => rule({ kind: 'lookup', field: 'iifname', negate: false, set: 'links' }, lookup(set)),
+    () => rule(lookup(longer[keyType] ?? set)),
+    () => ({ ...ref, do: 'add element', set, element }),
+    () => ({ ...ref, do: 'add element', set: draw.of(['v4', 'links', 'macs']), element }),
+    () => ({ ...ref, do: 'delete element', set: draw.of([set, set, 'v4', 'links']), key }),
+    () => ({ ...ref, do: 'delete set', set }),
+  ];
+  return draw.of(commands)();
+}
+
+function nftCommand(draw: Draw, ref: TableRef): NftCommand {
+  if (draw.oneIn(3)) return sightCommand(draw, ref);
   const verdict = (): Verdict =>
     draw.of<Verdict>([
       { verdict: 'accept' },
@@ -64,7 +143,11 @@ function nftCommand(draw: Draw): NftCommand {
       ...ref,
       do: 'add chain',
       chain: 'base',
-      hook: { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' },
+      hook: draw.of<ChainHook>(
+        ref.family === 'bridge'
+          ? [RAW, RAW, NAT, { ...RAW, type: 'nat' }, { ...RAW, policy: 'drop' }]
+          : [NAT, NAT, RAW, { ...NAT, type: 'filter' }, { ...NAT, priority: 99 }],
+      ),
     }),
     () => ({
       ...ref,
@@ -100,33 +183,38 @@ function nftCommand(draw: Draw): NftCommand {
 }
 
 /** A new table, bare or with something that rules and elements can name. */
-function furnished(much: number): NftCommand[] {
-  const ref = { family: 'inet' as const, table: 'fuzz' };
+function furnished(much: number, ref: TableRef): NftCommand[] {
   const keyType = 'ipv4_addr';
+  const sights = new Map(sightsOf(ref).map(({ set, key }) => [set, key]));
+  sights.delete('v4');
   const all: readonly NftCommand[] = [
     { ...ref, do: 'add table' },
     { ...ref, do: 'add chain', chain: 'other', hook: null },
     { ...ref, do: 'add set', set: 'v4', keyType, holds: 'nothing' },
     { ...ref, do: 'add set', set: 'map4', keyType, holds: 'verdict' },
-    {
-      ...ref,
-      do: 'add chain',
-      chain: 'base',
-      hook: { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' },
-    },
+    { ...ref, do: 'add chain', chain: 'base', hook: ref.family === 'bridge' ? RAW : NAT },
   ];
-  return all.slice(0, much === 0 ? 1 : 2 + much);
+  const more = [...sights].map(([set, key]): NftCommand => ({
+    ...ref,
+    do: 'add set',
+    set,
+    keyType: keyTypeOf(key),
+    holds: 'nothing',
+  }));
+  return much === 0 ? all.slice(0, 1) : [...all.slice(0, 2 + much), ...more];
 }
 
 /** One seed drives several commands of a batch: each reads it from another place. */
 export function nftBatch(netns: NetnsName, host: Host, seed: OpSeed, repertoire: Repertoire): Op {
   const rotated = (by: number): OpSeed => [...seed.slice(by), ...seed.slice(0, by)];
   const count = 1 + ((seed[SEED_LENGTH - 1] ?? 0) % 4);
+  const family = (seed[SEED_LENGTH - 3] ?? 0) % 2 === 0 ? 'inet' : 'bridge';
+  const ref: TableRef = { family, table: 'fuzz' };
   const commands = Array.from({ length: count }, (_, i) =>
-    nftCommand(drawFrom(rotated(i), repertoire)),
+    nftCommand(drawFrom(rotated(i), repertoire), ref),
   );
-  const start: NftCommand[] = findNetns(host, netns)?.nftables['inet fuzz']
+  const start: NftCommand[] = findNetns(host, netns)?.nftables[`${family} fuzz`]
     ? []
-    : furnished((seed[SEED_LENGTH - 2] ?? 0) % 4);
+    : furnished((seed[SEED_LENGTH - 2] ?? 0) % 4, ref);
   return { op: 'nft.batch', netns, commands: [...start, ...commands] };
 }

@@ -7,7 +7,14 @@ import fc from 'fast-check';
 import { type Host, type NetnsName, findNetns } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
-import { addressAdd, addressDel, neighbourAdd, neighbourDel } from './address-op.ts';
+import {
+  addressAdd,
+  addressAnnounce,
+  addressDel,
+  conntrackFlush,
+  neighbourAdd,
+  neighbourDel,
+} from './address-op.ts';
 import {
   type Draw,
   type OpSeed,
@@ -76,6 +83,8 @@ export function resolveOp(
     sysctlSet,
     sysctlSet,
     () => nftBatch(netns, host, seed, repertoire),
+    addressAnnounce,
+    () => conntrackFlush(netns, draw),
     ...(repertoire === 'any' ? [() => netnsOp(netns, draw)] : []),
   ];
   return (makers[(seed[0] ?? 0) % makers.length] as Maker)(netns, host, draw);

@@ -6,7 +6,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import { type Family, type Ip, familyOf, parseIp } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefix, prefixContains } from '../../model/prefix.ts';
-import { type Route, TABLE_LOCAL, TABLE_MAIN, makeRoute, routeFamily } from '../../model/route.ts';
+import { type Route, TABLE_LOCAL, makeRoute, routeFamily } from '../../model/route.ts';
 import type { Draw } from './draw.ts';
 import { linksOf, someLink } from './names.ts';
 
@@ -59,7 +59,7 @@ function someSubnet(
   return subnets.length === 0 || draw.oneIn(5) ? undefined : draw.of(subnets);
 }
 
-/** A route in the main table. */
+/** A route, mostly in the main table. */
 export function routeAdd(netns: NetnsName, host: Host, draw: Draw): Op {
   const subnet = someSubnet(host, netns, draw);
   const all = draw.oddIn(8) ? OWN_DESTINATIONS : DESTINATIONS;
@@ -87,6 +87,10 @@ export function routeAdd(netns: NetnsName, host: Host, draw: Draw): Op {
     ...(draw.oneIn(4) ? { source: draw.of(own.length > 0 ? own : gateways) } : {}),
     protocol: draw.of([3, 201]),
     onlink: draw.oneIn(6),
+    ...(draw.oneIn(6) ? { table: draw.of([100, 1000]) } : {}),
+    ...(draw.oneIn(8) ? { mtuBytes: draw.of([1400, 9000]) } : {}),
+    ...(draw.oneIn(8) ? { advmssBytes: 1360 } : {}),
+    ...(draw.oneIn(8) ? { scope: draw.of(['global', 'link', 'host', 'site'] as const) } : {}),
   });
   // Without a gateway there is nothing to be taken on trust. Without an IPv4 address the answer depends on whether
   // there ever was one: then the netns keeps its table local, else every gateway is refused (typeOfIpv4).
@@ -115,7 +119,7 @@ function nearMiss(route: Route, netns: NetnsName, host: Host, draw: Draw): Route
 
 /** A route goes: one that is there, one that nearly is, also one of the kernel's own. */
 export function routeDel(netns: NetnsName, host: Host, draw: Draw): Op {
-  const all = (findNetns(host, netns)?.routes ?? []).filter((r) => r.table === TABLE_MAIN);
+  const all = (findNetns(host, netns)?.routes ?? []).filter((r) => r.table !== TABLE_LOCAL);
   const made = all.filter((r) => r.protocol !== 2);
   const held = draw.oddIn(made.length > 0 ? 6 : 1) ? all : made;
   if (held.length === 0 && !draw.oneIn(4)) return routeAdd(netns, host, draw);

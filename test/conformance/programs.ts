@@ -5,8 +5,14 @@ import type { Host } from '../../model/host.ts';
 import { parseIfname } from '../../model/ifname.ts';
 import { parseIp } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
-import type { NftCommand } from '../../model/nftables.ts';
-import type { Op, OpName } from '../../model/op.ts';
+import {
+  type LookupField,
+  type NftCommand,
+  type SetKey,
+  type Statement,
+  formatRule,
+} from '../../model/nftables.ts';
+import type { Op, OpName, OpOf } from '../../model/op.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../../model/route.ts';
@@ -86,6 +92,15 @@ const addAddress = (ip = '10.1.0.2', ifname = ETH0, prefixLength = 24): Op => ({
   address: makeAddress({ ip: parseIp(ip), prefixLength }),
 });
 
+const announce = (changes: Partial<OpOf<'address.announce'>> = {}): Op => ({
+  op: 'address.announce',
+  netns: 'two',
+  ifname: ETH0,
+  ip: ADDRESS.ip,
+  mac: ETH0_MAC,
+  ...changes,
+});
+
 const DEFAULT_ROUTE = makeRoute({
   destination: parsePrefix('0.0.0.0/0'),
   device: ETH0,
@@ -138,6 +153,48 @@ export const TABLE: Op = batch(
     rule: { statements: [{ kind: 'vmap', field: 'ip saddr', map: 'pods' }], comment: '' },
   },
   { ...REF, do: 'add element', set: 'pods', element: ELEMENT },
+);
+
+const BRIDGE_REF = { family: 'bridge', table: 'conform' } as const;
+const spoofed = (...statements: readonly Statement[]): NftCommand => ({
+  ...BRIDGE_REF,
+  do: 'add rule',
+  chain: 'pre',
+  rule: { statements: [...statements, { kind: 'verdict', verdict: 'drop' }], comment: '' },
+});
+const lookup = (field: LookupField, name: string, negate = false): Statement => ({
+  kind: 'lookup',
+  field,
+  negate,
+  set: name,
+});
+const PORT_KEY: SetKey = `${V0} . ${BRIDGE_MAC}`;
+
+/** A table that looks at frames: who may come in by which port with which address. */
+const BRIDGE_TABLE: Op = batch(
+  { ...BRIDGE_REF, do: 'add table' },
+  {
+    ...BRIDGE_REF,
+    do: 'add chain',
+    chain: 'pre',
+    hook: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' },
+  },
+  { ...BRIDGE_REF, do: 'add set', set: 'ports', keyType: 'ifname', holds: 'nothing' },
+  { ...BRIDGE_REF, do: 'add set', set: 'macs', keyType: 'ifname . ether_addr', holds: 'nothing' },
+  {
+    ...BRIDGE_REF,
+    do: 'add element',
+    set: 'ports',
+    element: { key: V0, verdict: null, comment: 'pod' },
+  },
+  {
+    ...BRIDGE_REF,
+    do: 'add element',
+    set: 'macs',
+    element: { key: PORT_KEY, verdict: null, comment: '' },
+  },
+  spoofed(lookup('iifname', 'ports'), lookup('iifname . ether saddr', 'macs', true)),
+  spoofed(lookup('iifname', 'ports'), lookup('iifname . arp saddr ether', 'macs', true)),
 );
 
 const linkOf = (netns: string, ifname: string) => (host: Host) => host.netns[netns]?.links[ifname];
@@ -519,6 +576,51 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
       outcome: 'ENOENT',
     },
   ],
+  'address.announce': [
+    {
+      name: 'leaves the host as it was',
+      given: [...PAIR, addAddress()],
+      op: announce(),
+      outcome: { see: ipv4Addresses, is: [['10.1.0.2', 24, '10.1.0.255', false]] },
+    },
+    { name: 'on no link', given: NETNS, op: announce({ ifname: GONE }), outcome: 'ENODEV' },
+    {
+      name: 'on the loopback, which has no neighbours',
+      given: NETNS,
+      op: announce({ ifname: LO }),
+      outcome: 'EOPNOTSUPP',
+    },
+    {
+      name: 'on a link that is down',
+      given: [
+        ...PAIR,
+        addAddress(),
+        { op: 'link.set', netns: 'two', ifname: ETH0, set: { up: false } },
+      ],
+      op: announce(),
+      outcome: 'ENETDOWN',
+    },
+    {
+      name: 'of an address that the link does not have',
+      given: [...PAIR, addAddress()],
+      op: announce({ ip: parseIp('10.1.0.3') }),
+      outcome: 'EADDRNOTAVAIL',
+    },
+  ],
+  'conntrack.flush': [
+    {
+      name: 'where nothing is tracked leaves the host as it was',
+      given: [...PAIR, addAddress()],
+      op: { op: 'conntrack.flush', netns: 'two', ip: ADDRESS.ip },
+      outcome: { see: ipv4Addresses, is: [['10.1.0.2', 24, '10.1.0.255', false]] },
+    },
+    {
+      name: 'in no netns',
+      given: [],
+      op: { op: 'conntrack.flush', netns: 'two', ip: ADDRESS.ip },
+      outcome: 'ENOENT',
+    },
+  ],
   'sysctl.set': [
     {
       name: 'changes its value',
@@ -607,6 +709,140 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
         element: { ...ELEMENT, verdict: { verdict: 'accept' } },
       }),
       outcome: 'EEXIST',
+    },
+    {
+      name: 'makes a table that looks at frames',
+      given: NETNS,
+      op: BRIDGE_TABLE,
+      outcome: {
+        see: (host) => {
+          const table = host.netns['one']?.nftables['bridge conform'];
+          return [
+            table?.chains['pre']?.rules.map(formatRule),
+            Object.values(table?.sets ?? {}).map(({ elements, ...keys }) => [
+              keys,
+              Object.values(elements),
+            ]),
+          ];
+        },
+        is: [
+          [
+            'iifname @ports iifname . ether saddr != @macs drop',
+            'iifname @ports iifname . arp saddr ether != @macs drop',
+          ],
+          [
+            [
+              { name: 'ports', keyType: 'ifname', holds: 'nothing' },
+              [{ key: V0, verdict: null, comment: 'pod' }],
+            ],
+            [
+              { name: 'macs', keyType: 'ifname . ether_addr', holds: 'nothing' },
+              [{ key: PORT_KEY, verdict: null, comment: '' }],
+            ],
+          ],
+        ],
+      },
+    },
+    {
+      name: 'takes an element with a joined key away',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch({ ...BRIDGE_REF, do: 'delete element', set: 'macs', key: PORT_KEY }),
+      outcome: {
+        see: (host) => host.netns['one']?.nftables['bridge conform']?.sets['macs']?.elements,
+        is: {},
+      },
+    },
+    {
+      name: 'of an element whose key has another length',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch({
+        ...BRIDGE_REF,
+        do: 'add element',
+        set: 'macs',
+        element: { key: V0, verdict: null, comment: '' },
+      }),
+      outcome: 'EINVAL',
+    },
+    {
+      name: 'that takes away an element whose key has another length',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch({ ...BRIDGE_REF, do: 'delete element', set: 'ports', key: PORT_KEY }),
+      outcome: 'EINVAL',
+    },
+    {
+      name: 'of a set that is there with other keys',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch({
+        ...BRIDGE_REF,
+        do: 'add set',
+        set: 'ports',
+        keyType: 'ifname . ether_addr',
+        holds: 'nothing',
+      }),
+      outcome: 'EEXIST',
+    },
+    {
+      name: 'of a lookup with fewer bytes than the keys have',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch(spoofed(lookup('iifname', 'macs'))),
+      outcome: 'ENODATA',
+    },
+    {
+      name: 'of a lookup with bytes that an earlier statement loaded',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch(
+        { ...BRIDGE_REF, do: 'flush chain', chain: 'pre' },
+        spoofed(lookup('iifname . ip6 saddr', 'macs'), lookup('ether saddr', 'ports')),
+      ),
+      outcome: {
+        see: (host) =>
+          host.netns['one']?.nftables['bridge conform']?.chains['pre']?.rules.map(formatRule),
+        is: ['iifname . ip6 saddr @macs ether saddr @ports drop'],
+      },
+    },
+    {
+      name: 'of a base chain that is hooked in elsewhere',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch({
+        ...BRIDGE_REF,
+        do: 'add chain',
+        chain: 'pre',
+        hook: { type: 'filter', hook: 'forward', priority: -300, policy: 'accept' },
+      }),
+      outcome: 'EOPNOTSUPP',
+    },
+    {
+      name: 'of a base chain that has another type',
+      given: [...NETNS, TABLE],
+      op: batch({
+        ...REF,
+        do: 'add chain',
+        chain: 'post',
+        hook: { type: 'filter', hook: 'postrouting', priority: 100, policy: 'accept' },
+      }),
+      outcome: 'EEXIST',
+    },
+    {
+      name: 'of a chain for nat of frames',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch({
+        ...BRIDGE_REF,
+        do: 'add chain',
+        chain: 'nat',
+        hook: { type: 'nat', hook: 'postrouting', priority: -300, policy: 'accept' },
+      }),
+      outcome: 'ENOENT',
+    },
+    {
+      name: 'of masquerade of frames',
+      given: [...NETNS, BRIDGE_TABLE],
+      op: batch({
+        ...BRIDGE_REF,
+        do: 'add rule',
+        chain: 'pre',
+        rule: { statements: [lookup('iifname', 'macs'), { kind: 'masquerade' }], comment: '' },
+      }),
+      outcome: 'ENOENT',
     },
     {
       name: 'of a chain that is in use',

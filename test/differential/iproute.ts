@@ -57,6 +57,7 @@ interface RouteJson {
   readonly prefsrc?: Ip;
   readonly metric?: number;
   readonly flags: readonly string[];
+  readonly metrics?: readonly { readonly mtu?: number; readonly advmss?: number }[];
   /** The preference of a router: only IPv6 routes have one. */
   readonly pref?: string;
 }
@@ -162,6 +163,7 @@ function destinationOf({ dst, pref }: RouteJson): Prefix {
 function toRoute(json: RouteJson): Route {
   const type = TYPES[Number(json.type) - 1];
   if (type === undefined) throw new Error(`route type ${json.type} is none that the model knows`);
+  const metrics = json.metrics?.[0] ?? {};
   return {
     destination: destinationOf(json),
     type,
@@ -173,6 +175,8 @@ function toRoute(json: RouteJson): Route {
     protocol: Number(json.protocol),
     source: json.prefsrc ?? null,
     onlink: json.flags.includes('onlink'),
+    ...(metrics.mtu === undefined ? {} : { mtuBytes: metrics.mtu }),
+    ...(metrics.advmss === undefined ? {} : { advmssBytes: metrics.advmss }),
   };
 }
 

@@ -1,14 +1,16 @@
 /** What `nft -j list ruleset` prints (libnftables-json(5)), as a ruleset of the model. */
 import type { Ip } from '../../model/ip.ts';
 import type {
+  AddressField,
   Chain,
   ChainHook,
-  Field,
+  LookupField,
   NftFamily,
   NftSet,
   Rule,
   Ruleset,
   SetElement,
+  SetKey,
   SetKeyType,
   Statement,
   Table,
@@ -21,18 +23,23 @@ type VerdictJson = Readonly<Record<string, { readonly target: string } | null>>;
 interface PayloadJson {
   readonly payload: { readonly protocol: string; readonly field: string };
 }
+type FieldJson = PayloadJson | { readonly meta: { readonly key: string } };
+type JoinedJson = FieldJson | { readonly concat: readonly FieldJson[] };
+type KeyTextJson = string | { readonly concat: readonly string[] };
 type ValueJson = string | { readonly prefix: { readonly addr: string; readonly len: number } };
 interface MatchJson {
   readonly op: '==' | '!=';
-  readonly left: PayloadJson;
+  readonly left: JoinedJson;
   readonly right: ValueJson;
 }
 type ExpressionJson =
   | { readonly match: MatchJson }
-  | { readonly vmap: { readonly key: PayloadJson; readonly data: string } }
+  | { readonly vmap: { readonly key: JoinedJson; readonly data: string } }
   | { readonly masquerade: null }
   | VerdictJson;
-type KeyJson = string | { readonly elem: { readonly val: string; readonly comment?: string } };
+type KeyJson =
+  | KeyTextJson
+  | { readonly elem: { readonly val: KeyTextJson; readonly comment?: string } };
 
 interface Named {
   readonly family: NftFamily;
@@ -40,7 +47,7 @@ interface Named {
   readonly table: string;
 }
 interface SetJson extends Named {
-  readonly type: SetKeyType;
+  readonly type: string | readonly string[];
   readonly elem?: readonly (KeyJson | readonly [KeyJson, VerdictJson])[];
 }
 interface ChainJson extends Named {
@@ -67,36 +74,47 @@ function toVerdict(json: VerdictJson): Verdict {
   return (target ? { verdict, chain: target.target } : { verdict }) as Verdict;
 }
 
-function toField({ payload }: PayloadJson): Field {
-  return `${payload.protocol} ${payload.field}` as Field;
+function toField(json: FieldJson): string {
+  return 'meta' in json ? json.meta.key : `${json.payload.protocol} ${json.payload.field}`;
+}
+
+function toLookupField(json: JoinedJson): LookupField {
+  const parts = 'concat' in json ? json.concat : [json];
+  return parts.map(toField).join(' . ') as LookupField;
+}
+
+function toKey(json: KeyTextJson): SetKey {
+  return (typeof json === 'string' ? json : json.concat.join(' . ')) as SetKey;
 }
 
 function toStatement(json: ExpressionJson): Statement {
   if ('vmap' in json && json.vmap) {
-    const { key, data } = json.vmap as { readonly key: PayloadJson; readonly data: string };
-    return { kind: 'vmap', field: toField(key), map: data.slice(1) };
+    const { key, data } = json.vmap as { readonly key: JoinedJson; readonly data: string };
+    return { kind: 'vmap', field: toLookupField(key), map: data.slice(1) };
   }
   if ('masquerade' in json) return { kind: 'masquerade' };
   if (!('match' in json) || !json.match)
     return { kind: 'verdict', ...toVerdict(json as VerdictJson) };
   const { op, left, right } = json.match as MatchJson;
-  const common = { field: toField(left), negate: op === '!=' };
+  const field = toLookupField(left);
+  const negate = op === '!=';
   if (typeof right !== 'string') {
     const value = `${right.prefix.addr}/${right.prefix.len}` as Prefix;
-    return { kind: 'match', ...common, value };
+    return { kind: 'match', field: field as AddressField, negate, value };
   }
   return right.startsWith('@')
-    ? { kind: 'lookup', ...common, set: right.slice(1) }
-    : { kind: 'match', ...common, value: right as Ip };
+    ? { kind: 'lookup', field, negate, set: right.slice(1) }
+    : { kind: 'match', field: field as AddressField, negate, value: right as Ip };
 }
 
 function toElement(json: KeyJson | readonly [KeyJson, VerdictJson]): SetElement {
   const [key, verdict] = Array.isArray(json)
     ? (json as unknown as readonly [KeyJson, VerdictJson])
     : [json as KeyJson, null];
-  const { val, comment } = typeof key === 'string' ? { val: key } : key.elem;
+  const { val, comment } =
+    typeof key === 'string' || 'concat' in key ? { val: key, comment: undefined } : key.elem;
   return {
-    key: val as Ip,
+    key: toKey(val),
     verdict: verdict ? toVerdict(verdict) : null,
     comment: comment ?? '',
   };
@@ -106,7 +124,7 @@ function toSet(json: SetJson, holds: NftSet['holds']): NftSet {
   const elements = (json.elem ?? []).map(toElement);
   return {
     name: json.name,
-    keyType: json.type,
+    keyType: [json.type].flat().join(' . ') as SetKeyType,
     holds,
     elements: Object.fromEntries(elements.map((element) => [element.key, element])),
   };

@@ -51,7 +51,7 @@ export function formatTally(tally: Tally, seconds: number): string {
   return [
     `${tally.programs} programs, ${tally.ops} operations, ${(tally.programs / seconds).toFixed(1)} programs/s, ` +
       `${errnos.size} distinct errnos`,
-    ...kinds.map(([kind, n]) => `  ${kind.padEnd(14)} ${n.done} done, ${n.refused} refused`),
+    ...kinds.map(([kind, n]) => `  ${kind.padEnd(16)} ${n.done} done, ${n.refused} refused`),
     'refusals:',
     ...rows(tally.errnos),
     ...(tally.texts.size > 0 ? ['refusals in other words:', ...rows(tally.texts)] : []),

@@ -15,7 +15,7 @@ import { type NftCommand, formatCommand, formatElement, formatRule } from '../..
 import type { Op } from '../../model/op.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { makeRoute } from '../../model/route.ts';
-import { BATCH, NAT_RULES, RULES, TABLE } from '../backends/netlink/messages.ts';
+import { BATCH, BRIDGE_RULES, NAT_RULES, RULES, TABLE } from '../backends/netlink/messages.ts';
 import { requirement } from '../requirements.ts';
 
 const skip = requirement('root', 'iproute2', 'nftables');
@@ -610,7 +610,8 @@ describe.skipIf(skip)('linux backend', () => {
       const lines = inNetns(POD, 'nft', 'list', 'ruleset')
         .split('\n')
         .map((line) => line.trim());
-      for (const rule of [...RULES, ...NAT_RULES]) expect(lines).toContain(formatRule(rule));
+      for (const rule of [...RULES, ...NAT_RULES, ...BRIDGE_RULES])
+        expect(lines).toContain(formatRule(rule));
       const text = lines.join(' ');
       const elements = BATCH.flatMap((c) => (c.do === 'add element' ? [c.element] : []));
       for (const element of elements) expect(text).toContain(formatElement(element));
@@ -631,6 +632,7 @@ describe.skipIf(skip)('linux backend', () => {
         ...RULES,
         ...NAT_RULES,
       ]);
+      expect(ours['bridge cube']?.chains['frames']?.rules).toEqual(BRIDGE_RULES);
     });
 
     test('elements by their keys, tables by their names', () => {
@@ -730,7 +732,17 @@ describe.skipIf(skip)('linux backend', () => {
           }
         }
         table bridge other {
-          chain c { type filter hook input priority 0; }
+          set links { type ifname; elements = { "eth0" } }
+          set ports { type ifname . inet_service; elements = { "eth0" . 80 } }
+          chain c {
+            type filter hook input priority 0
+            ether type arp accept
+            arp saddr ip 10.0.0.1 drop
+            iifname "eth0" accept
+            ether type ip ip saddr 10.0.0.1 drop
+            iifname . tcp dport @ports drop
+            meta protocol ip iifname @links accept
+          }
         }
         table ip plain {
           chain c { ip saddr 10.0.0.0/8 drop; }
@@ -740,8 +752,17 @@ describe.skipIf(skip)('linux backend', () => {
       inNetns(POD, 'nft', '-f', script);
       rmSync(script);
       const { nftables } = see(POD);
-      expect(Object.keys(nftables)).toEqual(['inet other', 'ip plain']);
+      expect(Object.keys(nftables)).toEqual(['inet other', 'bridge other', 'ip plain']);
       expect(nftables['inet other']?.sets).toEqual({});
+      expect(nftables['bridge other']?.chains['c']?.rules.map(formatRule)).toEqual([
+        '(payload) (cmp) accept',
+        '(payload) (cmp) (payload) (cmp) drop',
+        '(meta) (cmp) accept',
+        '(payload) (cmp) (payload) (cmp) drop',
+        '(meta) (cmp) (meta) (payload) (lookup) drop',
+        '(meta) (cmp) iifname @links accept',
+      ]);
+      expect(nftables['bridge other']?.sets).toMatchObject({ links: { keyType: 'ifname' } });
       const texts = nftables['inet other']?.chains['in']?.rules.map((rule) => formatRule(rule));
       expect(texts).toEqual([
         '(ct) (bitwise) (cmp) accept',

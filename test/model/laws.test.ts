@@ -5,11 +5,12 @@ import { desiredOf } from '../../model/desired.ts';
 import { diff } from '../../model/diff.ts';
 import { type Host, withNetns } from '../../model/host.ts';
 import { invertOp } from '../../model/invert.ts';
-import type { Op } from '../../model/op.ts';
+import type { EffectOp, Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
-import { planTo } from '../../model/plan.ts';
+import { planTo, withEffects } from '../../model/plan.ts';
 import { PROTOCOL_KERNEL } from '../../model/route.ts';
-import type { OpSeed } from '../arbitraries/draw.ts';
+import { addressAnnounce, conntrackFlush } from '../arbitraries/address-op.ts';
+import { type OpSeed, drawFrom } from '../arbitraries/draw.ts';
 import { hosts, UNIVERSE } from '../arbitraries/host.ts';
 import { PLANNABLE, opSeeds, programs, resolveOp, runProgram } from '../arbitraries/program.ts';
 import { plainState } from '../state.ts';
@@ -59,6 +60,13 @@ function planBetween(from: Host, to: Host): readonly Op[] {
   return planning.plan.ops;
 }
 
+/** Two effects on a host: one that is always possible, and one that may not be. */
+function effectsFor(host: Host, seed: OpSeed): EffectOp[] {
+  const draw = drawFrom(seed, 'plannable');
+  const netns = draw.of(Object.keys(host.netns));
+  return [addressAnnounce(netns, host, draw), conntrackFlush(netns, draw)];
+}
+
 describe('laws of the model', () => {
   it('finds no difference between a host and itself', () => {
     fc.assert(
@@ -87,6 +95,39 @@ describe('laws of the model', () => {
         expect(plainState(back)).toEqual(plainState(host));
       }),
       { numRuns: 300 },
+    );
+  });
+
+  it('leaves the host as it is by an effect, which has nothing to undo', () => {
+    fc.assert(
+      fc.property(hosts(), opSeeds(), (host, seed) => {
+        for (const op of effectsFor(host, seed)) {
+          const outcome = applyOp(host, op);
+          expect(outcome.ok ? outcome.host : host).toBe(host);
+          expect(invertOp(host, op)).toEqual([]);
+        }
+      }),
+    );
+  });
+
+  it('appends effects to a plan that leads where they are possible, and refuses others', () => {
+    fc.assert(
+      fc.property(hosts(), targets(), opSeeds(), (from, to, seed) => {
+        const planning = planTo(from, desiredOf(to));
+        if (!planning.ok) throw new Error(planning.op.op);
+        const { plan } = planning;
+        const effects = effectsFor(to, seed);
+        const possible = effects.filter((op) => applyOp(to, op).ok);
+        const all = withEffects(plan, effects);
+        expect(all.ok).toBe(possible.length === effects.length);
+        const extended = withEffects(plan, possible);
+        if (!extended.ok) throw new Error(extended.op.op);
+        expect(extended.plan).toMatchObject({ before: plan.before, after: plan.after });
+        const { ops } = extended.plan;
+        expect(ops.slice(0, plan.ops.length)).toEqual(plan.ops);
+        // What draws traffic comes last.
+        expect(ops.slice(plan.ops.length)).toEqual(possible.toReversed());
+      }),
     );
   });
 

@@ -1,6 +1,16 @@
 import { decodeAddress, encodeAddressDump } from '../../../backends/linux/address-message.ts';
-import { decodeLink, encodeLinkDump } from '../../../backends/linux/link-message.ts';
-import type { Message } from '../../../backends/linux/message.ts';
+import {
+  decodeFlowCount,
+  decodeFlowOf,
+  encodeFlowCountGet,
+  encodeFlowDump,
+} from '../../../backends/linux/conntrack-message.ts';
+import {
+  decodeLink,
+  decodePortState,
+  encodeLinkDump,
+} from '../../../backends/linux/link-message.ts';
+import { type Message, NLM_F_ACK } from '../../../backends/linux/message.ts';
 import { decodeNeighbour, encodeNeighbourDump } from '../../../backends/linux/neighbour-message.ts';
 import {
   decodeChain,
@@ -15,7 +25,7 @@ import {
   encodeTableDump,
 } from '../../../backends/linux/nftables-message.ts';
 import { decodeRoute, encodeRouteDump } from '../../../backends/linux/route-message.ts';
-import { TABLE } from './messages.ts';
+import { BATCH, BRIDGE_TABLE, FLOW_IPS, TABLE } from './messages.ts';
 
 /** A question that the kernel answers with objects, and their decoder. */
 export interface Answer {
@@ -25,9 +35,23 @@ export interface Answer {
   readonly decode: (message: Message) => object | undefined;
 }
 
+/** The same question with an end that can be waited for, as a dump has one. */
+function withAck(question: Uint8Array): Uint8Array {
+  const bytes = question.slice();
+  bytes[6] = (bytes[6] ?? 0) | NLM_F_ACK;
+  return bytes;
+}
+
+/** Flows are told by bytes, which JSON does not have. */
+function decodeFlow(message: Message, family: 4 | 6): { readonly key: string } | undefined {
+  const flow = decodeFlowOf(message, FLOW_IPS[family]);
+  return flow && { key: Buffer.from(flow.key).toString('hex') };
+}
+
 /** Every decoder with a question that brings it answers. */
 export const ANSWERS: readonly Answer[] = [
   { name: 'links', protocol: 'route', question: encodeLinkDump(), decode: decodeLink },
+  { name: 'port states', protocol: 'route', question: encodeLinkDump(), decode: decodePortState },
   { name: 'addresses', protocol: 'route', question: encodeAddressDump(0), decode: decodeAddress },
   { name: 'routes', protocol: 'route', question: encodeRouteDump(0), decode: decodeRoute },
   {
@@ -38,12 +62,42 @@ export const ANSWERS: readonly Answer[] = [
   },
   { name: 'tables', protocol: 'netfilter', question: encodeTableDump(), decode: decodeTable },
   { name: 'chains', protocol: 'netfilter', question: encodeChainDump('inet'), decode: decodeChain },
-  { name: 'rules', protocol: 'netfilter', question: encodeRuleDump(TABLE), decode: decodeRule },
-  { name: 'sets', protocol: 'netfilter', question: encodeSetDump(TABLE), decode: decodeSet },
-  ...['s4', 's6', 'm4', 'm6'].map((set): Answer => ({
-    name: `elements of ${set}`,
+  {
+    name: 'bridge chains',
     protocol: 'netfilter',
-    question: encodeElementDump(TABLE, set),
-    decode: decodeElements,
+    question: encodeChainDump('bridge'),
+    decode: decodeChain,
+  },
+  ...[TABLE, BRIDGE_TABLE].flatMap((table): Answer[] => [
+    {
+      name: `${table.family} rules`,
+      protocol: 'netfilter',
+      question: encodeRuleDump(table),
+      decode: decodeRule,
+    },
+    {
+      name: `${table.family} sets`,
+      protocol: 'netfilter',
+      question: encodeSetDump(table),
+      decode: decodeSet,
+    },
+  ]),
+  ...BATCH.filter((command) => command.do === 'add set').map(({ family, table, set, keyType }) => ({
+    name: `elements of ${family} ${set}`,
+    protocol: 'netfilter' as const,
+    question: encodeElementDump({ family, table }, set),
+    decode: (message: Message) => decodeElements(message, keyType),
+  })),
+  {
+    name: 'flow count',
+    protocol: 'netfilter',
+    question: withAck(encodeFlowCountGet()),
+    decode: decodeFlowCount,
+  },
+  ...([4, 6] as const).map((family): Answer => ({
+    name: `flows of IPv${family}`,
+    protocol: 'netfilter',
+    question: encodeFlowDump(FLOW_IPS[family]),
+    decode: (message) => decodeFlow(message, family),
   })),
 ];

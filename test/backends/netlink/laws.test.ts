@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { decodeAddress, encodeAddressAdd } from '../../../backends/linux/address-message.ts';
+import { encodeAnnouncement } from '../../../backends/linux/announce-message.ts';
 import { makeReader } from '../../../backends/linux/attribute.ts';
 import { encodeEcho, internetChecksum, isEchoReply } from '../../../backends/linux/echo-message.ts';
 import { decodeLink, encodeBridgeAdd } from '../../../backends/linux/link-message.ts';
@@ -16,9 +17,19 @@ import {
 import { decodeRoute, encodeRouteAdd } from '../../../backends/linux/route-message.ts';
 import { type Address, makeAddress } from '../../../model/address.ts';
 import { parseIfname } from '../../../model/ifname.ts';
-import { type Family, type Ip, ipFromBytes } from '../../../model/ip.ts';
-import { type Mac, macFromBytes } from '../../../model/mac.ts';
-import type { NftCommand, NftFamily, Rule, Statement, Verdict } from '../../../model/nftables.ts';
+import { type Family, type Ip, ipBytes, ipFromBytes, parseIp } from '../../../model/ip.ts';
+import { type Mac, macBytes, macFromBytes, parseMac } from '../../../model/mac.ts';
+import {
+  type Field,
+  type LookupField,
+  type NftCommand,
+  type NftFamily,
+  type Rule,
+  type SetKey,
+  type Statement,
+  type Verdict,
+  keyTypeOf,
+} from '../../../model/nftables.ts';
 import { type Prefix, prefixOf } from '../../../model/prefix.ts';
 import { type Route, makeRoute } from '../../../model/route.ts';
 
@@ -110,9 +121,23 @@ const verdicts: fc.Arbitrary<Verdict> = fc.oneof(
   fc.record({ verdict: fc.constantFrom('jump', 'goto'), chain: names }),
 );
 
-const statements = (family: Family): fc.Arbitrary<Statement> => {
-  const field = fc.constantFrom(
-    ...(family === 4 ? (['ip saddr', 'ip daddr'] as const) : (['ip6 saddr', 'ip6 daddr'] as const)),
+/** What rules may look at beside the fields of one IP family, for tables of a family. */
+const fieldsBeside: Readonly<Record<NftFamily, readonly Exclude<Field, 'iifname'>[]>> = {
+  ip: [],
+  ip6: [],
+  inet: [],
+  bridge: ['ether saddr', 'arp saddr ether', 'arp saddr ip'],
+};
+
+const statements = (table: NftFamily, family: Family): fc.Arbitrary<Statement> => {
+  const addressFields =
+    family === 4 ? (['ip saddr', 'ip daddr'] as const) : (['ip6 saddr', 'ip6 daddr'] as const);
+  const field = fc.constantFrom(...addressFields);
+  const headerField = fc.constantFrom(...addressFields, ...fieldsBeside[table]);
+  const lookupField = fc.oneof(
+    headerField,
+    headerField.map((each): LookupField => `iifname . ${each}`),
+    fc.constant('iifname' as const),
   );
   // A whole address is written without its length.
   const prefix: fc.Arbitrary<Prefix> = fc
@@ -125,24 +150,40 @@ const statements = (family: Family): fc.Arbitrary<Statement> => {
       negate: fc.boolean(),
       value: fc.oneof(ipOf(family), prefix),
     }),
-    fc.record({ kind: fc.constant('lookup'), field, negate: fc.boolean(), set: names }),
-    fc.record({ kind: fc.constant('vmap'), field, map: names }),
+    fc.record({
+      kind: fc.constant('lookup'),
+      field: lookupField,
+      negate: fc.boolean(),
+      set: names,
+    }),
+    fc.record({ kind: fc.constant('vmap'), field: lookupField, map: names }),
     fc.constant<Statement>({ kind: 'masquerade' }),
     verdicts.map((verdict): Statement => ({ kind: 'verdict', ...verdict })),
   );
 };
 
 const rules: fc.Arbitrary<{ family: NftFamily; rule: Rule }> = fc
-  .tuple(families, fc.boolean())
-  .chain(([family, inet]) =>
-    fc.record({
-      family: fc.constant<NftFamily>(inet ? 'inet' : family === 4 ? 'ip' : 'ip6'),
+  .tuple(families, fc.constantFrom('own', 'inet', 'bridge'))
+  .chain(([family, table]) => {
+    const tableFamily = table === 'own' ? (family === 4 ? 'ip' : 'ip6') : table;
+    return fc.record({
+      family: fc.constant<NftFamily>(tableFamily),
       rule: fc.record({
-        statements: fc.array(statements(family), { maxLength: 5 }),
+        statements: fc.array(statements(tableFamily, family), { maxLength: 5 }),
         comment: comments,
       }),
-    }),
-  );
+    });
+  });
+
+const linkNames = names.map((name) => parseIfname(name));
+const keys: fc.Arbitrary<SetKey> = fc.oneof(
+  families.chain(ipOf),
+  macs,
+  linkNames,
+  fc
+    .tuple(linkNames, fc.oneof(families.chain(ipOf), macs))
+    .map(([name, second]): SetKey => `${name} . ${second}`),
+);
 
 test('an address that is sent reads as itself', () => {
   fc.assert(
@@ -217,7 +258,7 @@ test('a set that is sent reads as itself', () => {
   fc.assert(
     fc.property(
       names,
-      fc.constantFrom('ipv4_addr', 'ipv6_addr'),
+      keys.map(keyTypeOf),
       fc.constantFrom('nothing', 'verdict'),
       (name, keyType, holds) => {
         expect(decodeSet(inBatch('inet', { do: 'add set', set: name, keyType, holds }))).toEqual({
@@ -231,19 +272,11 @@ test('a set that is sent reads as itself', () => {
 
 test('an element that is sent reads as itself', () => {
   fc.assert(
-    fc.property(
-      names,
-      families.chain(ipOf),
-      fc.option(verdicts),
-      comments,
-      (set, key, verdict, comment) => {
-        const element = { key, verdict, comment };
-        expect(decodeElements(inBatch('inet', { do: 'add element', set, element }))).toEqual({
-          set,
-          elements: [element],
-        });
-      },
-    ),
+    fc.property(names, keys, fc.option(verdicts), comments, (set, key, verdict, comment) => {
+      const element = { key, verdict, comment };
+      const message = inBatch('inet', { do: 'add element', set, element });
+      expect(decodeElements(message, keyTypeOf(key))).toEqual({ set, elements: [element] });
+    }),
   );
 });
 
@@ -252,6 +285,15 @@ test('a statement that is not understood is never written', () => {
   expect(() => inBatch('inet', { do: 'add rule', chain: 'c', rule })).toThrow(
     '"counter" can be read but not written',
   );
+});
+
+test('a header that packets of the family lack is never read', () => {
+  for (const field of ['ether saddr', 'iifname . arp saddr ip'] as const) {
+    const rule: Rule = { statements: [{ kind: 'vmap', field, map: 'm' }], comment: '' };
+    expect(() => inBatch('inet', { do: 'add rule', chain: 'c', rule })).toThrow(
+      'can only be looked at in a table of family bridge',
+    );
+  }
 });
 
 test('an echo is answered by the same bytes with another type, and its checksum is right', () => {
@@ -275,5 +317,48 @@ test('an echo is answered by the same bytes with another type, and its checksum 
         expect(isEchoReply(family, packet(answer), request)).toBe(false);
       },
     ),
+  );
+});
+
+/** Frames byte by byte, as tcpdump reads them: "ARP, Request who-has ... tell ..." and "neighbor advertisement ... sum ok". */
+test('an announcement is a gratuitous ARP request or an unsolicited neighbour advertisement', () => {
+  const mac = parseMac('02:fc:00:00:00:05');
+  const hex = (text: string): string =>
+    Buffer.from(encodeAnnouncement(parseIp(text), mac)).toString('hex');
+  expect(hex('10.0.0.5')).toBe(
+    [
+      'ffffffffffff 02fc00000005 0806',
+      '0001 0800 06 04 0001 02fc00000005 0a000005 000000000000 0a000005',
+    ]
+      .join('')
+      .replaceAll(' ', ''),
+  );
+  expect(hex('fd00::5')).toBe(
+    [
+      '333300000001 02fc00000005 86dd',
+      '60000000 0020 3a ff fd000000000000000000000000000005 ff020000000000000000000000000001',
+      '88 00 5993 20000000 fd000000000000000000000000000005 02 01 02fc00000005',
+    ]
+      .join('')
+      .replaceAll(' ', ''),
+  );
+});
+
+test('an announcement names its address and MAC, and its checksum is right', () => {
+  fc.assert(
+    fc.property(families.chain(ipOf), macs, (ip, mac) => {
+      const frame = encodeAnnouncement(ip, mac);
+      expect(frame.subarray(6, 12)).toEqual(macBytes(mac));
+      const address = ipBytes(ip);
+      if (address.length === 4) {
+        expect(frame.subarray(22, 32)).toEqual(Uint8Array.of(...macBytes(mac), ...address));
+        return;
+      }
+      expect(frame.subarray(62, 78)).toEqual(address);
+      expect(frame.subarray(80, 86)).toEqual(macBytes(mac));
+      // The addresses lie together in the IPv6 header; length 32, next header 58.
+      const covered = Uint8Array.of(...frame.subarray(22, 54), 0, 32, 0, 58, ...frame.subarray(54));
+      expect(internetChecksum(covered)).toBe(0);
+    }),
   );
 });

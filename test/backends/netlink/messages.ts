@@ -4,6 +4,13 @@ import {
   encodeAddressDump,
 } from '../../../backends/linux/address-message.ts';
 import {
+  type FlowField,
+  encodeFlowCountGet,
+  encodeFlowDel,
+  encodeFlowDump,
+  encodeFlowSearch,
+} from '../../../backends/linux/conntrack-message.ts';
+import {
   encodeBridgeAdd,
   encodeLinkDel,
   encodeLinkDump,
@@ -26,9 +33,17 @@ import {
 } from '../../../backends/linux/route-message.ts';
 import { makeAddress } from '../../../model/address.ts';
 import { parseIfname } from '../../../model/ifname.ts';
-import { parseIp } from '../../../model/ip.ts';
-import { parseMac } from '../../../model/mac.ts';
-import type { NftCommand, Rule, Statement, TableRef } from '../../../model/nftables.ts';
+import { type Ip, ipBytes, parseIp } from '../../../model/ip.ts';
+import { type Mac, parseMac } from '../../../model/mac.ts';
+import type {
+  LookupField,
+  NftCommand,
+  Rule,
+  SetKey,
+  SetKeyType,
+  Statement,
+  TableRef,
+} from '../../../model/nftables.ts';
 import { parsePrefix } from '../../../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../../../model/route.ts';
 
@@ -155,7 +170,29 @@ export const REMOVALS: readonly (readonly [string, Uint8Array])[] = [
   ['link del', encodeLinkDel(PORT)],
 ];
 
-/** Questions, and a message that holds a file descriptor, which differs from run to run: 9 here. */
+/** The addresses whose connections are recorded. */
+export const FLOW_IPS = {
+  4: ipBytes(parseIp('10.1.0.5')),
+  6: ipBytes(parseIp('fd00::5')),
+} as const;
+
+const FLOW_FIELDS: readonly FlowField[] = [
+  { tuple: 'original', end: 'source' },
+  { tuple: 'original', end: 'destination' },
+  { tuple: 'reply', end: 'source' },
+  { tuple: 'reply', end: 'destination' },
+];
+
+/** What `conntrack -I` takes to make connections of those addresses, and one of others. */
+export const FLOWS: readonly string[] = [
+  '-s 10.1.0.5 -d 10.1.0.9 -p udp --sport 1 --dport 2',
+  '-s 10.1.0.8 -d 10.96.0.1 -p tcp --sport 3 --dport 4 --state ESTABLISHED --dst-nat 10.1.0.5',
+  '-s 10.1.0.9 -d 10.1.0.5 -p udp --sport 5 --dport 6 -w 7',
+  '-s 10.1.0.8 -d 10.1.0.9 -p udp --sport 7 --dport 8',
+  '-s fd00::8 -d fd00::5 -p udp --sport 9 --dport 10',
+];
+
+/** Questions, a deletion of a connection, whose id differs from run to run, and a message that holds a file descriptor, which differs from run to run: 9 here. */
 export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
   ['link get by name', encodeLinkGet(PEER)],
   ['link get by ifindex', encodeLinkGet(INDEX.bridge)],
@@ -167,12 +204,22 @@ export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
   ['route dump of one table', encodeTableDump(4, 254)],
   ['neighbour dump of all links', encodeNeighbourDump(0)],
   ['neighbour dump of one link', encodeNeighbourDump(INDEX.peer)],
+  ['link get in another netns', encodeLinkGet(INDEX.bridge, 3)],
+  ['flow count get', encodeFlowCountGet()],
+  ['flow dump', encodeFlowDump(FLOW_IPS[4])],
+  ['ipv6 flow dump', encodeFlowDump(FLOW_IPS[6])],
+  ...FLOW_FIELDS.map(
+    (field) =>
+      [`flow search by ${field.tuple} ${field.end}`, encodeFlowSearch(FLOW_IPS[4], field)] as const,
+  ),
+  ['flow del', encodeFlowDel(FLOW_IPS[4], { key: Uint8Array.of(8, 0, 12, 0, 1, 2, 3, 4) })],
   ['netns id get', encodeNetnsIdGet(9)],
   ['veth add to another netns', encodeVethAdd({ ...PAIR, peerNetnsFd: 9 })],
 ];
 
 /** The table of the nft vectors. */
 export const TABLE: TableRef = { family: 'inet', table: 'cube' };
+export const BRIDGE_TABLE: TableRef = { family: 'bridge', table: 'cube' };
 
 const match = (field: 'ip saddr' | 'ip daddr', value: string): Statement => ({
   kind: 'match',
@@ -185,6 +232,12 @@ const match6 = (field: 'ip6 saddr' | 'ip6 daddr', value: string): Statement => (
   field,
   negate: false,
   value: value.includes('/') ? parsePrefix(value) : parseIp(value),
+});
+const lookup = (field: LookupField, set: string): Statement => ({
+  kind: 'lookup',
+  field,
+  negate: false,
+  set,
 });
 const not = (statement: Statement): Statement => ({ ...statement, negate: true }) as Statement;
 const ACCEPT: Statement = { kind: 'verdict', verdict: 'accept' };
@@ -208,6 +261,25 @@ export const RULES: readonly Rule[] = [
   rule('pods of a', { kind: 'vmap', field: 'ip daddr', map: 'm4' }),
   rule('', { kind: 'verdict', verdict: 'jump', chain: 'target' }),
   rule('', { kind: 'verdict', verdict: 'goto', chain: 'target' }),
+  rule('', lookup('iifname', 'links'), not(lookup('iifname . ip saddr', 'links4')), DROP),
+  rule('', lookup('iifname', 'links'), not(lookup('iifname . ip6 saddr', 'links6')), DROP),
+  rule('', match('ip daddr', '10.0.0.0/8'), lookup('iifname . ip saddr', 'links4'), ACCEPT),
+  rule('', lookup('iifname . ip6 daddr', 'links6'), match6('ip6 saddr', 'fd00::/64'), ACCEPT),
+  rule('', { kind: 'vmap', field: 'iifname . ip saddr', map: 'linkmap' }),
+];
+
+/** Rules of a table of family bridge. */
+export const BRIDGE_RULES: readonly Rule[] = [
+  rule('', lookup('iifname', 'links'), not(lookup('iifname . ether saddr', 'macs')), DROP),
+  rule('', lookup('iifname', 'links'), not(lookup('iifname . arp saddr ether', 'macs')), DROP),
+  rule('', lookup('iifname', 'links'), not(lookup('iifname . ip saddr', 'links4')), DROP),
+  rule('', lookup('iifname', 'links'), not(lookup('iifname . arp saddr ip', 'links4')), DROP),
+  rule('pods', lookup('iifname', 'links'), not(lookup('iifname . ip6 saddr', 'links6')), DROP),
+  rule('', lookup('ether saddr', 'stations'), match('ip saddr', '10.0.0.0/8'), ACCEPT),
+  rule('', match('ip saddr', '10.0.0.0/12'), match('ip daddr', '10.0.0.1'), ACCEPT),
+  rule('', lookup('arp saddr ether', 'stations'), lookup('iifname . arp saddr ip', 'links4'), DROP),
+  rule('', match6('ip6 daddr', 'fd00::1'), lookup('ether saddr', 'stations'), DROP),
+  rule('', { kind: 'vmap', field: 'iifname', map: 'linkmap' }),
 ];
 
 /** Rules of a chain of type nat. */
@@ -217,6 +289,33 @@ export const NAT_RULES: readonly Rule[] = [
     kind: 'masquerade',
   }),
 ];
+
+const POD_MAC = parseMac('4e:20:00:00:00:01');
+const key = (mac: Mac | Ip): SetKey => `${PORT} . ${mac}`;
+const addSet = (ref: TableRef, set: string, keyType: SetKeyType): NftCommand => ({
+  ...ref,
+  do: 'add set',
+  set,
+  keyType,
+  holds: set.includes('map') ? 'verdict' : 'nothing',
+});
+const addElement = (ref: TableRef, set: string, of: SetKey, comment = ''): NftCommand => ({
+  ...ref,
+  do: 'add element',
+  set,
+  element: { key: of, verdict: set.includes('map') ? { verdict: 'drop' } : null, comment },
+});
+
+/** Sets whose keys begin with a link, which tables of both families have. */
+const LINK_SETS: readonly NftCommand[] = [TABLE, BRIDGE_TABLE].flatMap((ref) => [
+  addSet(ref, 'links', 'ifname'),
+  addSet(ref, 'links4', 'ifname . ipv4_addr'),
+  addSet(ref, 'links6', 'ifname . ipv6_addr'),
+  addElement(ref, 'links', PORT, 'pod'),
+  addElement(ref, 'links', parseIfname('veth-of-15-byte')),
+  addElement(ref, 'links4', key(parseIp('10.0.0.1')), 'pod'),
+  addElement(ref, 'links6', key(parseIp('fd00::1'))),
+]);
 
 /** A batch with every kind of command that adds. */
 export const BATCH: readonly NftCommand[] = [
@@ -273,6 +372,30 @@ export const BATCH: readonly NftCommand[] = [
     set: 'm6',
     element: { key: parseIp('fd00::3'), verdict: { verdict: 'accept' }, comment: 'pod y' },
   },
+  { ...BRIDGE_TABLE, do: 'add table' },
+  {
+    ...BRIDGE_TABLE,
+    do: 'add chain',
+    chain: 'frames',
+    hook: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' },
+  },
+  ...LINK_SETS,
+  addSet(TABLE, 'linkmap', 'ifname . ipv4_addr'),
+  addElement(TABLE, 'linkmap', key(parseIp('10.0.0.1')), 'pod'),
+  addSet(BRIDGE_TABLE, 'stations', 'ether_addr'),
+  addSet(BRIDGE_TABLE, 'macs', 'ifname . ether_addr'),
+  addSet(BRIDGE_TABLE, 'linkmap', 'ifname'),
+  addSet(BRIDGE_TABLE, 'ethermap', 'ether_addr'),
+  addElement(BRIDGE_TABLE, 'stations', POD_MAC),
+  addElement(BRIDGE_TABLE, 'macs', key(POD_MAC), 'pod'),
+  addElement(BRIDGE_TABLE, 'linkmap', PORT, 'pod'),
+  addElement(BRIDGE_TABLE, 'ethermap', POD_MAC),
+  ...BRIDGE_RULES.map((each): NftCommand => ({
+    ...BRIDGE_TABLE,
+    do: 'add rule',
+    chain: 'frames',
+    rule: each,
+  })),
   ...RULES.map((each): NftCommand => ({ ...TABLE, do: 'add rule', chain: 'rules', rule: each })),
   ...NAT_RULES.map((each): NftCommand => ({ ...TABLE, do: 'add rule', chain: 'nat', rule: each })),
 ];
@@ -283,5 +406,9 @@ export const REMOVAL_BATCH: readonly NftCommand[] = [
   { ...TABLE, do: 'delete element', set: 's4', key: parseIp('10.0.0.1') },
   { ...TABLE, do: 'delete set', set: 's6' },
   { ...TABLE, do: 'delete chain', chain: 'filter' },
+  { ...TABLE, do: 'delete element', set: 'links', key: PORT },
   { ...TABLE, do: 'delete table' },
+  { ...BRIDGE_TABLE, do: 'delete element', set: 'macs', key: key(POD_MAC) },
+  { ...BRIDGE_TABLE, do: 'delete element', set: 'stations', key: POD_MAC },
+  { ...BRIDGE_TABLE, do: 'delete table' },
 ];

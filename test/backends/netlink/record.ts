@@ -1,6 +1,6 @@
 /**
  * Writes vectors.json anew: the messages of messages.ts, each accepted by the kernel in a fresh netns, the kernel's
- * answers with what they were decoded to, and nft's own messages for the same batch. Root, nft and strace; run it as
+ * answers with what they were decoded to, and nft's own messages for the same batch. Root, nft, conntrack and strace; run it as
  * `bun test/backends/netlink/record.ts` and read the difference before committing it.
  */
 import { writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { isFault } from '../../../backends/linux/socket.ts';
 import type { Fault } from '../../../model/errno.ts';
 import { formatCommand } from '../../../model/nftables.ts';
 import { ANSWERS } from './answers.ts';
-import { BATCH, CHANGES, QUESTIONS, REMOVALS, REMOVAL_BATCH } from './messages.ts';
+import { BATCH, CHANGES, FLOWS, QUESTIONS, REMOVALS, REMOVAL_BATCH } from './messages.ts';
 
 const NETNS = 'cube-record';
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -46,6 +46,11 @@ try {
   };
   send(CHANGES);
   sendBatch('batch', BATCH);
+  for (const flow of FLOWS) {
+    const words = ['netns', 'exec', NETNS, 'conntrack', '-I', '-t', '600', ...flow.split(' ')];
+    const { exitCode, stderr } = Bun.spawnSync(['ip', ...words]);
+    if (exitCode !== 0) throw new Error(`${flow}: ${stderr.toString()}`);
+  }
   for (const { name, protocol, question, decode } of ANSWERS) {
     const socket = protocol === 'route' ? route : netfilter;
     const take = (message: Message) => {
