@@ -75,6 +75,8 @@ async function compile(outfile: string, executablePath: string): Promise<void> {
       define: { CUBE_CNI_VERSION: JSON.stringify(version) },
       // With CommonJS, the default for bytecode, import.meta.url is the path on the machine that built it.
       format: 'esm',
+      // What a call does not import is not even read: half of the time that VERSION takes.
+      splitting: true,
       bytecode: true,
       minify: true,
       sourcemap: 'none',
