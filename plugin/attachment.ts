@@ -1,24 +1,45 @@
 /** One attachment: everything that its part of the network depends on, so that DEL and CHECK need nothing else. */
 import type { Ifname } from '../model/ifname.ts';
-import { type Ip, familyOf } from '../model/ip.ts';
+import { ADDRESS_BITS, type Family, type Ip, familyOf, ipBits, ipFromBits } from '../model/ip.ts';
 import { type Mac, localMac } from '../model/mac.ts';
-import { DEFAULT_PREFIX } from '../model/prefix.ts';
-import type { Prefix } from '../model/prefix.ts';
-import type { Config } from './cni/config.ts';
+import { DEFAULT_PREFIX, type Prefix, prefixIp } from '../model/prefix.ts';
+import type { Config, ConfigRoute } from './cni/config.ts';
+import { type Dns, isEmptyDns } from './cni/dns.ts';
 import type { AttachmentKey } from './cni/request.ts';
-import type { AllocatedAddress } from './ipam/allocate.ts';
+import { type AllocatedAddress, subnetOf } from './ipam/allocate.ts';
 
-/** A route that the pod gets through its link. */
+/** A route that the pod gets through its link. What is absent is as the kernel has it. */
 export interface PodRoute {
   readonly destination: Prefix;
-  readonly gateway: Ip;
+  /** Null: what it leads to is on the link. */
+  readonly gateway: Ip | null;
+  readonly mtuBytes?: number;
+  readonly advmssBytes?: number;
+  readonly metric?: number;
+  readonly table?: number;
+  /** RT_SCOPE_*. */
+  readonly scope?: number;
 }
+
+/** The IPAM plugin that gave the addresses, and what it has to be given to take them back. */
+export interface DelegatedIpam {
+  /** `ipam.type`. */
+  readonly type: string;
+  /** Standard input of ADD. */
+  readonly stdin: string;
+}
+
+/** What becomes of a pod's packets where nothing else says so. */
+export type PodVerdict = 'accept' | 'drop';
 
 /** What the store keeps of an attachment, as JSON. New fields are optional, so that older records stay readable. */
 export interface Attachment {
   readonly key: AttachmentKey;
-  /** The pod's netns as the runtime named it in ADD. */
+  /** The pod's netns as the runtime named it in ADD; '' where nobody knows it any more. */
   readonly netns: string;
+  /** Absent: the pod is on a bridge. `ptp`: the host routes to it, without one. */
+  readonly mode?: 'ptp';
+  /** Of no meaning in mode `ptp`. */
   readonly bridge: Ifname;
   readonly bridgeMac: Mac;
   readonly promiscuous: boolean;
@@ -27,12 +48,27 @@ export interface Attachment {
   readonly podMac: Mac;
   readonly mtuBytes: number;
   readonly hairpin: boolean;
+  readonly isolated?: true;
   /** Does the bridge carry the gateways' addresses, and the host forward? */
   readonly gateway: boolean;
   readonly forceAddress: boolean;
   readonly masquerade: boolean;
+  /** IPv6 addresses are checked for duplicates before they are used. */
+  readonly dad?: true;
+  /** The pod's link stays down. */
+  readonly podDown?: true;
+  /** Frames with another MAC address than the pod's are dropped. */
+  readonly macSpoofCheck?: true;
+  /** Packets from other addresses than the pod's are dropped. */
+  readonly ipSpoofCheck?: true;
+  /** Absent: made by a version that had no map of pods. */
+  readonly verdict?: PodVerdict;
   readonly addresses: readonly AllocatedAddress[];
   readonly routes: readonly PodRoute[];
+  readonly dns?: Dns;
+  readonly ipam?: DelegatedIpam;
+  /** Made by the reference plugins and taken over: their files and rules go with it. */
+  readonly madeBy?: 'reference chain';
 }
 
 /** Who this machine is, and how names are made from that. */
@@ -66,51 +102,125 @@ function macOf(identity: Identity, what: string, name: string): Mac {
   return localMac(identity.digest(join([identity.machineId, what, name])));
 }
 
-/** The routes of a pod: those of the configuration, and with `isDefaultGateway` a default route for each family that has none. */
-function routesOf(config: Config, addresses: readonly AllocatedAddress[]): PodRoute[] {
-  const gatewayOf = (family: 4 | 6): Ip | undefined =>
-    addresses.find((a) => familyOf(a.ip) === family)?.gateway;
-  const routes: PodRoute[] = [];
-  for (const { dst, gw } of config.ipam.routes ?? []) {
-    const gateway = gw ?? gatewayOf(familyOf(dst));
-    if (gateway !== undefined) routes.push({ destination: dst, gateway });
-  }
-  if (config.isDefaultGateway) {
-    for (const family of [4, 6] as const) {
-      const gateway = gatewayOf(family);
-      if (gateway !== undefined && !routes.some((r) => r.destination === DEFAULT_PREFIX[family])) {
-        routes.push({ destination: DEFAULT_PREFIX[family], gateway });
-      }
-    }
+/** RT_SCOPE_LINK: a route to what is on the link has no gateway, whatever the default would be. */
+const SCOPE_LINK = 253;
+
+function podRoute(
+  { dst, gw, mtu, advmss, priority, table, scope }: ConfigRoute,
+  gatewayOf: (family: Family) => Ip | null,
+): PodRoute {
+  const usual = scope === SCOPE_LINK ? null : gatewayOf(familyOf(dst));
+  return {
+    destination: dst,
+    gateway: gw ?? usual,
+    ...(mtu === undefined || mtu === 0 ? {} : { mtuBytes: mtu }),
+    ...(advmss === undefined || advmss === 0 ? {} : { advmssBytes: advmss }),
+    ...(priority === undefined ? {} : { metric: priority }),
+    ...(table === undefined ? {} : { table }),
+    ...(scope === undefined ? {} : { scope }),
+  };
+}
+
+/** The routes of a pod: those that were configured, and with `isDefaultGateway` a default route for each family that has none. */
+function routesOf(
+  config: Config,
+  configured: readonly ConfigRoute[],
+  addresses: readonly AllocatedAddress[],
+): PodRoute[] {
+  const gatewayOf = (family: Family): Ip | null =>
+    addresses.find(({ ip, gateway }) => familyOf(ip) === family && gateway !== null)?.gateway ??
+    null;
+  const hasFamily = (family: Family): boolean =>
+    addresses.some(({ ip }) => familyOf(ip) === family);
+  // Without an address of its family a route leads nowhere.
+  const routes = configured
+    .filter(({ dst, gw }) => hasFamily(familyOf(dst)) || gw !== undefined)
+    .map((route) => podRoute(route, gatewayOf));
+  if (!config.isDefaultGateway) return routes;
+  for (const family of [4, 6] as const) {
+    const gateway = gatewayOf(family);
+    const isDefault = ({ destination, table }: PodRoute): boolean =>
+      destination === DEFAULT_PREFIX[family] && table === undefined;
+    if (gateway !== null && !routes.some(isDefault))
+      routes.push({ destination: DEFAULT_PREFIX[family], gateway });
   }
   return routes;
 }
 
-/** The attachment that a configuration and these addresses make. */
-export function makeAttachment(
-  identity: Identity,
-  key: AttachmentKey,
-  netns: string,
-  config: Config,
-  mtuBytes: number,
-  addresses: readonly AllocatedAddress[],
-): Attachment {
+/** What an attachment is made of, beside its configuration. */
+export interface Ingredients {
+  readonly key: AttachmentKey;
+  readonly netns: string;
+  readonly config: Config;
+  /** What the runtime chose for the pod's link, undefined when it left the choice to us. */
+  readonly mac: Mac | undefined;
+  readonly mtuBytes: number;
+  readonly addresses: readonly AllocatedAddress[];
+  readonly routes: readonly ConfigRoute[];
+  readonly dns: Dns | undefined;
+  readonly ipam: DelegatedIpam | undefined;
+}
+
+/** The gateway that an address has where its plugin gave none and the bridge is to be one: the first address of its subnet (calcGateways of the reference bridge). */
+function withGateway(address: AllocatedAddress, config: Config): AllocatedAddress {
+  const needed = config.isGateway || config.isDefaultGateway || config.mode === 'ptp';
+  if (address.gateway !== null || !needed) return address;
+  const network = ipBits(prefixIp(subnetOf(address)));
+  return { ...address, gateway: ipFromBits(familyOf(address.ip), network + 1n) };
+}
+
+/** A pod that is routed to has nobody beside it on its link: its prefix is its address. */
+function asHost(address: AllocatedAddress): AllocatedAddress {
+  return {
+    ip: address.ip,
+    prefixLength: ADDRESS_BITS[familyOf(address.ip)],
+    gateway: address.gateway,
+    subnet: subnetOf(address),
+  };
+}
+
+/** The attachment that these ingredients make. */
+export function makeAttachment(identity: Identity, ingredients: Ingredients): Attachment {
+  const { key, netns, config, mac, mtuBytes, dns, ipam } = ingredients;
+  const addresses = ingredients.addresses.map((address) => withGateway(address, config));
+  const isPtp = config.mode === 'ptp';
   return {
     key,
     netns,
+    ...(isPtp ? { mode: 'ptp' as const } : {}),
     bridge: config.bridge,
     bridgeMac: macOf(identity, 'bridge', config.bridge),
     promiscuous: config.promiscMode,
     hostIfname: hostIfname(identity, key),
     hostMac: macOf(identity, 'host end', keyText(key)),
-    podMac: macOf(identity, 'pod end', keyText(key)),
+    podMac: mac ?? macOf(identity, 'pod end', keyText(key)),
     mtuBytes,
     hairpin: config.hairpinMode,
-    gateway: config.isGateway || config.isDefaultGateway,
+    ...(config.portIsolation ? { isolated: true as const } : {}),
+    gateway: !isPtp && (config.isGateway || config.isDefaultGateway),
     forceAddress: config.forceAddress,
     masquerade: config.ipMasq,
-    addresses,
-    routes: routesOf(config, addresses),
+    ...(config.enabledad ? { dad: true as const } : {}),
+    ...(config.disableContainerInterface ? { podDown: true as const } : {}),
+    ...(config.macspoofchk ? { macSpoofCheck: true as const } : {}),
+    ...(config.ipspoofchk ? { ipSpoofCheck: true as const } : {}),
+    verdict: config.podVerdict,
+    addresses: isPtp ? addresses.map(asHost) : addresses,
+    routes: routesOf(config, ingredients.routes, addresses),
+    ...(dns === undefined || isEmptyDns(dns) ? {} : { dns }),
+    ...(ipam === undefined ? {} : { ipam }),
+  };
+}
+
+/** The MAC address and the name that `makeAttachment` gives the ends of an attachment's link unless somebody chose others. */
+export function usualEnds(
+  identity: Identity,
+  key: AttachmentKey,
+): { readonly hostIfname: Ifname; readonly hostMac: Mac; readonly podMac: Mac } {
+  return {
+    hostIfname: hostIfname(identity, key),
+    hostMac: macOf(identity, 'host end', keyText(key)),
+    podMac: macOf(identity, 'pod end', keyText(key)),
   };
 }
 

@@ -1,8 +1,8 @@
 /** The executable: a CNI plugin when CNI_COMMAND is set, else a command line. Only here is the environment read. */
-import { ABOUT } from './about.ts';
+import { aboutText } from './about.ts';
 
 async function main(): Promise<number> {
-  const { env, argv, platform } = process;
+  const { env, argv, argv0, platform } = process;
   const args = argv.slice(2);
   if ((env['CNI_COMMAND'] ?? '') !== '') {
     // What has been given to nobody can be read by nobody: state and log are for root alone.
@@ -18,6 +18,10 @@ async function main(): Promise<number> {
         CNI_PATH: env['CNI_PATH'],
       },
       args,
+      {
+        variables: env,
+        mayBeOwnNetns: /^(true|1)$/i.test(env['CNI_NETNS_OVERRIDE'] ?? ''),
+      },
     );
     if (platform === 'linux') {
       const { exitNow } = await import('../backends/linux/libc.ts');
@@ -27,12 +31,16 @@ async function main(): Promise<number> {
   }
   const { writeAll } = await import('./process/stdio.ts');
   if (args.length === 0) {
-    writeAll(2, ABOUT);
+    writeAll(2, aboutText(argv0.slice(argv0.lastIndexOf('/') + 1)));
     return 0;
   }
   process.umask(0o077);
   const { commandLine } = await import('./cli/command-line.ts');
-  return commandLine(args, { noColor: env['NO_COLOR'], term: env['TERM'] });
+  return commandLine(args, {
+    noColor: env['NO_COLOR'],
+    term: env['TERM'],
+    variables: env,
+  });
 }
 
 try {

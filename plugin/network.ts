@@ -1,80 +1,145 @@
 /** What an attachment wants of the network, what is left when it goes, and what has to be read to plan either. */
 import type { NetnsScope, Scope, TableScope } from '../backends/backend.ts';
-import { type Address, makeAddress, sameAddress } from '../model/address.ts';
-import type { DesiredHost, DesiredLink, DesiredNetns } from '../model/desired.ts';
+import { makeAddress } from '../model/address.ts';
+import { hostPrefix } from '../model/connected.ts';
+import type { DesiredHost, DesiredLink, DesiredNetns, DesiredTable } from '../model/desired.ts';
 import { HOST_NETNS, type Host, findLink, findNetns } from '../model/host.ts';
-import { type Ip, familyOf } from '../model/ip.ts';
-import { type Link, type LinkRef, OWNER_MARK, isOurs } from '../model/link.ts';
-import { type Prefix, prefixOf } from '../model/prefix.ts';
-import { PROTOCOL_CUBE, type Route, makeRoute } from '../model/route.ts';
+import { ADDRESS_BITS, type Family, type Ip, familyOf } from '../model/ip.ts';
+import { type Link, OWNER_MARK, isOurs } from '../model/link.ts';
+import { type SetKey, tableKey } from '../model/nftables.ts';
+import type { Prefix } from '../model/prefix.ts';
+import { PROTOCOL_CUBE, makeRoute } from '../model/route.ts';
 import { linkSysctlKey } from '../model/sysctl.ts';
 import { type Attachment, formatKey } from './attachment.ts';
-import {
-  TABLE,
-  TABLE_KEY,
-  mapOf,
-  subnetsOf,
-  withMasquerade,
-  withoutMasquerade,
-} from './masquerade.ts';
+import { bridgeWithout, desiredBridge } from './bridge.ts';
+import { MASQUERADE_MAPS, masqueradePart, withoutMasquerade } from './masquerade.ts';
+import { POD_MAPS, isMapped, podPart, withoutPod } from './pod-map.ts';
+import { desiredPod, gatewaysOf, hasFamily, hostEnd, podEnd, podSysctls } from './pod.ts';
+import { isChecked, spoofKeys, spoofPart, spoofTable, withoutSpoof } from './spoof-check.ts';
+import { OWN_TABLES, TABLE, type TablePart, tableOf } from './table.ts';
 
 const IP_FORWARD = 'net/ipv4/ip_forward';
 const IP6_FORWARD = linkSysctlKey(6, 'all', 'forwarding');
 
-function hasFamily(attachment: Attachment, family: 4 | 6): boolean {
-  return attachment.addresses.some(({ ip }) => familyOf(ip) === family);
+/** Does the host have to forward packets for it? */
+function isForwarded(attachment: Attachment): boolean {
+  return attachment.gateway || attachment.mode === 'ptp';
 }
 
-function bridgeRef({ bridge }: Attachment): LinkRef {
-  return { netns: HOST_NETNS, ifname: bridge };
+function forwardSysctls(attachment: Attachment): string[] {
+  if (!isForwarded(attachment)) return [];
+  return [
+    ...(hasFamily(attachment, 4) ? [IP_FORWARD] : []),
+    ...(hasFamily(attachment, 6) ? [IP6_FORWARD] : []),
+  ];
 }
 
-function hostEnd({ hostIfname }: Attachment): LinkRef {
-  return { netns: HOST_NETNS, ifname: hostIfname };
+/** The host's link that hears the pod: router advertisements there would be a pod's (CVE-2020-10749). */
+function hearingLink(attachment: Attachment): string {
+  return attachment.mode === 'ptp' ? attachment.hostIfname : attachment.bridge;
 }
 
-function podEnd({ netns, key }: Attachment): LinkRef {
-  return { netns, ifname: key.ifname };
+function acceptRa(attachment: Attachment): string {
+  return `net/ipv6/conf/${hearingLink(attachment)}/accept_ra`;
 }
 
-/** The addresses of the gateways as the bridge carries them. */
-export function gatewayAddresses(attachment: Attachment): Address[] {
-  if (!attachment.gateway) return [];
-  const unique = new Map(
-    attachment.addresses.map(({ gateway, prefixLength }) => [gateway, prefixLength]),
-  );
-  return [...unique].map(([ip, prefixLength]) => makeAddress({ ip, prefixLength }));
+const DEFAULT_ACCEPT_RA = linkSysctlKey(6, 'default', 'accept_ra');
+
+/** A purpose that our tables serve for an attachment: its part of a table while it is there, and when it goes. */
+interface Purpose {
+  readonly table: { readonly family: DesiredTable['family']; readonly table: string };
+  /** The elements to read. */
+  readonly keys: Readonly<Record<string, readonly SetKey[]>>;
+  readonly part: TablePart;
+  readonly without: (use: SharedUse, departing: Departing) => TablePart;
+}
+
+function addressKeys(
+  { addresses }: Attachment,
+  maps: Readonly<Record<Family, string>>,
+): Purpose['keys'] {
+  const of = (family: Family): readonly Ip[] =>
+    addresses.map(({ ip }) => ip).filter((ip) => familyOf(ip) === family);
+  return { [maps[4]]: of(4), [maps[6]]: of(6) };
+}
+
+/** Everything that our tables do for an attachment. */
+function purposesOf(attachment: Attachment): Purpose[] {
+  const { addresses } = attachment;
+  const going = (departing: Departing): Attachment['addresses'] =>
+    departing === 'attachment' ? addresses : [];
+  const purposes: Purpose[] = [];
+  if (attachment.masquerade)
+    purposes.push({
+      table: TABLE,
+      keys: addressKeys(attachment, MASQUERADE_MAPS),
+      part: masqueradePart(attachment),
+      without: (use, departing) =>
+        withoutMasquerade(
+          going(departing),
+          use.unusedSubnets,
+          use.masquerade ? 'others masquerade' : 'nobody else does',
+        ),
+    });
+  if (isMapped(attachment))
+    purposes.push({
+      table: TABLE,
+      keys: addressKeys(attachment, POD_MAPS),
+      part: podPart(attachment),
+      without: (_use, departing) => withoutPod(going(departing)),
+    });
+  if (isChecked(attachment))
+    purposes.push({
+      table: spoofTable(attachment),
+      keys: spoofKeys(attachment),
+      part: spoofPart(attachment),
+      without: (use, departing) =>
+        departing === 'attachment' || !use.spoofCheck
+          ? withoutSpoof(attachment, use.spoofCheck ? 'others are checked' : 'nobody else is')
+          : { chains: {}, sets: {} },
+    });
+  return purposes;
+}
+
+/** The purposes by the table that serves them. */
+function byTable(purposes: readonly Purpose[]): Map<string, Purpose[]> {
+  const tables = new Map<string, Purpose[]>();
+  for (const purpose of purposes) {
+    const key = tableKey(purpose.table);
+    tables.set(key, [...(tables.get(key) ?? []), purpose]);
+  }
+  return tables;
+}
+
+/** The tables of ours that hold something of the attachment, by key. */
+export function tablesOf(attachment: Attachment): string[] {
+  return [...byTable(purposesOf(attachment)).keys()];
 }
 
 function tableScope(attachment: Attachment): TableScope[] {
-  if (!attachment.masquerade) return [];
-  const of = (family: 4 | 6): readonly Ip[] =>
-    attachment.addresses.map(({ ip }) => ip).filter((ip) => familyOf(ip) === family);
-  return [{ ...TABLE, elements: { [mapOf(4)]: of(4), [mapOf(6)]: of(6) } }];
+  return [...byTable(purposesOf(attachment)).values()].map((purposes) => ({
+    ...(purposes[0] as Purpose).table,
+    elements: Object.assign({}, ...purposes.map(({ keys }) => keys)) as Purpose['keys'],
+  }));
 }
 
-/** The sysctls of the pod that decide whether IPv6 works at once; those of a link that is yet to come are `default`'s. */
-function podSysctls(attachment: Attachment): string[] {
-  if (!hasFamily(attachment, 6)) return [];
-  return ['disable_ipv6', 'accept_dad'].flatMap((name) => [
-    linkSysctlKey(6, 'default', name),
-    linkSysctlKey(6, attachment.key.ifname, name),
-  ]);
+function hostLinks(attachment: Attachment): readonly Attachment['bridge'][] {
+  return attachment.mode === 'ptp'
+    ? [attachment.hostIfname]
+    : [attachment.bridge, attachment.hostIfname];
 }
 
 /** What ADD and CHECK read: no more than their plan depends on, however many pods there are. */
 export function attachScope(attachment: Attachment): Scope {
-  const forward = attachment.gateway
-    ? [
-        ...(hasFamily(attachment, 4) ? [IP_FORWARD] : []),
-        ...(hasFamily(attachment, 6) ? [IP6_FORWARD] : []),
-      ]
-    : [];
+  const isPtp = attachment.mode === 'ptp';
   const host: NetnsScope = {
-    links: [attachment.bridge, attachment.hostIfname],
+    links: hostLinks(attachment),
     // Addresses that are to be replaced take the routes of others along (K-3.5): undo brings both back.
-    routes: attachment.forceAddress && attachment.gateway ? 'all' : 'none',
-    sysctls: forward,
+    routes: isPtp || (attachment.forceAddress && attachment.gateway) ? 'all' : 'none',
+    sysctls: [
+      ...forwardSysctls(attachment),
+      ...(hasFamily(attachment, 6) ? [DEFAULT_ACCEPT_RA, acceptRa(attachment)] : []),
+    ],
     nftables: tableScope(attachment),
   };
   const pod: NetnsScope = {
@@ -90,7 +155,7 @@ export function attachScope(attachment: Attachment): Scope {
 export function detachScope(attachment: Attachment): Scope {
   return {
     [HOST_NETNS]: {
-      links: [attachment.bridge, attachment.hostIfname],
+      links: hostLinks(attachment),
       routes: 'none',
       sysctls: [],
       nftables: tableScope(attachment),
@@ -98,117 +163,98 @@ export function detachScope(attachment: Attachment): Scope {
   };
 }
 
-/** Addresses of the bridge that cannot stay beside the gateways: other IPv4 ones, and IPv6 ones of an overlapping prefix, as the reference has it. */
-export function conflictingAddresses(attachment: Attachment, observed: Host): Address[] {
-  const wanted = gatewayAddresses(attachment);
-  const bridge = findLink(observed, bridgeRef(attachment));
-  return (bridge?.addresses ?? []).filter((have) => {
-    if (wanted.some((w) => w.ip === have.ip && w.prefixLength === have.prefixLength)) return false;
-    if (have.scope === 'link') return false;
-    return wanted.some(
-      (w) => familyOf(w.ip) === familyOf(have.ip) && (familyOf(w.ip) === 4 || sharePrefix(w, have)),
-    );
-  });
+/** Everything on the host that may be ours, of whatever attachment: what to read where no record says what to look for. */
+export const WHOLE_SCOPE: Scope = {
+  [HOST_NETNS]: {
+    links: 'all',
+    routes: 'none',
+    sysctls: [],
+    nftables: OWN_TABLES.map((table) => ({ ...table, elements: 'all' as const })),
+  },
+};
+
+/** A link without router advertisements; only where the host has IPv6, and of the bridges only ours. */
+function wantedAcceptRa(attachment: Attachment, observed: Host): Record<string, string> {
+  const sysctls = findNetns(observed, HOST_NETNS)?.sysctls ?? {};
+  if (!hasFamily(attachment, 6) || sysctls[DEFAULT_ACCEPT_RA] === undefined) return {};
+  if (attachment.mode !== 'ptp') {
+    const bridge = findLink(observed, { netns: HOST_NETNS, ifname: attachment.bridge });
+    if (bridge && !isOurs(bridge) && bridge.mac !== attachment.bridgeMac) return {};
+  }
+  return { [acceptRa(attachment)]: '0' };
 }
 
-function sharePrefix(a: Address, b: Address): boolean {
-  const length = Math.min(a.prefixLength, b.prefixLength);
-  return prefixOf(a.ip, length) === prefixOf(b.ip, length);
-}
-
-function podRoutes(attachment: Attachment): Route[] {
-  return attachment.routes.map(({ destination, gateway }) =>
-    makeRoute({ destination, gateway, device: attachment.key.ifname, protocol: PROTOCOL_CUBE }),
-  );
-}
-
-/** Before it has its mark, which takes an operation of its own, a bridge of ours is known by the MAC it was made with. */
-function isOurBridge({ bridgeMac }: Attachment, bridge: Link): boolean {
-  return isOurs(bridge) || bridge.mac === bridgeMac;
-}
-
-/** An address as the bridge has it already: of somebody else's we change neither flags nor scope. */
-function asFound(address: Address, bridge: Link | undefined): Address {
-  const same = bridge?.addresses.find(
-    (a) => a.ip === address.ip && a.prefixLength === address.prefixLength,
-  );
-  return same ?? address;
-}
-
-function desiredBridge(attachment: Attachment, observed: Host): DesiredLink {
-  const found = findLink(observed, bridgeRef(attachment));
-  const existing = found?.kind === 'bridge' ? found : undefined;
-  const ours = existing === undefined || isOurBridge(attachment, existing);
+/** The host's end of the pod's link: a port of the bridge, or in mode `ptp` the pod's gateway. */
+function desiredHostEnd(attachment: Attachment): DesiredLink {
+  const { hostMac, mtuBytes, bridge, hairpin, isolated } = attachment;
   return {
-    kind: 'bridge',
-    // An existing bridge keeps its MAC, which pods have learned, and its MTU.
-    ...(existing === undefined ? { mac: attachment.bridgeMac, mtuBytes: attachment.mtuBytes } : {}),
-    ...(ours ? { alias: OWNER_MARK } : {}),
-    ...(attachment.promiscuous ? { promiscuous: true } : {}),
+    kind: 'veth',
+    peer: podEnd(attachment),
+    mac: hostMac,
+    mtuBytes,
+    ...(attachment.madeBy === undefined ? { alias: aliasOf(attachment) } : {}),
     up: true,
-    addresses: {
-      present: gatewayAddresses(attachment).map((a) => (ours ? a : asFound(a, existing))),
-      absent: attachment.forceAddress ? conflictingAddresses(attachment, observed) : [],
-      others: 'keep',
-    },
+    ...(attachment.mode === 'ptp'
+      ? {
+          port: null,
+          addresses: {
+            present: gatewaysOf(attachment).map((ip) =>
+              makeAddress({ ip, prefixLength: ADDRESS_BITS[familyOf(ip)] }),
+            ),
+            others: 'keep' as const,
+          },
+        }
+      : { port: { master: bridge, hairpin, isolated: isolated === true } }),
   };
+}
+
+/** IFALIASZ - 1 (include/uapi/linux/if.h). */
+const ALIAS_MAX_LENGTH = 255;
+
+/** The alias that says whose the host's end is. */
+export function aliasOf({ key }: Pick<Attachment, 'key'>): string {
+  return `${OWNER_MARK} ${formatKey(key)}`.slice(0, ALIAS_MAX_LENGTH);
+}
+
+/** The routes to a pod that is not on a bridge. */
+function desiredHostRoutes(attachment: Attachment): Pick<DesiredNetns, 'routes'> {
+  if (attachment.mode !== 'ptp') return {};
+  const present = attachment.addresses.map(({ ip }) =>
+    makeRoute({
+      destination: hostPrefix(ip),
+      device: attachment.hostIfname,
+      protocol: PROTOCOL_CUBE,
+    }),
+  );
+  return { routes: { present, others: 'keep' } };
+}
+
+function desiredTables(attachment: Attachment): Pick<DesiredNetns, 'tables'> {
+  const tables = [...byTable(purposesOf(attachment))].map(
+    ([key, purposes]) =>
+      [
+        key,
+        tableOf(
+          (purposes[0] as Purpose).table,
+          purposes.map(({ part }) => part),
+        ),
+      ] as const,
+  );
+  return tables.length === 0 ? {} : { tables: Object.fromEntries(tables) };
 }
 
 /** What a host has to be for the attachment to work. `observed` tells whether shared objects are there already, and whose. */
 export function attached(attachment: Attachment, observed: Host): DesiredHost {
-  const pod = podEnd(attachment);
-  const host = hostEnd(attachment);
-  const v6 = hasFamily(attachment, 6);
-  const forward: Record<string, string> = attachment.gateway
-    ? {
-        ...(hasFamily(attachment, 4) ? { [IP_FORWARD]: '1' } : {}),
-        ...(v6 ? { [IP6_FORWARD]: '1' } : {}),
-      }
-    : {};
+  const bridge =
+    attachment.mode === 'ptp' ? {} : { [attachment.bridge]: desiredBridge(attachment, observed) };
+  const forward = forwardSysctls(attachment).map((key) => [key, '1'] as const);
   const hostNetns: DesiredNetns = {
-    links: {
-      [attachment.bridge]: desiredBridge(attachment, observed),
-      [attachment.hostIfname]: {
-        kind: 'veth',
-        peer: pod,
-        mac: attachment.hostMac,
-        mtuBytes: attachment.mtuBytes,
-        alias: `${OWNER_MARK} ${formatKey(attachment.key)}`.slice(0, 255),
-        port: { master: attachment.bridge, hairpin: attachment.hairpin },
-        up: true,
-      },
-    },
-    sysctls: forward,
-    ...(attachment.masquerade ? { tables: { [TABLE_KEY]: withMasquerade(attachment) } } : {}),
+    links: { ...bridge, [attachment.hostIfname]: desiredHostEnd(attachment) },
+    sysctls: { ...Object.fromEntries(forward), ...wantedAcceptRa(attachment, observed) },
+    ...desiredHostRoutes(attachment),
+    ...desiredTables(attachment),
   };
-  const podNetns: DesiredNetns = {
-    links: {
-      [attachment.key.ifname]: {
-        kind: 'veth',
-        peer: host,
-        mac: attachment.podMac,
-        mtuBytes: attachment.mtuBytes,
-        up: true,
-        addresses: {
-          present: attachment.addresses.map(({ ip, prefixLength }) =>
-            makeAddress({ ip, prefixLength }),
-          ),
-          others: 'keep',
-        },
-      },
-    },
-    // Without duplicate address detection every address of the pod can be used as soon as ADD returns.
-    ...(v6
-      ? {
-          sysctls: {
-            [linkSysctlKey(6, attachment.key.ifname, 'disable_ipv6')]: '0',
-            [linkSysctlKey(6, attachment.key.ifname, 'accept_dad')]: '0',
-          },
-        }
-      : {}),
-    routes: { present: podRoutes(attachment), others: 'keep' },
-  };
-  return { [HOST_NETNS]: hostNetns, [attachment.netns]: podNetns };
+  return { [HOST_NETNS]: hostNetns, [attachment.netns]: desiredPod(attachment) };
 }
 
 /** What others still need of the objects that attachments share. */
@@ -219,8 +265,12 @@ export interface SharedUse {
   readonly spareGateways: readonly Ip[];
   /** Subnets whose masquerade chain no other attachment needs. */
   readonly unusedSubnets: readonly Prefix[];
-  /** Does another attachment use our table? */
-  readonly table: boolean;
+  /** Does another attachment masquerade? */
+  readonly masquerade: boolean;
+  /** Is another attachment checked in the same table? */
+  readonly spoofCheck: boolean;
+  /** Those of our tables that another attachment uses, by key. */
+  readonly tables: readonly string[];
 }
 
 /** Is the link with the name of the host end the one that ADD makes? Before it has its mark, it is known by its MAC address. */
@@ -228,23 +278,32 @@ export function isOwnEnd({ hostMac }: Attachment, end: Link): boolean {
   return isOurs(end) || (end.kind === 'veth' && end.mac === hostMac);
 }
 
-/** What becomes of the bridge when the attachment goes; undefined when nothing does. */
-function bridgeWithout(
+/** What is to go: everything of an attachment, or what it shares with others, of which it made nothing itself. */
+export type Departing = 'attachment' | 'shared objects';
+
+/** Our tables without the attachment, those that are there; sets that an older version's table has not are left out. */
+function tablesWithout(
   attachment: Attachment,
   observed: Host,
   use: SharedUse,
-): DesiredLink | undefined {
-  const bridge = findLink(observed, bridgeRef(attachment));
-  if (bridge?.kind !== 'bridge') return undefined;
-  if (!use.bridge && isOurBridge(attachment, bridge)) return 'absent';
-  const gateways = gatewayAddresses(attachment).filter(({ ip }) => use.spareGateways.includes(ip));
-  const spare = bridge.addresses.filter((a) => gateways.some((gateway) => sameAddress(gateway, a)));
-  if (spare.length === 0) return undefined;
-  return { kind: 'any', addresses: { present: [], absent: spare, others: 'keep' } };
+  departing: Departing,
+): Record<string, DesiredTable | 'absent'> {
+  const ruleset = findNetns(observed, HOST_NETNS)?.nftables ?? {};
+  const tables: Record<string, DesiredTable | 'absent'> = {};
+  for (const [key, purposes] of byTable(purposesOf(attachment))) {
+    const table = ruleset[key];
+    if (!table) continue;
+    const parts = purposes.map((purpose): TablePart => {
+      const { chains, sets } = purpose.without(use, departing);
+      const known = Object.entries(sets).filter(([name]) => Object.hasOwn(table.sets, name));
+      return { chains, sets: Object.fromEntries(known) };
+    });
+    tables[key] = use.tables.includes(key)
+      ? tableOf((purposes[0] as Purpose).table, parts)
+      : 'absent';
+  }
+  return tables;
 }
-
-/** What is to go: everything of an attachment, or what it shares with others, of which it made nothing itself. */
-export type Departing = 'attachment' | 'shared objects';
 
 /** What a host has to be once the attachment is gone: without its own objects, and without shared ones that nobody else uses. */
 export function detached(
@@ -259,24 +318,6 @@ export function detached(
     ...(end && isOwnEnd(attachment, end) ? { [attachment.hostIfname]: 'absent' } : {}),
     ...(bridge === undefined ? {} : { [attachment.bridge]: bridge }),
   };
-  const table = findNetns(observed, HOST_NETNS)?.nftables[TABLE_KEY];
-  const tables =
-    attachment.masquerade && table
-      ? {
-          tables: {
-            [TABLE_KEY]: use.table
-              ? withoutMasquerade(
-                  departing === 'attachment' ? attachment.addresses : [],
-                  use.unusedSubnets,
-                )
-              : ('absent' as const),
-          },
-        }
-      : {};
-  return { [HOST_NETNS]: { links, ...tables } };
-}
-
-/** The subnets an attachment masquerades, none when it does not. */
-export function masqueradedSubnets(attachment: Attachment): Prefix[] {
-  return attachment.masquerade ? subnetsOf(attachment) : [];
+  const tables = tablesWithout(attachment, observed, use, departing);
+  return { [HOST_NETNS]: { links, ...(Object.keys(tables).length === 0 ? {} : { tables }) } };
 }

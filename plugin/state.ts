@@ -25,7 +25,8 @@ export type SharedObject =
   | `bridge ${string}`
   | `gateway ${string}`
   | `subnet ${string}`
-  | `table ${string}`;
+  | `table ${string}`
+  | `check ${string}`;
 
 /** The state file. Every function is a transaction of its own, unless it runs within `transact`. */
 export interface State {
@@ -34,15 +35,33 @@ export interface State {
   readonly find: (key: AttachmentKey) => AttachmentRecord | undefined;
   /** All records, by key. */
   readonly list: () => AttachmentRecord[];
-  /** The addresses of a network as allocation asks for them; those of `except` count as free. */
-  readonly addressBook: (network: string, except?: AttachmentKey) => AddressBook;
+  /**
+   * The addresses of a network as allocation asks for them; those of `except` count as free, those that were given back
+   * since `releasedAfterMs` (since 1970) as taken for now.
+   */
+  readonly addressBook: (
+    network: string,
+    except?: AttachmentKey,
+    releasedAfterMs?: number,
+  ) => AddressBook;
   /** Writes a record as pending, with its addresses, what it uses, and the addresses handed out last. Replaces one of the same key. */
   readonly put: (attachment: Attachment, worker: Worker, uses: readonly SharedObject[]) => void;
   /** The runtime has its result. */
   readonly finish: (key: AttachmentKey) => void;
-  readonly remove: (key: AttachmentKey) => void;
+  /** Removes a record. With the time (ms since 1970) its addresses count as given back then; without it, as never used. */
+  readonly remove: (key: AttachmentKey, releasedAtMs?: number) => void;
+  /** Was the address another pod's before, as far as that is remembered? */
+  readonly wasUsed: (network: string, ip: Ip) => boolean;
+  /** The addresses of a network that were given back and are remembered, and when (ms since 1970). */
+  readonly released: (
+    network: string,
+  ) => readonly { readonly ip: Ip; readonly releasedAtMs: number }[];
+  /** Forgets that an address was used; answers whether that was remembered. */
+  readonly forgetReleased: (network: string, ip: Ip) => boolean;
   /** Does a record other than that of `key` use the object? */
   readonly isUsedByOthers: (object: SharedObject, key: AttachmentKey) => boolean;
+  /** Does a record other than that of `key` use an object that begins so? */
+  readonly isAnyUsedByOthers: (kind: `${string} `, key: AttachmentKey) => boolean;
   /** Notes that we made an object that nothing in the kernel marks as ours. */
   readonly claim: (object: SharedObject) => void;
   readonly isClaimed: (object: SharedObject) => boolean;

@@ -80,6 +80,12 @@ export function makeMemoryStage(): Stage {
     exclusively: (work) => work(),
     isOwnNetns: () => false,
     clock: () => 0,
+    now: () => 0,
+    pause: () => undefined,
+    readText: () => undefined,
+    reservedByHostLocal: () => [],
+    delegate: () => undefined,
+    depart: () => undefined,
     log: () => undefined,
   };
   const answer = (request: Request): string => {
@@ -88,7 +94,7 @@ export function makeMemoryStage(): Stage {
     if (request.verb !== 'ADD') return '';
     const added = add(context, request, parseConfig(request.config));
     added.finish();
-    return formatResult(added.result);
+    return formatResult(added.result, request.cniVersion);
   };
   return {
     title: 'a kernel in memory',

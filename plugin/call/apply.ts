@@ -4,10 +4,10 @@ import { formatFailure } from '../../model/message.ts';
 import type { Plan } from '../../model/plan.ts';
 import { formatKey } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
-import { CURRENT_VERSION } from '../cni/request.ts';
 import type { CniResult } from '../cni/result.ts';
 import type { SavedPlan } from '../format/plan-file.ts';
-import { addDrafted, retreatOf } from './add.ts';
+import { addDrafted } from './add.ts';
+import { retreatOf } from './attach.ts';
 import { planRepair } from './check.ts';
 import type { CallContext } from './context.ts';
 import { del } from './del.ts';
@@ -70,10 +70,16 @@ function verify(saved: SavedPlan, plan: Plan): void {
 export function applySaved(context: CallContext, saved: SavedPlan): CniResult | undefined {
   const { verb, attachment } = saved;
   if (attachment === null) return undefined;
+  if (attachment.ipam)
+    throw new CniError(
+      CNI_ERROR.unsupportedField,
+      `a plan with addresses of ${attachment.ipam.type} cannot be applied later`,
+      'they are known only after it was asked',
+    );
   const check = (plan: Plan): void => verify(saved, plan);
   switch (verb) {
     case 'ADD': {
-      const added = addDrafted(context, attachment, CURRENT_VERSION, check);
+      const added = addDrafted(context, attachment, check);
       added.finish();
       return added.result;
     }
@@ -83,7 +89,7 @@ export function applySaved(context: CallContext, saved: SavedPlan): CniResult | 
           CNI_ERROR.drift,
           `there is no attachment ${formatKey(attachment.key)} any more`,
         );
-      del(context, attachment.key, check);
+      del(context, attachment.key, undefined, check);
       return undefined;
     case 'CHECK':
       context.exclusively(() => {

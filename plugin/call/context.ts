@@ -1,6 +1,8 @@
 import type { Clock } from '../../backends/apply.ts';
 import type { Backend } from '../../backends/backend.ts';
-import type { Identity } from '../attachment.ts';
+import type { Ip } from '../../model/ip.ts';
+import type { Attachment, Identity } from '../attachment.ts';
+import type { Delegate } from '../ipam/delegate.ts';
 import type { State, Worker } from '../state.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
@@ -29,5 +31,16 @@ export interface CallContext {
   /** Is the path the netns that this process is in? */
   readonly isOwnNetns: (path: string) => boolean;
   readonly clock: Clock;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** Waits; never called while others wait for this call. */
+  readonly pause: (durationMs: number) => void;
+  /** The text of a file, undefined when it cannot be read. */
+  readonly readText: (path: string) => string | undefined;
+  /** The addresses that the reference's host-local has handed out in its folder, in no order. */
+  readonly reservedByHostLocal: (folder: string) => readonly Ip[];
+  readonly delegate: Delegate;
+  /** Removes what the reference plugins made of an attachment that was taken over from them. Never called under the lock. */
+  readonly depart: (attachment: Attachment) => void;
   readonly log: Log;
 }

@@ -3,13 +3,21 @@ import { describeOp } from '../../model/ops.ts';
 import type { Attachment } from '../attachment.ts';
 import type { CallContext } from './context.ts';
 
-/** Writes what ran into the log, an operation a line. */
-export function logReport(context: CallContext, attachment: Attachment, report: ApplyReport): void {
-  const common = {
-    container: attachment.key.containerId,
-    network: attachment.key.network,
-    ifname: attachment.key.ifname,
-  };
+/** Writes what ran for an attachment into the log, an operation a line. */
+export function logReport(
+  context: CallContext,
+  { key: { containerId, network, ifname } }: Attachment,
+  report: ApplyReport,
+): void {
+  logOps(context, { container: containerId, network, ifname }, report);
+}
+
+/** Writes what ran into the log, an operation a line; `common` stands in every line. */
+export function logOps(
+  context: CallContext,
+  common: Readonly<Record<string, unknown>>,
+  report: ApplyReport,
+): void {
   for (const { op, fault, durationMs } of report.ran) {
     const fields = {
       ...common,

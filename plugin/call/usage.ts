@@ -1,16 +1,24 @@
 import type { Attachment } from '../attachment.ts';
+import { gatewayAddresses } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
-import { TABLE_KEY } from '../masquerade.ts';
-import { type SharedUse, gatewayAddresses, masqueradedSubnets } from '../network.ts';
+import { masqueradedSubnets } from '../masquerade.ts';
+import { type SharedUse, tablesOf } from '../network.ts';
+import { isChecked, spoofTable } from '../spoof-check.ts';
 import type { SharedObject, State } from '../state.ts';
+
+/** What checks what an attachment sends, for all that the same table checks. */
+function checkOf(attachment: Attachment): `check ${string}` {
+  return `check ${spoofTable(attachment).family}`;
+}
 
 /** The objects that an attachment shares with others. */
 export function usesOf(attachment: Attachment): SharedObject[] {
   return [
-    `bridge ${attachment.bridge}`,
+    ...(attachment.mode === 'ptp' ? [] : [`bridge ${attachment.bridge}` as const]),
     ...gatewayAddresses(attachment).map(({ ip }) => `gateway ${attachment.bridge} ${ip}` as const),
     ...masqueradedSubnets(attachment).map((prefix) => `subnet ${prefix}` as const),
-    ...(attachment.masquerade ? [`table ${TABLE_KEY}` as const] : []),
+    ...(isChecked(attachment) ? [checkOf(attachment)] : []),
+    ...tablesOf(attachment).map((key) => `table ${key}` as const),
   ];
 }
 
@@ -36,6 +44,8 @@ export function sharedUse(state: State, attachment: Attachment): SharedUse {
     unusedSubnets: masqueradedSubnets(attachment).filter(
       (prefix) => !state.isUsedByOthers(`subnet ${prefix}`, key),
     ),
-    table: state.isUsedByOthers(`table ${TABLE_KEY}`, key),
+    masquerade: state.isAnyUsedByOthers('subnet ', key),
+    spoofCheck: state.isUsedByOthers(checkOf(attachment), key),
+    tables: tablesOf(attachment).filter((table) => state.isUsedByOthers(`table ${table}`, key)),
   };
 }

@@ -16,21 +16,34 @@ import { del, planDel } from '../call/del.ts';
 import { parseConfig } from '../cni/config.ts';
 import type { CniError } from '../cni/error.ts';
 import { type Places, parsePlaces } from '../cni/places.ts';
-import { type Request, SUPPORTED_VERSIONS } from '../cni/request.ts';
+import type { Request } from '../cni/request.ts';
 import { formatResult } from '../cni/result.ts';
+import { CURRENT_VERSION, SUPPORTED_VERSIONS } from '../cni/version.ts';
 import { parsePlanFile } from '../format/plan-file.ts';
 import { formatSnapshot } from '../format/snapshot-file.ts';
 import { makeLog } from '../log/log.ts';
 import { asCniError } from '../process/cni-call.ts';
 import { linuxContext, lookingContext } from '../process/context.ts';
+import { delUnrecorded, prepared } from '../process/network-call.ts';
 import { printPlan } from '../process/plan-output.ts';
 import { writeAll } from '../process/stdio.ts';
-import { type CallFlags, pluginConfiguration, readText, requestOf } from './configuration.ts';
+import {
+  CNI_PATH,
+  type CallFlags,
+  pluginConfiguration,
+  readText,
+  requestOf,
+} from './configuration.ts';
+import { addImportCommand } from './import.ts';
+import { addIpamCommands } from './ipam.ts';
+import type { Opened } from './opened.ts';
 
 /** What the terminal says about colours. */
 export interface TerminalSettings {
   readonly noColor: string | undefined;
   readonly term: string | undefined;
+  /** The whole environment, for delegates. */
+  readonly variables: Readonly<Record<string, string | undefined>>;
 }
 
 const SUMMARY =
@@ -55,7 +68,8 @@ function withCallFlags(command: Command, needsNetns: 'netns needed' | 'netns opt
   command
     .requiredOption('-c, --config <file>', 'network configuration or list; - reads standard input')
     .requiredOption('-i, --container-id <id>', 'the container that the attachment belongs to')
-    .option('-I, --ifname <name>', "the link's name in the pod", 'eth0');
+    .option('-I, --ifname <name>', "the link's name in the pod", 'eth0')
+    .option('--cni-path <folders>', 'where other plugins are, for addresses of theirs', CNI_PATH);
   const netns = new Option('-n, --netns <name|path>', 'the network namespace of the pod');
   if (needsNetns === 'netns needed') netns.makeOptionMandatory();
   return command.addOption(netns);
@@ -93,9 +107,11 @@ export async function commandLine(
 
   const reading = (request: Request) =>
     lookingContext(parsePlaces(request.config).dataDir, log.log);
-  const changing = (request: Request) => {
+  const changing = async (request: Request, { cniPath }: Pick<CallFlags, 'cniPath'>) => {
     places = parsePlaces(request.config);
-    return linuxContext(places.dataDir, log.log);
+    const { variables } = settings;
+    const context = linuxContext(places.dataDir, log.log);
+    return prepared(context, request, { variables, cniPath, mayBeOwnNetns: false });
   };
   const printChanges = (
     verb: 'ADD' | 'DEL' | 'CHECK',
@@ -148,18 +164,19 @@ export async function commandLine(
       .command('add')
       .description('attach a network namespace to the network, and print the result'),
     'netns needed',
-  ).action((flags: CallFlags) => {
+  ).action(async (flags: CallFlags) => {
     const request = requestOf('ADD', flags);
-    const added = add(changing(request), request, parseConfig(request.config));
-    writeAll(1, `${formatResult(added.result)}\n`);
+    const added = add(await changing(request, flags), request, parseConfig(request.config));
+    writeAll(1, `${formatResult(added.result, request.cniVersion)}\n`);
     added.finish();
   });
   withCallFlags(
     program.command('del').description('remove an attachment, by its record'),
     'netns optional',
-  ).action((flags: CallFlags) => {
+  ).action(async (flags: CallFlags) => {
     const request = requestOf('DEL', flags);
-    del(changing(request), request.key);
+    const context = await changing(request, flags);
+    if (!del(context, request.key)) await delUnrecorded(context, request);
   });
   withCallFlags(
     program
@@ -196,7 +213,7 @@ export async function commandLine(
           : JSON.parse(pluginConfiguration(readText(flags.config), flags.config));
       places = parsePlaces(config as Record<string, unknown>);
       const result = applySaved(linuxContext(places.dataDir, log.log), saved);
-      if (result) writeAll(1, `${formatResult(result)}\n`);
+      if (result) writeAll(1, `${formatResult(result, CURRENT_VERSION)}\n`);
     });
 
   program
@@ -216,6 +233,13 @@ export async function commandLine(
         formatSnapshot(`Linux ${readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim()}`, host),
       );
     });
+
+  const opened: Opened = {
+    open: (request, flags, purpose) =>
+      purpose === 'change' ? changing(request, flags) : Promise.resolve(reading(request)),
+  };
+  addIpamCommands(program, opened);
+  addImportCommand(program, opened);
 
   program
     .command('version')

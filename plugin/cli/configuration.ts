@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { Ifname } from '../../model/ifname.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { type Request, type Verb, parseRequest } from '../cni/request.ts';
 import { readStdin } from '../process/stdio.ts';
@@ -11,7 +12,12 @@ export interface CallFlags {
   readonly ifname: string;
   /** A name under /run/netns or a path. */
   readonly netns?: string;
+  /** Folders, as CNI_PATH has them. */
+  readonly cniPath: string;
 }
+
+/** Where plugins usually are. */
+export const CNI_PATH = '/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni';
 
 /** The plugin's `type` in configurations. */
 const PLUGIN_TYPE = 'cube-cni';
@@ -56,17 +62,31 @@ export function readText(source: string): string {
 
 /** The request that the flags describe, checked as a runtime's would be. */
 export function requestOf(verb: Exclude<Verb, 'VERSION'>, flags: CallFlags): Request {
-  const { config, containerId, ifname, netns } = flags;
+  const { config, containerId, ifname, netns, cniPath } = flags;
   const path = netns === undefined || netns.includes('/') ? netns : `/run/netns/${netns}`;
   return parseRequest(
-    // CNI_PATH is where delegates are; the command line has none, but the check wants one.
     {
       CNI_COMMAND: verb,
       CNI_CONTAINERID: containerId,
       CNI_IFNAME: ifname,
       CNI_NETNS: path,
-      CNI_PATH: '/opt/cni/bin',
+      CNI_PATH: cniPath,
     },
     pluginConfiguration(readText(config), config === '-' ? 'standard input' : config),
   );
+}
+
+/** The request about a network that a configuration file describes, as GC and STATUS are. */
+export function networkRequest(config: string): Request {
+  const text = pluginConfiguration(readText(config), config === '-' ? 'standard input' : config);
+  const request = parseRequest(
+    {
+      CNI_COMMAND: 'DEL',
+      CNI_CONTAINERID: 'none',
+      CNI_IFNAME: 'none',
+      CNI_PATH,
+    },
+    text,
+  );
+  return { ...request, key: { ...request.key, containerId: '', ifname: '' as Ifname } };
 }

@@ -1,7 +1,9 @@
 import * as z from 'zod/mini';
+import { hostPrefix } from '../../model/connected.ts';
 import { ifnameProblem, type Ifname } from '../../model/ifname.ts';
-import { findIp, type Ip } from '../../model/ip.ts';
+import { findIp, type Ip, parseIp } from '../../model/ip.ts';
 import { type Prefix, parsePrefix } from '../../model/prefix.ts';
+import { OWN_IPAM } from '../ipam/delegate.ts';
 import { CNI_ERROR, CniError } from './error.ts';
 
 /** Reads a text by a parser that throws, so that its message becomes the issue's. */
@@ -37,58 +39,115 @@ const linkName = parsed((text): Ifname => {
   return text as Ifname;
 });
 
+/** Go's decoder reads an empty text as no address, and go-cni sends every key of a range. */
+function orEmpty<T extends z.ZodMiniType>(schema: T) {
+  return z.optional(
+    z.pipe(
+      z.transform((value: unknown) => (value === '' ? undefined : value)),
+      z.optional(schema),
+    ),
+  );
+}
+
+/** Addresses that are not handed out: one, or all of a prefix. */
+const excluded = parsed((text): Prefix =>
+  text.includes('/') ? parsePrefix(text) : hostPrefix(parseIp(text)),
+);
+
 const range = z.object({
   subnet: prefix,
-  rangeStart: z.optional(ip),
-  rangeEnd: z.optional(ip),
-  gateway: z.optional(ip),
+  rangeStart: orEmpty(ip),
+  rangeEnd: orEmpty(ip),
+  gateway: orEmpty(ip),
+  exclude: z.optional(z.array(excluded)),
 });
 
 /** A range of addresses as the configuration gives it. */
 export type ConfigRange = z.infer<typeof range>;
 
-const ipam = z.object({
-  type: z.literal('cube-ipam', {
-    error: (issue) => `only the built-in "cube-ipam" is there, not ${JSON.stringify(issue.input)}`,
-  }),
-  ranges: z.optional(z.array(z.array(range).check(z.minLength(1, 'a range set needs a range')))),
-  subnet: z.optional(prefix),
-  rangeStart: z.optional(ip),
-  rangeEnd: z.optional(ip),
-  gateway: z.optional(ip),
-  routes: z.optional(z.array(z.object({ dst: prefix, gw: z.optional(ip) }))),
+/** RT_SCOPE_*: those that a route may be given (include/uapi/linux/rtnetlink.h). */
+const ROUTE_SCOPES: readonly number[] = [0, 200, 253, 254];
+
+const route = z.object({
+  dst: prefix,
+  gw: orEmpty(ip),
+  // The kernel cuts what is more (net/ipv4/metrics.c, ip_metrics_convert).
+  mtu: z.optional(z.int().check(z.minimum(0), z.maximum(65_520))),
+  advmss: z.optional(z.int().check(z.minimum(0), z.maximum(65_495))),
+  priority: z.optional(z.int().check(z.minimum(0), z.maximum(0xffffffff))),
+  table: z.optional(z.int().check(z.minimum(1), z.maximum(0xffffffff))),
+  scope: z.optional(
+    z
+      .int()
+      .check(z.refine((value) => ROUTE_SCOPES.includes(value), 'it must be 0, 200, 253 or 254')),
+  ),
 });
+
+/** A route as the configuration gives it. */
+export type ConfigRoute = z.infer<typeof route>;
+
+const ipam = z.object({
+  ranges: z.optional(z.array(z.array(range).check(z.minLength(1, 'a range set needs a range')))),
+  subnet: orEmpty(prefix),
+  rangeStart: orEmpty(ip),
+  rangeEnd: orEmpty(ip),
+  gateway: orEmpty(ip),
+  exclude: z.optional(z.array(excluded)),
+  routes: z.optional(z.array(route)),
+  resolvConf: z.optional(z.string()),
+  reuseDelaySeconds: z._default(z.int().check(z.minimum(0), z.maximum(86_400)), 0),
+  /** Where host-local keeps its reservations, which are respected. */
+  dataDir: z.optional(z.string()),
+});
+
+/** The configuration of addresses that the plugin itself hands out. */
+export type IpamConfig = z.infer<typeof ipam>;
+
+const dns = z.object({
+  nameservers: z.optional(z.array(z.string())),
+  domain: z.optional(z.string()),
+  search: z.optional(z.array(z.string())),
+  options: z.optional(z.array(z.string())),
+});
+
+const vlanId = z.int().check(z.minimum(1), z.maximum(4094));
 
 /** ETH_MIN_MTU, below which the kernel makes no veth. */
 const LINK_MTU_MIN_BYTES = 68;
 
 const config = z.object({
+  mode: z._default(z.enum(['bridge', 'ptp']), 'bridge'),
   bridge: z._default(linkName, 'cni0' as Ifname),
   isGateway: z._default(z.boolean(), false),
   isDefaultGateway: z._default(z.boolean(), false),
   forceAddress: z._default(z.boolean(), false),
   ipMasq: z._default(z.boolean(), false),
+  ipMasqBackend: z.optional(z.enum(['nftables', 'iptables', ''])),
   hairpinMode: z._default(z.boolean(), false),
   promiscMode: z._default(z.boolean(), false),
   mtu: z._default(z.int().check(z.minimum(0), z.maximum(65535)), 0),
-  ipam,
+  vlan: z._default(z.int().check(z.minimum(0), z.maximum(4094)), 0),
+  vlanTrunk: z.optional(
+    z.array(
+      z.object({ minID: z.optional(vlanId), maxID: z.optional(vlanId), id: z.optional(vlanId) }),
+    ),
+  ),
+  preserveDefaultVlan: z._default(z.boolean(), false),
+  macspoofchk: z._default(z.boolean(), false),
+  ipspoofchk: z._default(z.boolean(), false),
+  enabledad: z._default(z.boolean(), false),
+  disableContainerInterface: z._default(z.boolean(), false),
+  portIsolation: z._default(z.boolean(), false),
+  podVerdict: z._default(z.enum(['accept', 'drop']), 'accept'),
+  dns: z.optional(dns),
 });
 
 /** A network's configuration, read and with its defaults. */
-export type Config = z.infer<typeof config>;
-
-/**
- * Keys of the reference bridge that change what a pod gets and are not there yet. To ignore them would
- * give a network that was not asked for, so that they are refused, unless they say what is so anyway.
- */
-const NOT_YET: Readonly<Record<string, readonly unknown[]>> = {
-  vlan: [0],
-  vlanTrunk: [],
-  macspoofchk: [false],
-  enabledad: [false],
-  disableContainerInterface: [false],
-  portIsolation: [false],
-  mac: [''],
+export type Config = Omit<z.infer<typeof config>, 'ipMasqBackend'> & {
+  /** Null: addresses are another plugin's to give, or nobody's. */
+  readonly ipam: IpamConfig | null;
+  /** The `type` of the IPAM plugin that gives addresses; null when none does. */
+  readonly delegate: string | null;
 };
 
 /** JSON's null means that a key is not there, as Go reads it. */
@@ -117,57 +176,117 @@ const SHOWN_LENGTH = 80;
 function explain(issue: z.core.$ZodRawIssue): string | undefined {
   if (issue.input === undefined) return 'it is missing';
   const shown = JSON.stringify(issue.input).slice(0, SHOWN_LENGTH);
+  if (issue.code === 'invalid_value')
+    return `it must be one of ${issue.values.join(', ')}, not ${shown}`;
   if (issue.code === 'invalid_type') return `it must be of type ${issue.expected}, not ${shown}`;
   if (issue.code === 'too_big') return `it must be at most ${issue.maximum}, not ${shown}`;
   if (issue.code === 'too_small') return `it must be at least ${issue.minimum}, not ${shown}`;
   return undefined;
 }
 
-function read(raw: Readonly<Record<string, unknown>>): Config {
-  const outcome = config.safeParse(withoutNulls(raw), { error: explain });
-  if (outcome.success) return outcome.data;
-  const problems = outcome.error.issues.map(
-    (issue) => `${formatPath(issue.path) || 'configuration'}: ${issue.message}`,
-  );
-  throw new CniError(
-    CNI_ERROR.invalidConfig,
-    `invalid network configuration: ${problems[0]}`,
-    problems.slice(1).join('; '),
-  );
+type Raw = Readonly<Record<string, unknown>>;
+
+function refuse(problem: string): never {
+  throw new CniError(CNI_ERROR.invalidConfig, `invalid network configuration: ${problem}`);
 }
 
-/** Reads a configuration; throws an error of code 7, or 2 for a field that is not supported, which names the field. */
-export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
-  for (const [key, harmless] of Object.entries(NOT_YET)) {
-    const value = raw[key];
-    if (value !== undefined && value !== null && !harmless.includes(value)) {
-      throw new CniError(
-        CNI_ERROR.unsupportedField,
-        `unsupported field: ${key} = ${JSON.stringify(value)}`,
-      );
-    }
-  }
-  const value = read(raw);
-  if (value.hairpinMode && value.promiscMode) {
+/** Reads a part of the configuration by its schema; `path` is where the part is. What is wrong is noted in `problems`. */
+function read<T extends z.ZodMiniType>(
+  schema: T,
+  raw: unknown,
+  path: readonly string[],
+  problems: string[],
+): z.infer<T> | undefined {
+  const outcome = schema.safeParse(withoutNulls(raw), { error: explain });
+  if (outcome.success) return outcome.data;
+  for (const issue of outcome.error.issues)
+    problems.push(`${formatPath([...path, ...issue.path]) || 'configuration'}: ${issue.message}`);
+  return undefined;
+}
+
+/** Who gives addresses: nobody without a type, as in the reference bridge's L2 mode. */
+function readIpam(raw: unknown, problems: string[]): Pick<Config, 'ipam' | 'delegate'> {
+  const nobody = { ipam: null, delegate: null };
+  const problem = (text: string): typeof nobody => {
+    problems.push(text);
+    return nobody;
+  };
+  if (raw === undefined || raw === null) return nobody;
+  const shown = JSON.stringify(raw).slice(0, SHOWN_LENGTH);
+  if (typeof raw !== 'object' || Array.isArray(raw))
+    return problem(`ipam: it must be of type object, not ${shown}`);
+  const type = (raw as Raw)['type'] ?? '';
+  if (typeof type !== 'string')
+    return problem(`ipam.type: it must be of type string, not ${JSON.stringify(type)}`);
+  if (type === '') return nobody;
+  if (type === OWN_IPAM)
+    return { ipam: read(ipam, raw, ['ipam'], problems) ?? null, delegate: null };
+  // A delegate is looked for in CNI_PATH by its name, and nowhere else (pkg/invoke/find.go of libcni).
+  return type.includes('/') || type.includes('\0')
+    ? problem(`ipam.type: invalid plugin name: ${type}`)
+    : { ipam: null, delegate: type };
+}
+
+/** Keys whose effect is not there yet: a pod that silently went without it would be in the wrong network. */
+function refuseMissing({ vlan, vlanTrunk = [] }: Config): void {
+  const [asked] = [
+    ...(vlan === 0 ? [] : [`vlan = ${vlan}`]),
+    ...(vlanTrunk.length === 0 ? [] : [`vlanTrunk = ${JSON.stringify(vlanTrunk)}`]),
+  ];
+  if (asked !== undefined)
+    throw new CniError(
+      CNI_ERROR.unsupportedField,
+      `unsupported field: ${asked.slice(0, SHOWN_LENGTH)}`,
+    );
+}
+
+/** Rules that hold between keys. */
+function checkTogether(value: Config): void {
+  if (value.hairpinMode && value.promiscMode)
     throw new CniError(
       CNI_ERROR.invalidConfig,
       'cannot set hairpin mode and promiscuous mode at the same time',
     );
-  }
-  const { mtu } = value;
-  if (mtu !== 0 && mtu < LINK_MTU_MIN_BYTES) {
+  const { mtu, ipam: own, delegate } = value;
+  if (mtu !== 0 && mtu < LINK_MTU_MIN_BYTES)
+    refuse(`mtu: it must be 0 or at least ${LINK_MTU_MIN_BYTES}, not ${mtu}`);
+  const hasIpam = own !== null || delegate !== null;
+  if (value.disableContainerInterface && hasIpam)
     throw new CniError(
       CNI_ERROR.invalidConfig,
-      `invalid network configuration: mtu: it must be 0 or at least ${LINK_MTU_MIN_BYTES}, not ${mtu}`,
+      'cannot use IPAM when DisableContainerInterface flag is set',
     );
+  if (value.mode === 'ptp') {
+    if (!hasIpam) refuse('ipam: a pod that is routed to needs addresses');
+    for (const key of ['macspoofchk', 'portIsolation', 'hairpinMode', 'promiscMode'] as const)
+      if (value[key]) refuse(`${key}: it is about a bridge, which mode "ptp" has not`);
+    if (value.vlan !== 0 || (value.vlanTrunk ?? []).length > 0)
+      refuse('vlan: it is about a bridge, which mode "ptp" has not');
   }
-  const routes = value.ipam.routes?.map(({ dst }) => dst) ?? [];
-  const twice = routes.find((dst, i) => routes.indexOf(dst) < i);
-  if (twice !== undefined) {
+  if (value.ipspoofchk && !hasIpam)
+    refuse("ipspoofchk: without IPAM no address is known to be the pod's");
+  const routes = (own?.routes ?? []).map(
+    ({ dst, priority, table }) => `${dst} ${priority ?? ''} ${table ?? ''}`,
+  );
+  const twice = routes.find((key, i) => routes.indexOf(key) < i);
+  if (twice !== undefined) refuse(`ipam.routes: ${twice.split(' ')[0]} is there twice`);
+}
+
+/** Reads a configuration whose keys are in their canonical case; throws an error of code 7 that names the field. */
+export function parseConfig(raw: Raw): Config {
+  const problems: string[] = [];
+  const plain = read(config, raw, [], problems);
+  const addresses = readIpam(raw['ipam'], problems);
+  const [first, ...others] = problems;
+  if (first !== undefined || plain === undefined)
     throw new CniError(
       CNI_ERROR.invalidConfig,
-      `invalid network configuration: ipam.routes: ${twice} is there twice`,
+      `invalid network configuration: ${first}`,
+      others.join('; '),
     );
-  }
+  const { ipMasqBackend: _backend, ...rest } = plain;
+  const value: Config = { ...rest, ...addresses };
+  checkTogether(value);
+  refuseMissing(value);
   return value;
 }

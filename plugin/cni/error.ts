@@ -10,6 +10,8 @@ export const CNI_ERROR = {
   /** The reference library's: the netns given is the plugin's own. */
   invalidNetns: 8,
   tryAgainLater: 11,
+  /** STATUS: ADD would not succeed. */
+  notAvailable: 50,
   /** The kernel refused an operation; everything was undone. */
   kernel: 100,
   /** A link has the name that one of ours needs, or the attachment exists already. */

@@ -1,15 +1,17 @@
 /** What a runtime asks: the environment and the configuration on standard input, checked in the order of the reference's dispatcher. */
 import { IFNAME_MAX_BYTES, type Ifname } from '../../model/ifname.ts';
 import { CNI_ERROR, CniError } from './error.ts';
+import { CONFIG_KEYS, foldKeys } from './keys.ts';
+import {
+  CURRENT_VERSION,
+  type CniVersion,
+  SUPPORTED_VERSIONS,
+  UNNAMED_VERSION,
+  findVersion,
+  isBefore,
+} from './version.ts';
 
-/** The versions of the specification that configurations may have. */
-export const SUPPORTED_VERSIONS = ['0.4.0', '1.0.0'] as const;
-export type CniVersion = (typeof SUPPORTED_VERSIONS)[number];
-
-/** What an answer calls its own version when the question has none that is supported. */
-export const CURRENT_VERSION: CniVersion = '1.0.0';
-
-export type Verb = 'ADD' | 'DEL' | 'CHECK' | 'VERSION';
+export type Verb = 'ADD' | 'DEL' | 'CHECK' | 'GC' | 'STATUS' | 'VERSION';
 
 /** Names one attachment: one link of one container in one network. */
 export interface AttachmentKey {
@@ -30,12 +32,17 @@ export interface Environment {
 /** A request whose environment is sound and whose configuration is JSON with a network name and a version of ours. */
 export interface Request {
   readonly verb: Exclude<Verb, 'VERSION'>;
+  /** Container and link are '' in GC and STATUS, which are about a network. */
   readonly key: AttachmentKey;
   /** '' when the runtime gave none, as it may in DEL. */
   readonly netns: string;
   readonly cniVersion: CniVersion;
-  /** The configuration as it came, not yet read. */
+  /** The configuration with its keys in their canonical case, otherwise as it came, not yet read. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** Standard input as it came: what delegates get. */
+  readonly stdin: string;
+  /** CNI_ARGS. */
+  readonly args: string;
 }
 
 const REQUIRED: Readonly<Record<string, readonly (keyof Environment)[]>> = {
@@ -47,8 +54,12 @@ const REQUIRED: Readonly<Record<string, readonly (keyof Environment)[]>> = {
   VERSION: [],
 };
 
-/** Verbs that only a newer version of the specification has than any of ours (section 4). */
-const NEWER_VERBS = ['GC', 'STATUS'];
+/** The version of the specification that brought a verb (section 4). */
+const BROUGHT_BY: Readonly<Record<string, CniVersion>> = {
+  CHECK: '0.4.0',
+  GC: '1.1.0',
+  STATUS: '1.1.0',
+};
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 
@@ -131,23 +142,14 @@ function parseConfig(stdin: string): Record<string, unknown> {
   if (stdin.length > 2 * DEPTH_MAX && isTooDeep(value)) {
     throw new CniError(CNI_ERROR.decode, 'error unmarshall network config: exceeded max depth');
   }
-  return { ...value };
-}
-
-/** "0.4.0" or later? Versions here are three small numbers. */
-function isBefore(version: string, limit: readonly [number, number]): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  return major < limit[0] || (major === limit[0] && minor < limit[1]);
+  return foldKeys(value, CONFIG_KEYS) as Record<string, unknown>;
 }
 
 function checkVersion(verb: string, version: string): CniVersion {
-  if (
-    (verb === 'CHECK' && isBefore(version, [0, 4])) ||
-    (NEWER_VERBS.includes(verb) && isBefore(version, [1, 1]))
-  ) {
+  const broughtBy = BROUGHT_BY[verb];
+  if (broughtBy !== undefined && isBefore(version, broughtBy))
     throw new CniError(CNI_ERROR.incompatibleVersion, `config version does not allow ${verb}`);
-  }
-  const supported = SUPPORTED_VERSIONS.find((v) => v === version);
+  const supported = findVersion(version);
   if (supported === undefined) {
     const known = SUPPORTED_VERSIONS.map((v) => `"${v}"`).join(' ');
     throw new CniError(
@@ -171,14 +173,13 @@ export function parseRequest(environment: Environment, stdin: string): Request {
     throw new CniError(CNI_ERROR.decode, 'error unmarshall network config: name is not a string');
   if (!NAME.test(name))
     throw new CniError(CNI_ERROR.invalidConfig, 'invalid characters found in network name', name);
-  // A configuration without a version is one of before versions were written (pkg/version/conf.go of libcni).
   const version = config['cniVersion'] ?? '';
   if (typeof version !== 'string')
     throw new CniError(
       CNI_ERROR.decode,
       'error unmarshall network config: cniVersion is not a string',
     );
-  const cniVersion = checkVersion(verb, version === '' ? '0.1.0' : version);
+  const cniVersion = checkVersion(verb, version === '' ? UNNAMED_VERSION : version);
   return {
     verb: verb as Request['verb'],
     key: {
@@ -189,6 +190,8 @@ export function parseRequest(environment: Environment, stdin: string): Request {
     netns: environment.CNI_NETNS ?? '',
     cniVersion,
     config,
+    stdin,
+    args: environment.CNI_ARGS ?? '',
   };
 }
 

@@ -35,14 +35,46 @@ const attachment = z.strictObject({
   hostMac: mac,
   podMac: mac,
   mtuBytes: z.int().check(z.minimum(68), z.maximum(65535)),
+  mode: z.exactOptional(z.literal('ptp')),
   hairpin: z.boolean(),
+  isolated: z.exactOptional(z.literal(true)),
   gateway: z.boolean(),
   forceAddress: z.boolean(),
   masquerade: z.boolean(),
+  dad: z.exactOptional(z.literal(true)),
+  podDown: z.exactOptional(z.literal(true)),
+  macSpoofCheck: z.exactOptional(z.literal(true)),
+  ipSpoofCheck: z.exactOptional(z.literal(true)),
+  verdict: z.exactOptional(z.enum(['accept', 'drop'])),
   addresses: z.array(
-    z.strictObject({ ip, prefixLength: z.int().check(z.minimum(0), z.maximum(128)), gateway: ip }),
+    z.strictObject({
+      ip,
+      prefixLength: z.int().check(z.minimum(0), z.maximum(128)),
+      gateway: z.nullable(ip),
+      subnet: z.exactOptional(prefix),
+    }),
   ),
-  routes: z.array(z.strictObject({ destination: prefix, gateway: ip })),
+  routes: z.array(
+    z.strictObject({
+      destination: prefix,
+      gateway: z.nullable(ip),
+      mtuBytes: z.exactOptional(z.int()),
+      advmssBytes: z.exactOptional(z.int()),
+      metric: z.exactOptional(z.int()),
+      table: z.exactOptional(z.int()),
+      scope: z.exactOptional(z.int()),
+    }),
+  ),
+  dns: z.exactOptional(
+    z.strictObject({
+      nameservers: z.exactOptional(z.array(z.string())),
+      domain: z.exactOptional(z.string()),
+      search: z.exactOptional(z.array(z.string())),
+      options: z.exactOptional(z.array(z.string())),
+    }),
+  ),
+  ipam: z.exactOptional(z.strictObject({ type: z.string(), stdin: z.string() })),
+  madeBy: z.exactOptional(z.literal('reference chain')),
 });
 
 const file = z.object({

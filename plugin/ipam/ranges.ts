@@ -13,16 +13,23 @@ import {
   prefixIp,
   prefixLengthOf,
 } from '../../model/prefix.ts';
-import type { Config, ConfigRange } from '../cni/config.ts';
+import type { ConfigRange, IpamConfig } from '../cni/config.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 
-/** Addresses from `first` to `last`, without the gateway. */
+/** Addresses that are not handed out, both ends included. */
+export interface ExcludedSpan {
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+/** Addresses from `first` to `last`, without the gateway and those that are excluded. */
 export interface AddressRange {
   readonly family: Family;
   readonly subnet: Prefix;
   readonly first: bigint;
   readonly last: bigint;
   readonly gateway: Ip;
+  readonly excluded: readonly ExcludedSpan[];
 }
 
 /** Alternatives: a pod gets one address of the set. All of one family. */
@@ -33,7 +40,7 @@ function fail(message: string): never {
 }
 
 /** Fills in what host-local also fills in: the first address as gateway, the range between it and the broadcast address. */
-function resolveRange(range: ConfigRange): AddressRange {
+function resolveRange(range: ConfigRange, excludedEverywhere: readonly Prefix[]): AddressRange {
   const { subnet } = range;
   const family = familyOf(subnet);
   // Of a smaller subnet nothing is left after network, gateway and broadcast address.
@@ -60,6 +67,9 @@ function resolveRange(range: ConfigRange): AddressRange {
     first,
     last,
     gateway: range.gateway ?? ipFromBits(family, network + 1n),
+    excluded: [...(range.exclude ?? []), ...excludedEverywhere]
+      .filter((prefix) => familyOf(prefix) === family)
+      .map((prefix) => ({ first: ipBits(prefixIp(prefix)), last: ipBits(lastIp(prefix)) })),
   };
 }
 
@@ -73,18 +83,24 @@ export function formatRange({ family, first, last }: AddressRange): string {
 }
 
 /**
- * The range sets of a configuration: the one written in the old style (`subnet`) first, as host-local
- * has it. Throws an error of code 7 that names the range.
+ * The range sets of a configuration: those that the runtime chose first, then the one written in the old style
+ * (`subnet`), as host-local has it. Throws an error of code 7 that names the range.
  */
-export function rangeSetsOf({ ipam }: Config): readonly RangeSet[] {
+export function rangeSetsOf(
+  ipam: IpamConfig,
+  chosen: readonly (readonly ConfigRange[])[] = [],
+): readonly RangeSet[] {
   const { subnet, rangeStart, rangeEnd, gateway } = ipam;
   if (subnet === undefined && (rangeStart ?? rangeEnd ?? gateway) !== undefined)
     fail('ipam: rangeStart, rangeEnd and gateway need a subnet beside them');
   const old: ConfigRange[][] =
     subnet === undefined ? [] : [[{ subnet, rangeStart, rangeEnd, gateway }]];
-  const sets = [...old, ...(ipam.ranges ?? [])].map((set) => set.map(resolveRange));
+  const sets = [...chosen, ...old, ...(ipam.ranges ?? [])].map((set) =>
+    set.map((range) => resolveRange(range, ipam.exclude ?? [])),
+  );
   if (sets.length === 0) fail('no IP ranges specified');
   for (const [index, set] of sets.entries()) {
+    if (set.length === 0) fail(`invalid range set ${index}: empty range set`);
     if (set.some((range) => range.family !== set[0]?.family))
       fail(`invalid range set ${index}: mixed address families`);
     const ranges = sets.slice(0, index + 1).flat();

@@ -3,15 +3,14 @@ import { type CallOptions, parseCallOptions } from '../call-options.ts';
 import { CNI_ERROR, CniError, formatError } from '../cni/error.ts';
 import { type Places, parsePlaces } from '../cni/places.ts';
 import {
-  CURRENT_VERSION,
   type Environment,
   type Request,
-  SUPPORTED_VERSIONS,
   checkEnvironment,
   parseRequest,
   verbOf,
   versionAnswer,
 } from '../cni/request.ts';
+import { CURRENT_VERSION, findVersion } from '../cni/version.ts';
 import { type CallLog, makeLog } from '../log/log.ts';
 import { readStdin, writeAll } from './stdio.ts';
 
@@ -25,9 +24,14 @@ export function asCniError(error: unknown): CniError {
   );
 }
 
+/** STATUS comes every few seconds and changes nothing: it is logged only when it fails, or somebody looks for it. */
+function levelOf({ verb }: Request): 'debug' | 'info' {
+  return verb === 'STATUS' ? 'debug' : 'info';
+}
+
 /** What the log shows of a call: never the environment, never the configuration. */
 function logCall(log: CallLog, request: Request): void {
-  log.log('info', `CNI ${request.verb}`, {
+  log.log(levelOf(request), `CNI ${request.verb}`, {
     container: request.key.containerId,
     netns: request.netns,
     network: request.key.network,
@@ -37,13 +41,23 @@ function logCall(log: CallLog, request: Request): void {
 
 /** The version that an error answers in: the question's where it is known. */
 function answerVersion(config: Readonly<Record<string, unknown>> | undefined): string {
-  return (
-    SUPPORTED_VERSIONS.find((version) => version === config?.['cniVersion']) ?? CURRENT_VERSION
-  );
+  return findVersion(config?.['cniVersion']) ?? CURRENT_VERSION;
+}
+
+/** What of the process's surroundings a call needs beside the variables of the specification. */
+export interface Surroundings {
+  /** The whole environment, for delegates. */
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  /** The runtime vouches that the pod's netns may be the plugin's own (CNI_NETNS_OVERRIDE, pkg/skel of libcni). */
+  readonly mayBeOwnNetns: boolean;
 }
 
 /** Answers the call that `environment` and the arguments describe and returns the exit status. */
-export async function cniCall(environment: Environment, args: readonly string[]): Promise<number> {
+export async function cniCall(
+  environment: Environment,
+  args: readonly string[],
+  surroundings: Surroundings,
+): Promise<number> {
   const log = makeLog({ pid: process.pid });
   const started = performance.now();
   let request: Request | undefined;
@@ -63,8 +77,11 @@ export async function cniCall(environment: Environment, args: readonly string[])
     logCall(log, request);
     // VERSION and calls that are refused need nothing of what follows.
     const { networkCall } = await import('./network-call.ts');
-    status = await networkCall(request, places, options, log);
-    log.log('info', `CNI ${request.verb} done`, {
+    status = await networkCall(request, places, options, log, {
+      ...surroundings,
+      cniPath: environment.CNI_PATH ?? '',
+    });
+    log.log(levelOf(request), `CNI ${request.verb} done`, {
       container: request.key.containerId,
       durationMs: Math.round((performance.now() - started) * 1000) / 1000,
     });

@@ -1,10 +1,11 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { type Lock, lockFile } from '../../backends/linux/lock.ts';
 import { sameNetns } from '../../backends/linux/netns.ts';
+import { type Ip, findIp } from '../../model/ip.ts';
 import type { CallContext, Log } from '../call/context.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
-import { IN_MEMORY, STATE_FILE, openStore } from '../store/store.ts';
+import { IN_MEMORY, STATE_FILE, openStore, openStoreToRead } from '../store/store.ts';
 import { bootId, isAlive, machineIdentity, thisWorker } from './machine.ts';
 
 /** How long a call waits for the others on this machine. A runtime kills a call only after minutes. */
@@ -35,34 +36,74 @@ function exclusively<T>(path: string, work: () => T): T {
   }
 }
 
-/** The surroundings of a call on the kernel of this machine, with the state in `dataDir`. */
-export function linuxContext(dataDir: string, log: Log): CallContext {
-  const state = openStore(dataDir, bootId());
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** host-local's files are named after the addresses. */
+function reservedByHostLocal(folder: string): Ip[] {
+  // To ask first is cheaper than an exception, and most nodes never had the folder.
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).flatMap((name) => findIp(name) ?? []);
+}
+
+/** In place of a plugin in a call that was found to need none. */
+function noDelegate(): never {
+  throw new Error('another plugin is needed, and none was loaded');
+}
+
+/** In place of the removal of what the reference plugins made, where they made nothing. */
+function noDeparture(): never {
+  throw new Error(
+    'something of the reference plugins is to be removed, and what does it was not loaded',
+  );
+}
+
+function surroundings(log: Log): Omit<CallContext, 'state' | 'exclusively'> {
   return {
     backend: makeLinuxBackend(),
-    state,
     identity: machineIdentity(),
     worker: thisWorker(),
     isAlive,
-    exclusively: (work) => exclusively(`${dataDir}/lock`, work),
     isOwnNetns: sameNetns,
     clock: () => performance.now(),
+    now: () => Date.now(),
+    pause: (durationMs) => Bun.sleepSync(durationMs),
+    readText,
+    reservedByHostLocal,
+    delegate: noDelegate,
+    depart: noDeparture,
     log,
   };
+}
+
+/** Runs `work` while no other call works on the network of which `dataDir` holds the state. */
+export function underLock<T>(dataDir: string, work: () => T): T {
+  return exclusively(`${dataDir}/lock`, work);
+}
+
+/** The surroundings of a call on the kernel of this machine, with the state in `dataDir`. */
+export function linuxContext(dataDir: string, log: Log): CallContext {
+  const state = openStore(dataDir, bootId());
+  return { ...surroundings(log), state, exclusively: (work) => underLock(dataDir, work) };
 }
 
 /** The same for a call that only looks: where there is no state yet, none is made. */
 export function lookingContext(dataDir: string, log: Log): CallContext {
   if (existsSync(`${dataDir}/${STATE_FILE}`)) return linuxContext(dataDir, log);
+  const state = openStore(IN_MEMORY, bootId());
+  return { ...surroundings(log), state, exclusively: (work) => work() };
+}
+
+/** The same for a call that must not even leave a trace of having looked. */
+export function readingContext(dataDir: string, log: Log): CallContext {
   return {
-    backend: makeLinuxBackend(),
-    state: openStore(IN_MEMORY, bootId()),
-    identity: machineIdentity(),
-    worker: thisWorker(),
-    isAlive,
+    ...surroundings(log),
+    state: openStoreToRead(dataDir, bootId()),
     exclusively: (work) => work(),
-    isOwnNetns: sameNetns,
-    clock: () => performance.now(),
-    log,
   };
 }

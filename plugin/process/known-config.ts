@@ -6,9 +6,13 @@ import type { State } from '../state.ts';
 
 /** What a runtime adds to a configuration for one call, and what does not matter for what a pod gets. */
 const NOT_CONFIG: ReadonlySet<string> = new Set([
+  'cniVersion',
   'prevResult',
   'runtimeConfig',
   'args',
+  'capabilities',
+  'cni.dev/valid-attachments',
+  'cni.dev/attachments',
   ...PLACE_KEYS,
 ]);
 
@@ -20,6 +24,13 @@ function digestOf(raw: Readonly<Record<string, unknown>>): string {
     .digest('hex');
 }
 
+/** A configuration with what its writer should know about it. */
+export interface KnownConfig {
+  readonly config: Config;
+  /** Keys that were probably meant otherwise, as sentences. */
+  readonly warnings: readonly string[];
+}
+
 /**
  * Reads a configuration. One that was read before is not checked again: to load the schema and to
  * check takes as long as all that is done in the kernel. Throws a CniError when it is not valid.
@@ -28,12 +39,13 @@ export async function readConfig(
   state: State,
   raw: Readonly<Record<string, unknown>>,
   memory: 'remember' | 'only look',
-): Promise<Config> {
+): Promise<KnownConfig> {
   const digest = digestOf(raw);
   const known = state.findConfig(digest);
-  if (known !== undefined) return JSON.parse(known) as Config;
+  if (known !== undefined) return JSON.parse(known) as KnownConfig;
   const { parseConfig } = await import('../cni/config.ts');
-  const config = parseConfig(raw);
-  if (memory === 'remember') state.putConfig(digest, JSON.stringify(config));
-  return config;
+  const { CONFIG_KEYS, suspectKeys } = await import('../cni/keys.ts');
+  const value = { config: parseConfig(raw), warnings: suspectKeys(raw, CONFIG_KEYS) };
+  if (memory === 'remember') state.putConfig(digest, JSON.stringify(value));
+  return value;
 }

@@ -1,26 +1,37 @@
 /** A call that looks at the network or changes it. */
+import { existsSync } from 'node:fs';
 import type { Plan } from '../../model/plan.ts';
 import type { CallOptions } from '../call-options.ts';
-import { add, checkNetns, planAdd } from '../call/add.ts';
-import { checkCall, planRepair } from '../call/check.ts';
 import type { CallContext } from '../call/context.ts';
-import { del, planDel } from '../call/del.ts';
+import { checkNetns } from '../call/netns.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { Places } from '../cni/places.ts';
 import type { Request } from '../cni/request.ts';
-import { formatResult } from '../cni/result.ts';
+import { delegateOf } from '../ipam/delegate.ts';
+import { hostLocalOf } from '../ipam/host-local-folder.ts';
 import type { CallLog } from '../log/log.ts';
-import { linuxContext, lookingContext } from './context.ts';
+import { DamagedStateError } from '../store/store.ts';
+import { linuxContext, lookingContext, readingContext } from './context.ts';
 import { readConfig } from './known-config.ts';
 import type { Planned } from './plan-output.ts';
 import { writeAll } from './stdio.ts';
 
+/** What of the process's surroundings a call on the network needs. */
+export interface NetworkSurroundings {
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  readonly cniPath: string;
+  readonly mayBeOwnNetns: boolean;
+}
+
 /** Writes the result; undoes the call when nobody could be told of it. */
 async function answerAdd(context: CallContext, request: Request): Promise<void> {
-  const config = await readConfig(context.state, request.config, 'remember');
+  const { config, warnings } = await readConfig(context.state, request.config, 'remember');
+  for (const warning of warnings) context.log('warn', warning, { network: request.key.network });
+  const { add } = await import('../call/add.ts');
+  const { formatResult } = await import('../cni/result.ts');
   const added = add(context, request, config);
   try {
-    writeAll(1, formatResult(added.result));
+    writeAll(1, formatResult(added.result, request.cniVersion));
   } catch (error) {
     added.cancel();
     throw new CniError(
@@ -31,37 +42,164 @@ async function answerAdd(context: CallContext, request: Request): Promise<void> 
   added.finish();
 }
 
+/** Does the result of ADD name links of which none is the one that we would make? */
+async function namesForeignLinks(
+  { identity }: CallContext,
+  { config, key }: Request,
+): Promise<boolean> {
+  const { readResult } = await import('../reference/result.ts');
+  const { usualEnds } = await import('../attachment.ts');
+  const names = readResult(config['prevResult']).interfaces.map(({ name }) => name);
+  return names.length > 0 && !names.includes(usualEnds(identity, key).hostIfname);
+}
+
+/**
+ * Without a record of ours others may have one: the plugin that gives the addresses, of an earlier boot, or the reference
+ * chain, which the network had before.
+ */
+export async function delUnrecorded(context: CallContext, request: Request): Promise<void> {
+  const { config, key, netns, stdin } = request;
+  const isNamed = await namesForeignLinks(context, request);
+  if (isNamed || existsSync(hostLocalOf(request))) {
+    const { departUnrecorded } = await import('./departure.ts');
+    await departUnrecorded(context, request, isNamed);
+  }
+  const type = delegateOf(config);
+  if (type !== undefined) context.delegate({ type, verb: 'DEL', stdin, key, netns });
+}
+
 async function answer(context: CallContext, request: Request): Promise<void> {
   switch (request.verb) {
     case 'ADD':
       return answerAdd(context, request);
-    case 'DEL':
+    case 'DEL': {
       checkNetns(context, request.netns);
-      return del(context, request.key);
-    case 'CHECK':
+      const { del } = await import('../call/del.ts');
+      if (!del(context, request.key, request.config['prevResult']))
+        await delUnrecorded(context, request);
+      return undefined;
+    }
+    case 'CHECK': {
+      const { checkCall } = await import('../call/check.ts');
       return checkCall(context, request);
+    }
+    case 'GC': {
+      const { gc } = await import('../call/gc.ts');
+      return gc(context, request);
+    }
+    case 'STATUS': {
+      const { status } = await import('../call/status.ts');
+      const { config } = await readConfig(context.state, request.config, 'only look');
+      return status(context, request, config);
+    }
   }
 }
 
 /** The plan of a call, with what it was computed from; of a DEL without a record there is none. */
 async function planOf(context: CallContext, request: Request): Promise<Planned | undefined> {
   switch (request.verb) {
-    case 'ADD':
-      return planAdd(
-        context,
-        request,
-        await readConfig(context.state, request.config, 'only look'),
-      );
-    case 'DEL':
+    case 'ADD': {
+      const { config } = await readConfig(context.state, request.config, 'only look');
+      const { planAdd } = await import('../call/add.ts');
+      return planAdd(context, request, config);
+    }
+    case 'DEL': {
       checkNetns(context, request.netns);
+      const { planDel } = await import('../call/del.ts');
       return planDel(context, request.key);
-    case 'CHECK':
+    }
+    case 'CHECK': {
+      const { planRepair } = await import('../call/check.ts');
       return planRepair(context, request.key);
+    }
+    case 'GC':
+    case 'STATUS':
+      throw new CniError(
+        CNI_ERROR.invalidEnvironment,
+        `there is no plan of ${request.verb}`,
+        '--plan is for ADD, DEL and CHECK',
+      );
   }
 }
 
 function hasChanges(plan: Plan | undefined): boolean {
   return (plan?.ops.length ?? 0) > 0;
+}
+
+/** Does the call remove something that was taken over from the reference plugins? */
+function needsDeparture({ state }: CallContext, { verb, key }: Request): boolean {
+  if (verb === 'DEL') return state.find(key)?.attachment.madeBy !== undefined;
+  return (
+    verb === 'GC' &&
+    state
+      .list()
+      .some(({ attachment }) => attachment.key.network === key.network && attachment.madeBy)
+  );
+}
+
+/** Does the call concern an attachment whose addresses another plugin gives? */
+function needsDelegate({ state }: CallContext, { verb, config, key }: Request): boolean {
+  if (delegateOf(config) !== undefined) return true;
+  if (verb === 'DEL' || verb === 'CHECK' || verb === 'ADD')
+    return state.find(key)?.attachment.ipam !== undefined;
+  return (
+    verb === 'GC' &&
+    state.list().some(({ attachment }) => attachment.key.network === key.network && attachment.ipam)
+  );
+}
+
+/** The context with what this call needs of other programs, which most calls do not load. */
+export async function prepared(
+  context: CallContext,
+  request: Request,
+  { cniPath, variables, mayBeOwnNetns }: NetworkSurroundings,
+): Promise<CallContext> {
+  let ready = mayBeOwnNetns ? { ...context, isOwnNetns: () => false } : context;
+  if (needsDelegate(ready, request)) {
+    const { makeDelegate } = await import('./delegate.ts');
+    ready = { ...ready, delegate: makeDelegate(cniPath, variables) };
+  }
+  if (needsDeparture(ready, request)) {
+    const { makeDepart } = await import('./departure.ts');
+    ready = { ...ready, depart: await makeDepart(ready, hostLocalOf(request)) };
+  }
+  return ready;
+}
+
+/** Carries out a call; a state file that turns out to be damaged is replaced, once, by what the kernel tells. */
+async function carryOut(
+  request: Request,
+  dataDir: string,
+  log: CallLog,
+  around: NetworkSurroundings,
+): Promise<void> {
+  const attempt = async (): Promise<void> => {
+    const context = await prepared(linuxContext(dataDir, log.log), request, around);
+    await answer(context, request);
+  };
+  try {
+    await attempt();
+  } catch (error) {
+    if (!(error instanceof DamagedStateError)) throw error;
+    const { replaceDamagedState } = await import('./recovery.ts');
+    replaceDamagedState(dataDir, log.log);
+    await attempt();
+  }
+}
+
+/** STATUS: a state file that is damaged or held is a reason for not being ready. */
+async function answerStatus(
+  request: Request,
+  dataDir: string,
+  log: CallLog,
+  around: NetworkSurroundings,
+): Promise<void> {
+  try {
+    await answer(await prepared(readingContext(dataDir, log.log), request, around), request);
+  } catch (error) {
+    if (!(error instanceof DamagedStateError)) throw error;
+    throw new CniError(CNI_ERROR.notAvailable, error.message, error.details);
+  }
 }
 
 /** Carries out a call, or prints its plan, and returns the exit status. Throws the error to answer. */
@@ -70,13 +208,15 @@ export async function networkCall(
   places: Places,
   options: CallOptions,
   log: CallLog,
+  around: NetworkSurroundings,
 ): Promise<number> {
+  const { dataDir } = places;
   if (options.plan === undefined) {
-    await answer(linuxContext(places.dataDir, log.log), request);
+    await (request.verb === 'STATUS' ? answerStatus : carryOut)(request, dataDir, log, around);
     return 0;
   }
-  const planned = await planOf(lookingContext(places.dataDir, log.log), request);
+  const planned = await planOf(lookingContext(dataDir, log.log), request);
   const { printPlan } = await import('./plan-output.ts');
-  printPlan(request.verb, planned, options.plan);
+  printPlan(request.verb as 'ADD' | 'DEL' | 'CHECK', planned, options.plan);
   return options.detailedExitcode && hasChanges(planned?.plan) ? 2 : 0;
 }

@@ -18,9 +18,11 @@ export interface Planned {
 function notesOf(verb: PlanFile['verb'], planned: Planned | undefined): string[] {
   if (!planned) return ['there is no record of this attachment: nothing of it is left to remove'];
   if (verb !== 'ADD') return [];
-  const addresses = planned.attachment.addresses.map(({ ip }) => ip).join(', ');
+  const { addresses, ipam } = planned.attachment;
+  if (ipam) return [`addresses: known after ${ipam.type} ADD`];
+  if (addresses.length === 0) return [];
   return [
-    `${addresses} would be reserved; another call may take ${planned.attachment.addresses.length === 1 ? 'it' : 'them'} before`,
+    `${addresses.map(({ ip }) => ip).join(', ')} would be reserved; another call may take ${addresses.length === 1 ? 'it' : 'them'} before`,
   ];
 }
 

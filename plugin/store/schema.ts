@@ -3,7 +3,7 @@
  * indexes, so that during a rollout an older executable goes on working on a newer file. Where that
  * cannot be, `OLDEST_COMPATIBLE` is raised, and older executables refuse the file by name.
  */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /** The oldest schema whose executables may write to a file of this one. */
 export const OLDEST_COMPATIBLE = 1;
@@ -27,5 +27,12 @@ export const MIGRATIONS: readonly string[] = [
   CREATE INDEX usage_owner ON usage (network, container_id, ifname);
   CREATE TABLE config (digest TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE claim (object TEXT PRIMARY KEY) WITHOUT ROWID;
+  `,
+  // Addresses that were given back, and when (ms since 1970).
+  `
+  CREATE TABLE released (
+    network TEXT NOT NULL, sort_key TEXT NOT NULL, ip TEXT NOT NULL, released_at INTEGER NOT NULL,
+    PRIMARY KEY (network, sort_key)) WITHOUT ROWID;
+  CREATE INDEX released_at ON released (released_at);
   `,
 ];

@@ -1,4 +1,4 @@
-import { Database, type SQLQueryBindings, SQLiteError } from 'bun:sqlite';
+import { Database, constants, type SQLQueryBindings, SQLiteError } from 'bun:sqlite';
 import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import type { Ifname } from '../../model/ifname.ts';
 import { type Ip, familyOf, ipBytes } from '../../model/ip.ts';
@@ -20,8 +20,17 @@ export interface Store extends State {
   readonly close: () => void;
 }
 
+/** How long a call waits for the others' transactions, each of a few milliseconds: as long as for the lock. SQLite's waiting is not fair. */
+const BUSY_TIMEOUT_MS = 20_000;
+
 /** How many configurations are remembered as valid. */
 const CONFIGS_KEPT = 32;
+
+/** How long it is remembered that an address was used: as long as it can be kept from being used again, and longer than neighbours remember. */
+const REMEMBERED_MS = 86_400_000;
+
+/** A time behind every other. */
+const NEVER_MS = Number.MAX_SAFE_INTEGER;
 
 /** How far the write-ahead log may grow, in pages of 4 KiB: the next process reads it whole. */
 const WAL_PAGES = 128;
@@ -50,15 +59,30 @@ function recordOf(row: AttachmentRow): AttachmentRecord {
   };
 }
 
+/** The state file is not what was written to it: it cannot be used, and another is to take its place. */
+export class DamagedStateError extends CniError {
+  constructor(file: string, details: string) {
+    super(CNI_ERROR.io, `state file ${file} is damaged`, details);
+  }
+}
+
+function isDamage(error: unknown): boolean {
+  // A record that is no JSON any more: SQLite does not notice what happens within a text.
+  if (error instanceof SyntaxError) return true;
+  return (
+    error instanceof SQLiteError &&
+    (error.code?.startsWith('SQLITE_CORRUPT') === true || error.code === 'SQLITE_NOTADB')
+  );
+}
+
 function isBusy(error: unknown): boolean {
   return error instanceof SQLiteError && error.code?.startsWith('SQLITE_BUSY') === true;
 }
 
 /** Turns what SQLite says into an answer: busy is for another time, anything else names the file. */
 function asCniError(error: unknown, file: string): unknown {
-  // A record that is no JSON any more: SQLite does not notice what happens within a text.
-  if (error instanceof SyntaxError)
-    return new CniError(CNI_ERROR.io, `state file ${file} is damaged: ${error.message}`);
+  if (isDamage(error))
+    return new DamagedStateError(file, error instanceof Error ? error.message : String(error));
   if (!(error instanceof SQLiteError)) return error;
   if (isBusy(error)) {
     return new CniError(
@@ -126,13 +150,15 @@ function migrate(db: Database, file: string, busyTimeoutMs: number): void {
 }
 
 /** Forgets the records of an earlier boot: their links and rules went with it, so their addresses are free. */
+function bootOf(db: Database): string | undefined {
+  const row = db.query("SELECT value FROM meta WHERE key = 'boot_id'").get();
+  return (row as { value: string } | null)?.value;
+}
+
 function forgetEarlierBoot(db: Database, bootId: string): void {
-  const current = (): string | undefined =>
-    (db.query("SELECT value FROM meta WHERE key = 'boot_id'").get() as { value: string } | null)
-      ?.value;
-  if (current() === bootId) return;
+  if (bootOf(db) === bootId) return;
   db.run('BEGIN IMMEDIATE');
-  if (current() !== bootId) {
+  if (bootOf(db) !== bootId) {
     for (const table of ['attachment', 'address', 'usage', 'claim']) db.run(`DELETE FROM ${table}`);
     db.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot_id', ?)", [bootId]);
   }
@@ -172,18 +198,11 @@ function openDatabase(dataDir: string, file: string, busyTimeoutMs: number): Dat
  * Opens the state file of `dataDir` (or `IN_MEMORY`), making folder and file when they are not there. `bootId` tells
  * this boot from others. Throws a CniError: 11 when it stays busy, 5 when it cannot be used.
  */
-export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000): Store {
+export function openStore(dataDir: string, bootId: string, busyTimeoutMs = BUSY_TIMEOUT_MS): Store {
   const file = `${dataDir}/${STATE_FILE}`;
-  const guard = <T>(work: () => T): T => {
-    try {
-      return work();
-    } catch (error) {
-      throw asCniError(error, file);
-    }
-  };
-  const db = guard(() => openDatabase(dataDir, file, busyTimeoutMs));
+  const db = guarded(file, () => openDatabase(dataDir, file, busyTimeoutMs));
   try {
-    guard(() => {
+    guarded(file, () => {
       migrate(db, file, busyTimeoutMs);
       forgetEarlierBoot(db, bootId);
     });
@@ -191,7 +210,66 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
     db.close();
     throw error;
   }
+  return storeOver(db, file);
+}
 
+/** A file that nobody writes to meanwhile, as SQLite's URIs name it. */
+function immutableUri(file: string): string {
+  return `file:${encodeURI(file).replaceAll(/[?#]/g, encodeURIComponent)}?immutable=1`;
+}
+
+/** Without the second one a URI is the name of a file. */
+const READ_BY_URI = constants.SQLITE_OPEN_READONLY | constants.SQLITE_OPEN_URI;
+
+/**
+ * Opens the state file only to read it: nothing of it changes, and none is made where there is none. Of an earlier boot,
+ * or of an older schema, an empty store stands in: what the next writer would make of it.
+ */
+export function openStoreToRead(dataDir: string, bootId: string): Store {
+  const file = `${dataDir}/${STATE_FILE}`;
+  const empty = (): Store => openStore(IN_MEMORY, bootId);
+  if (!existsSync(file)) return empty();
+  return guarded(file, () => {
+    // Without its write-ahead log nobody has the file open; SQLite would make one to find that out.
+    const db = existsSync(`${file}-wal`)
+      ? new Database(file, { readonly: true })
+      : new Database(immutableUri(file), READ_BY_URI);
+    if (schemaVersion(db) < SCHEMA_VERSION || bootOf(db) !== bootId) {
+      db.close();
+      return empty();
+    }
+    return storeOver(db, file);
+  });
+}
+
+/** Can the file be read as a whole? */
+export function isSound(file: string): boolean {
+  try {
+    const db = new Database(file, { readonly: true });
+    try {
+      const [check] = db.query('PRAGMA quick_check(1)').all() as { quick_check: string }[];
+      for (const row of db.query('SELECT record FROM attachment').all())
+        JSON.parse((row as { record: string }).record);
+      return check?.quick_check === 'ok';
+    } finally {
+      db.close();
+    }
+  } catch (error) {
+    if (isDamage(error)) return false;
+    throw error;
+  }
+}
+
+function guarded<T>(file: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw asCniError(error, file);
+  }
+}
+
+function storeOver(db: Database, file: string): Store {
+  const guard = <T>(work: () => T): T => guarded(file, work);
   const rows = <T>(sql: string, ...values: SQLQueryBindings[]): T[] =>
     guard(() => db.query(sql).all(...values) as T[]);
   const records = (sql: string, ...values: SQLQueryBindings[]): AttachmentRecord[] =>
@@ -225,7 +303,7 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
     transact,
     find: (key) => records(`SELECT ${RECORD} FROM attachment WHERE ${OWNER}`, ...keyValues(key))[0],
     list: () => records(`SELECT ${RECORD} FROM attachment`),
-    addressBook: (network, except) => ({
+    addressBook: (network, except, releasedAfterMs = NEVER_MS) => ({
       lastOf: (set) =>
         rows<{ ip: Ip }>(
           'SELECT ip FROM last_address WHERE network = ? AND range_set = ?',
@@ -234,17 +312,31 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
         )[0]?.ip,
       takenBetween: function* (first, last) {
         const [, id, ifname] = except ? keyValues(except) : ['', '', ''];
+        const [low, high] = [sortKey(first), sortKey(last)];
         const taken = db
           .query(
-            `SELECT ip FROM address WHERE network = ? AND sort_key BETWEEN ? AND ?
-             AND NOT (container_id = ? AND ifname = ?) ORDER BY sort_key`,
+            `SELECT ip, sort_key FROM address WHERE network = ?1 AND sort_key BETWEEN ?2 AND ?3
+             AND NOT (container_id = ?4 AND ifname = ?5)
+             UNION SELECT ip, sort_key FROM released
+             WHERE network = ?1 AND sort_key BETWEEN ?2 AND ?3 AND released_at > ?6 ORDER BY sort_key`,
           )
-          .iterate(network, sortKey(first), sortKey(last), id, ifname);
+          .iterate(network, low, high, id, ifname, releasedAfterMs);
         try {
           for (const row of taken) yield (row as { ip: Ip }).ip;
         } catch (error) {
           throw asCniError(error, file);
         }
+      },
+      isTaken: (ip) => {
+        const [, id, ifname] = except ? keyValues(except) : ['', '', ''];
+        return holds(
+          `SELECT 1 FROM address WHERE network = ? AND sort_key = ?
+           AND NOT (container_id = ? AND ifname = ?)`,
+          network,
+          sortKey(ip),
+          id,
+          ifname,
+        );
       },
     }),
     put: (attachment, worker: Worker, uses) =>
@@ -295,9 +387,43 @@ export function openStore(dataDir: string, bootId: string, busyTimeoutMs = 5000)
       }),
     finish: (key) =>
       run(`UPDATE attachment SET state = 'finished' WHERE ${OWNER}`, ...keyValues(key)),
-    remove: (key) => transact(() => forget(key)),
+    remove: (key, releasedAtMs) =>
+      transact(() => {
+        if (releasedAtMs !== undefined) {
+          run(
+            `INSERT OR REPLACE INTO released (network, sort_key, ip, released_at)
+             SELECT network, sort_key, ip, ? FROM address WHERE ${OWNER}`,
+            releasedAtMs,
+            ...keyValues(key),
+          );
+          run('DELETE FROM released WHERE released_at < ?', releasedAtMs - REMEMBERED_MS);
+        }
+        forget(key);
+      }),
+    wasUsed: (network, ip) =>
+      holds('SELECT 1 FROM released WHERE network = ? AND sort_key = ?', network, sortKey(ip)),
+    released: (network) =>
+      rows<{ ip: Ip; releasedAtMs: number }>(
+        'SELECT ip, released_at AS releasedAtMs FROM released WHERE network = ? ORDER BY sort_key',
+        network,
+      ),
+    forgetReleased: (network, ip) =>
+      guard(
+        () =>
+          db
+            .query('DELETE FROM released WHERE network = ? AND sort_key = ?')
+            .run(network, sortKey(ip)).changes > 0,
+      ),
     isUsedByOthers: (object: SharedObject, key) =>
       holds(`SELECT 1 FROM usage WHERE object = ? AND NOT (${OWNER})`, object, ...keyValues(key)),
+    isAnyUsedByOthers: (kind, key) =>
+      holds(
+        `SELECT 1 FROM usage WHERE object >= ? AND object < ? AND NOT (${OWNER})`,
+        kind,
+        // Behind all that begins with the word and its space.
+        `${kind.trimEnd()}!`,
+        ...keyValues(key),
+      ),
     claim: (object) => run('INSERT OR IGNORE INTO claim (object) VALUES (?)', object),
     isClaimed: (object) => holds('SELECT 1 FROM claim WHERE object = ?', object),
     unclaim: (object) => run('DELETE FROM claim WHERE object = ?', object),

@@ -32,6 +32,9 @@ const ROUTES = [
 /** Bridges that pods are put on: one that is nobody's, and the names that foreign bridges have in generated hosts. */
 export const POD_BRIDGES = ['cni0', 'br0', 'br1'];
 
+/** Versions whose results hold every attachment that `configurations` makes. */
+const VERSIONS = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'];
+
 /** Valid configurations of one network. */
 export function configurations(): fc.Arbitrary<RawConfig> {
   return fc
@@ -40,23 +43,65 @@ export function configurations(): fc.Arbitrary<RawConfig> {
       gateway: fc.constantFrom({}, { isGateway: true }, { isDefaultGateway: true }),
       forceAddress: fc.boolean(),
       ipMasq: fc.boolean(),
-      port: fc.constantFrom({}, {}, { hairpinMode: true }, { promiscMode: true }),
+      port: fc.constantFrom(
+        {},
+        {},
+        { hairpinMode: true },
+        { promiscMode: true },
+        { portIsolation: true },
+        { macspoofchk: true },
+        { mode: 'ptp' },
+      ),
+      ipspoofchk: fc.constantFrom({}, {}, { ipspoofchk: true }),
+      podVerdict: fc.constantFrom({}, {}, { podVerdict: 'drop' }),
+      dad: fc.constantFrom({}, {}, { enabledad: true }),
       mtu: fc.constantFrom({}, { mtu: 0 }, { mtu: 1280 }, { mtu: 1450 }, { mtu: 9000 }),
       ranges: fc.shuffledSubarray(RANGE_SETS, { minLength: 1, maxLength: 3 }),
       routes: fc.shuffledSubarray(ROUTES),
-      cniVersion: fc.constantFrom('0.4.0', '1.0.0'),
+      cniVersion: fc.constantFrom(...VERSIONS),
     })
-    .map(({ bridge, gateway, forceAddress, ipMasq, port, mtu, ranges, routes, cniVersion }) => ({
+    .map(
+      ({ bridge, gateway, port, ranges, routes, cniVersion, forceAddress, ipMasq, ...more }) => ({
+        cniVersion,
+        name: 'net',
+        type: 'cube-cni',
+        bridge,
+        ...gateway,
+        forceAddress,
+        ipMasq,
+        ...port,
+        ...more.ipspoofchk,
+        ...more.podVerdict,
+        ...more.dad,
+        ...more.mtu,
+        ipam: { type: 'cube-ipam', ranges, routes },
+      }),
+    );
+}
+
+/** Valid configurations of networks that give no addresses. */
+export function layer2Configurations(): fc.Arbitrary<RawConfig> {
+  return fc
+    .record({
+      bridge: fc.constantFrom(...POD_BRIDGES),
+      port: fc.constantFrom(
+        {},
+        { hairpinMode: true },
+        { portIsolation: true },
+        { macspoofchk: true },
+      ),
+      down: fc.constantFrom({}, { disableContainerInterface: true }),
+      ipam: fc.constantFrom({}, { ipam: {} }, { ipam: { type: '' } }),
+      cniVersion: fc.constantFrom(...VERSIONS),
+    })
+    .map(({ bridge, port, down, ipam, cniVersion }) => ({
       cniVersion,
       name: 'net',
       type: 'cube-cni',
       bridge,
-      ...gateway,
-      forceAddress,
-      ipMasq,
       ...port,
-      ...mtu,
-      ipam: { type: 'cube-ipam', ranges, routes },
+      ...down,
+      ...ipam,
     }));
 }
 
@@ -77,7 +122,23 @@ const KEYS = [
   'logFormat',
   'logMaxBytes',
   'vlan',
+  'vlanTrunk',
+  'preserveDefaultVlan',
   'macspoofchk',
+  'ipspoofchk',
+  'enabledad',
+  'disableContainerInterface',
+  'portIsolation',
+  'mode',
+  'podVerdict',
+  'dns',
+  'exclude',
+  'reuseDelaySeconds',
+  'resolvConf',
+  'mtu',
+  'priority',
+  'table',
+  'scope',
   'type',
   'subnet',
   'ranges',

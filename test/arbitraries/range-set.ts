@@ -14,13 +14,21 @@ function ranges(family: Family, first: bigint): fc.Arbitrary<AddressRange> {
   const end = (1n << BigInt(ADDRESS_BITS[family])) - 1n;
   const clip = (bits: bigint): bigint => (bits < 0n ? 0n : bits > end ? end : bits);
   return fc
-    .record({ length: fc.integer({ min: 1, max: 8 }), gateway: fc.integer({ min: -12, max: 20 }) })
-    .map(({ length, gateway }) => ({
+    .record({
+      length: fc.integer({ min: 1, max: 8 }),
+      gateway: fc.integer({ min: -12, max: 20 }),
+      excluded: fc.array(fc.tuple(fc.integer({ min: -2, max: 8 }), fc.nat(3)), { maxLength: 2 }),
+    })
+    .map(({ length, gateway, excluded }) => ({
       family,
       subnet: prefixOf(ipFromBits(family, clip(first)), ADDRESS_BITS[family] - 8),
       first: clip(first),
       last: clip(first + BigInt(length) - 1n),
       gateway: ipFromBits(family, clip(first + BigInt(gateway))),
+      excluded: excluded.map(([at, more]) => ({
+        first: clip(first + BigInt(at)),
+        last: clip(first + BigInt(at + more)),
+      })),
     }));
 }
 

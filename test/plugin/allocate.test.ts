@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { IPv4CidrRange, IPv6CidrRange } from 'ip-num';
 import { describe, expect, it } from 'vitest';
 import { type Ip, familyOf, ipBits, ipFromBits } from '../../model/ip.ts';
-import { parseConfig } from '../../plugin/cni/config.ts';
+import { type IpamConfig, parseConfig } from '../../plugin/cni/config.ts';
 import type { AttachmentKey } from '../../plugin/cni/request.ts';
 import { type AddressBook, allocate, fits } from '../../plugin/ipam/allocate.ts';
 import { type RangeSet, rangeSetsOf } from '../../plugin/ipam/ranges.ts';
@@ -27,6 +27,7 @@ class Ledger {
             ipBits(first) <= ipBits(ip) &&
             ipBits(ip) <= ipBits(end),
         ),
+      isTaken: (ip) => this.taken.has(ip),
     };
   }
 
@@ -36,13 +37,24 @@ class Ledger {
   }
 }
 
+/** The range sets of a configuration of addresses. */
+function setsFrom(ipam: Readonly<Record<string, unknown>>): readonly RangeSet[] {
+  return rangeSetsOf(parseConfig({ ipam: { type: 'cube-ipam', ...ipam } }).ipam as IpamConfig);
+}
+
+function isExcluded(set: RangeSet, ip: Ip): boolean {
+  return set.some(({ excluded }) =>
+    excluded.some((span) => span.first <= ipBits(ip) && ipBits(ip) <= span.last),
+  );
+}
+
 /** Every address that a pod could get, in the order in which they are walked from the first. */
 function walk(set: RangeSet): Ip[] {
   const gateways = new Set(set.map(({ gateway }) => gateway));
   return set.flatMap(({ family, first, last }) => {
     const ips: Ip[] = [];
     for (let bits = first; bits <= last; bits += 1n) ips.push(ipFromBits(family, bits));
-    return ips.filter((ip) => !gateways.has(ip));
+    return ips.filter((ip) => !gateways.has(ip) && !isExcluded(set, ip));
   });
 }
 
@@ -155,20 +167,19 @@ describe('allocation', () => {
   });
 
   it('of several sets gives one of each, and never the gateway of another set', () => {
-    const sets = rangeSetsOf(
-      parseConfig({
-        ipam: {
-          type: 'cube-ipam',
-          ranges: [
-            [{ subnet: '10.0.0.0/24', rangeEnd: '10.0.0.2', gateway: '10.0.0.4' }],
-            [{ subnet: '10.0.0.0/24', rangeStart: '10.0.0.3', gateway: '10.0.0.1' }],
-            [{ subnet: 'fd00::/64' }],
-          ],
-        },
-      }),
-    );
+    const sets = setsFrom({
+      ranges: [
+        [{ subnet: '10.0.0.0/24', rangeEnd: '10.0.0.2', gateway: '10.0.0.4' }],
+        [{ subnet: '10.0.0.0/24', rangeStart: '10.0.0.3', gateway: '10.0.0.1' }],
+        [{ subnet: 'fd00::/64' }],
+      ],
+    });
     const ledger = new Ledger();
-    const none: AddressBook = { lastOf: () => undefined, takenBetween: () => [] };
+    const none: AddressBook = {
+      lastOf: () => undefined,
+      takenBetween: () => [],
+      isTaken: () => false,
+    };
     expect(allocate(sets, none)).toEqual([
       { ip: '10.0.0.2', prefixLength: 24, gateway: '10.0.0.4' },
       { ip: '10.0.0.3', prefixLength: 24, gateway: '10.0.0.1' },
@@ -183,7 +194,7 @@ describe('allocation', () => {
   });
 
   it('reads no more of what is taken than it needs', () => {
-    const [set] = rangeSetsOf(parseConfig({ ipam: { type: 'cube-ipam', subnet: 'fd00::/64' } }));
+    const [set] = setsFrom({ subnet: 'fd00::/64' });
     let read = 0;
     const book: AddressBook = {
       lastOf: () => 'fd00::100' as Ip,
@@ -193,6 +204,7 @@ describe('allocation', () => {
           yield ipFromBits(6, bits);
         }
       },
+      isTaken: () => false,
     };
     expect(allocate([set as RangeSet], book)[0]?.ip).toBe('fd00::101');
     expect(read).toBe(1);
@@ -202,11 +214,15 @@ describe('allocation', () => {
 /** Range sets of one subnet each. */
 function setsOf(...subnets: readonly string[]): readonly RangeSet[] {
   const ranges = subnets.map((subnet) => [{ subnet }]);
-  return rangeSetsOf(parseConfig({ ipam: { type: 'cube-ipam', ranges } }));
+  return setsFrom({ ranges });
 }
 
 describe('addresses of an attachment that was begun', () => {
-  const none: AddressBook = { lastOf: () => undefined, takenBetween: () => [] };
+  const none: AddressBook = {
+    lastOf: () => undefined,
+    takenBetween: () => [],
+    isTaken: () => false,
+  };
 
   it('fit the sets they came from, and no others', () => {
     const addresses = allocate(setsOf('10.0.0.0/24', 'fd00::/64'), none);
@@ -229,7 +245,7 @@ describe('the ranges of a subnet', () => {
         const cidr = `${ipFromBits(4, BigInt(bits))}/${length}`;
         const network = IPv4CidrRange.fromCidr(cidr);
         const subnet = `${network.getFirst().toString()}/${length}`;
-        const [range] = rangeSetsOf(parseConfig({ ipam: { type: 'cube-ipam', subnet } }))[0] ?? [];
+        const [range] = setsFrom({ subnet })[0] ?? [];
         expect(range).toMatchObject({
           subnet,
           first: network.getFirst().getValue() + 1n,
@@ -246,7 +262,7 @@ describe('the ranges of a subnet', () => {
       fc.property(ipv6, ([bits, length]) => {
         const network = IPv6CidrRange.fromCidr(`${ipFromBits(6, bits)}/${length}`);
         const subnet = `${ipFromBits(6, network.getFirst().getValue())}/${length}`;
-        const [range] = rangeSetsOf(parseConfig({ ipam: { type: 'cube-ipam', subnet } }))[0] ?? [];
+        const [range] = setsFrom({ subnet })[0] ?? [];
         expect(range).toMatchObject({
           subnet,
           first: network.getFirst().getValue() + 1n,

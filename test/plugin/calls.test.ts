@@ -17,7 +17,11 @@ import { del, planDel } from '../../plugin/call/del.ts';
 import { parseConfig } from '../../plugin/cni/config.ts';
 import { CniError } from '../../plugin/cni/error.ts';
 import { formatPlanFile, parsePlanFile } from '../../plugin/format/plan-file.ts';
-import { type RawConfig, configurations } from '../arbitraries/configuration.ts';
+import {
+  type RawConfig,
+  configurations,
+  layer2Configurations,
+} from '../arbitraries/configuration.ts';
 import { machineHosts } from '../arbitraries/machine.ts';
 import { PROTOTYPE_NAMES } from '../arbitraries/request.ts';
 import { plainState } from '../state.ts';
@@ -60,7 +64,9 @@ function tryAttach(machine: Machine, raw: RawConfig, pod: number): Attachment | 
 function remains(before: Host, attachment: Attachment, ops: readonly Op[]): Host {
   const { bridge, promiscuous, mtuBytes } = attachment;
   const foreign = findLink(before, { netns: HOST_NETNS, ifname: bridge });
-  const forwarding = ops.filter((op) => op.op === 'sysctl.set' && op.netns === HOST_NETNS);
+  const forwarding = ops.filter(
+    (op) => op.op === 'sysctl.set' && op.netns === HOST_NETNS && op.key.includes('forward'),
+  );
   const replaced = ops.filter((op) => op.op === 'address.del' && op.ifname === bridge);
   const probe = {
     ifname: 'probe' as Ifname,
@@ -82,7 +88,11 @@ function remains(before: Host, attachment: Attachment, ops: readonly Op[]): Host
     ...gateways.map((address): Op => ({ op: 'address.add', ...host, address })),
     ...gateways.map((address): Op => ({ op: 'address.del', ...host, address })),
   ];
-  return afterOps(before, [...forwarding, ...replaced, ...(foreign ? onBridge : [])]);
+  return afterOps(before, [
+    ...forwarding,
+    ...replaced,
+    ...(foreign && attachment.mode !== 'ptp' ? onBridge : []),
+  ]);
 }
 
 function delPod(machine: Machine, raw: RawConfig, pod: number): void {
@@ -128,7 +138,13 @@ describe('ADD', () => {
         const host = machine.backend.host();
         const seen = result.interfaces.map(({ name, sandbox }) => {
           const link = findLink(host, { netns: sandbox ?? HOST_NETNS, ifname: name as Ifname });
-          return { name, mac: link?.mac, ...(sandbox === undefined ? {} : { sandbox }) };
+          return {
+            name,
+            mac: link?.mac,
+            // A bridge's follows its ports, and is not told.
+            ...(link?.kind === 'bridge' ? {} : { mtu: link?.mtuBytes }),
+            ...(sandbox === undefined ? {} : { sandbox }),
+          };
         });
         expect(result.interfaces).toEqual(seen);
         const eth0 = findLink(host, { netns: PODS[pod] ?? '', ifname: 'eth0' as Ifname });
@@ -209,10 +225,7 @@ describe('ADD', () => {
         const planned = planAdd(later.start(), request, parseConfig(request.config));
         const saved = parsePlanFile(formatPlanFile({ verb: 'ADD', ...planned }));
         const applied = applySaved(later.start(), saved);
-        expect({ ...applied, cniVersion: '' }).toMatchObject({
-          interfaces: result.interfaces,
-          ips: result.ips.map(({ version: _none, ...ip }) => ip),
-        });
+        expect(applied).toEqual(result);
         expect(plainState(later.backend.host())).toEqual(plainState(at.backend.host()));
         expect(later.state.list().map(({ attachment }) => attachment)).toEqual(
           at.state.list().map(({ attachment }) => attachment),
@@ -499,9 +512,13 @@ function drifts(host: Host, attachment: Attachment): Op[] {
           ...(families.has(6) ? [sysctl(HOST_NETNS, 'net/ipv6/conf/all/forwarding', '0')] : []),
         ]
       : []),
-    ...['disable_ipv6', 'accept_dad']
-      .filter(() => families.has(6))
-      .map((name) => sysctl(netns, `net/ipv6/conf/${key.ifname}/${name}`, '1')),
+    ...(families.has(6)
+      ? [
+          sysctl(netns, `net/ipv6/conf/${key.ifname}/disable_ipv6`, '1'),
+          // A third value, since either of the others may be wanted.
+          sysctl(netns, `net/ipv6/conf/${key.ifname}/accept_dad`, '2'),
+        ]
+      : []),
     ...tables.flatMap(({ family, name: table, chains, sets }): Op[] => {
       const ref = { family, table };
       const elements = Object.values(sets).flatMap((set) =>
@@ -518,7 +535,12 @@ function drifts(host: Host, attachment: Attachment): Op[] {
               ...ref,
               do: 'add element',
               set,
-              element: { ...element, verdict: { verdict: 'accept' } },
+              element: {
+                ...element,
+                verdict: {
+                  verdict: element.verdict?.verdict === 'drop' ? 'accept' : 'drop',
+                },
+              },
             },
           ),
           batch(
@@ -595,7 +617,7 @@ describe('CHECK', () => {
           afterOps(machine.backend.host(), [
             { op: 'address.add', netns, ifname: key.ifname, address: foreign },
             // With forceAddress an address beside the gateway's is one to be replaced.
-            ...(attachment.forceAddress
+            ...(attachment.forceAddress || attachment.mode === 'ptp'
               ? []
               : [
                   {
@@ -605,7 +627,17 @@ describe('CHECK', () => {
                     address: foreign,
                   },
                 ]),
-            { op: 'port.set', netns: HOST_NETNS, ifname: hostIfname, flag: 'isolated', on: true },
+            ...(attachment.mode === 'ptp'
+              ? []
+              : [
+                  {
+                    op: 'port.set' as const,
+                    netns: HOST_NETNS,
+                    ifname: hostIfname,
+                    flag: 'learning' as const,
+                    on: false,
+                  },
+                ]),
             { op: 'sysctl.set', netns, key: 'net/ipv4/conf/eth0/arp_notify', value: '1' },
           ]),
         );
@@ -833,4 +865,82 @@ describe('names that mean something to JavaScript', () => {
       expect(machine.state.list()).toEqual([]);
     },
   );
+});
+
+describe('a network without addresses', () => {
+  it('gives links: CHECK finds nothing after ADD, and DEL leaves nothing', () => {
+    fc.assert(
+      fc.property(layer2Configurations(), fc.boolean(), (raw, another) => {
+        const machine = makeMachine(plainHost());
+        if (another) attachPod(machine, raw, 1);
+        const before = plainState(machine.backend.host());
+        const { result } = attachPod(machine, raw, 0);
+        expect(result).toMatchObject({ ips: [], routes: [] });
+        const eth0 = findLink(machine.backend.host(), {
+          netns: PODS[0],
+          ifname: 'eth0' as Ifname,
+        });
+        expect(eth0).toMatchObject({
+          kind: 'veth',
+          up: raw['disableContainerInterface'] !== true,
+          addresses: [],
+        });
+        checkCall(machine.start(), requestFor('CHECK', { ...raw, prevResult: result }, 0));
+        delPod(machine, raw, 0);
+        expect(plainState(machine.backend.host())).toEqual(before);
+      }),
+    );
+  });
+
+  it('cannot be answered in versions whose results hold nothing but addresses', () => {
+    for (const cniVersion of ['0.1.0', '0.2.0'])
+      expect(
+        refusal(() => attachPod(makeMachine(plainHost()), { cniVersion, name: 'net' }, 0)),
+      ).toBe('7 cannot convert: no valid IP addresses');
+  });
+});
+
+function addressOf({ result }: ReturnType<typeof attachPod>): string | undefined {
+  return result.ips[0]?.address;
+}
+
+describe('addresses that were given back', () => {
+  const raw = {
+    cniVersion: '1.0.0',
+    name: 'net',
+    isGateway: true,
+    ipam: { type: 'cube-ipam', subnet: '10.244.1.0/29', reuseDelaySeconds: 60 },
+  };
+
+  it('are not handed out again before the delay is over, and then announced', () => {
+    const machine = makeMachine(plainHost());
+    for (let at = 2; at <= 6; at += 1) {
+      expect(addressOf(attachPod(machine, raw, 0))).toBe(`10.244.1.${at}/29`);
+      delPod(machine, raw, 0);
+      machine.timeMs += 1000;
+    }
+    expect(refusal(() => attachPod(machine, raw, 0))).toMatch(/^102 no IP addresses available/);
+    machine.timeMs += 55_500;
+    const { plan, ...added } = attachPod(machine, raw, 0);
+    expect(addressOf({ plan, ...added })).toBe('10.244.1.2/29');
+    expect(plan.ops.slice(-2)).toMatchObject([
+      { op: 'conntrack.flush', netns: 'host', ip: '10.244.1.2' },
+      { op: 'address.announce', netns: PODS[0], ifname: 'eth0', ip: '10.244.1.2' },
+    ]);
+    expect(refusal(() => attachPod(machine, raw, 1))).toMatch(/^102 /);
+  });
+
+  it('may be asked for by name all the same', () => {
+    const machine = makeMachine(plainHost());
+    attachPod(machine, raw, 0);
+    delPod(machine, raw, 0);
+    const asked = { ...raw, runtimeConfig: { ips: ['10.244.1.2'] } };
+    expect(addressOf(attachPod(machine, asked, 0))).toBe('10.244.1.2/29');
+  });
+
+  it('count for nothing where nobody had them: their ADD has no effects', () => {
+    const { plan } = attachPod(makeMachine(plainHost()), raw, 0);
+    expect(plan.ops.map(({ op }) => op)).not.toContain('address.announce');
+    expect(plan.ops.map(({ op }) => op)).not.toContain('conntrack.flush');
+  });
 });

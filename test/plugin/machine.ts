@@ -6,11 +6,12 @@ import type { Ip } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
-import type { Identity } from '../../plugin/attachment.ts';
+import { type Identity, formatKey } from '../../plugin/attachment.ts';
 import { type Added, add } from '../../plugin/call/add.ts';
 import type { CallContext } from '../../plugin/call/context.ts';
 import { parseConfig } from '../../plugin/cni/config.ts';
 import { type Request, type Verb, parseRequest } from '../../plugin/cni/request.ts';
+import type { Delegate } from '../../plugin/ipam/delegate.ts';
 import { IN_MEMORY, type Store, openStore } from '../../plugin/store/store.ts';
 
 /** Names that come out alike on every machine. */
@@ -26,6 +27,14 @@ export interface Machine {
   readonly living: Set<number>;
   /** What was logged, as `LEVEL MESSAGE`. */
   readonly log: string[];
+  /** What the clock on the wall says; tests move it. */
+  timeMs: number;
+  /** The addresses that the reference's host-local has handed out. */
+  reserved: readonly Ip[];
+  /** What another IPAM plugin answers. */
+  delegate: Delegate;
+  /** What the reference plugins had made and is removed by its own means, by name. */
+  readonly departed: string[];
   /** Starts a process: what a call in it works with. */
   readonly start: () => CallContext;
 }
@@ -58,10 +67,31 @@ export function makeMachine(host: Host): Machine {
       },
       isOwnNetns: () => false,
       clock: () => 0,
+      now: () => machine.timeMs,
+      pause: (durationMs) => {
+        machine.timeMs += durationMs;
+      },
+      readText: () => undefined,
+      reservedByHostLocal: () => machine.reserved,
+      delegate: (call) => machine.delegate(call),
+      depart: ({ key }) => machine.departed.push(formatKey(key)),
       log: (level, message) => log.push(`${level} ${message}`),
     };
   };
-  return { backend, state, living, log, start };
+  const machine: Machine = {
+    backend,
+    state,
+    living,
+    log,
+    timeMs: 1_000_000,
+    reserved: [],
+    departed: [],
+    delegate: () => {
+      throw new Error('no test has said what the other plugin does');
+    },
+    start,
+  };
+  return machine;
 }
 
 /** The netns of the pods there are. */
@@ -116,6 +146,9 @@ export function plainHost(
   );
 }
 
+/** Configurations that are too old for CHECK are checked as the next that is not. */
+const CHECKED: Readonly<Record<string, string>> = { '0.3.0': '0.4.0', '0.3.1': '0.4.0' };
+
 /** The request of a container whose netns is that of pod `pod`. */
 export function requestFor(
   verb: Exclude<Verb, 'VERSION'>,
@@ -132,7 +165,11 @@ export function requestFor(
       CNI_IFNAME: ifname,
       CNI_PATH: '/opt/cni/bin',
     },
-    JSON.stringify(raw),
+    JSON.stringify(
+      verb === 'CHECK'
+        ? { ...raw, cniVersion: CHECKED[String(raw['cniVersion'])] ?? raw['cniVersion'] }
+        : raw,
+    ),
   );
 }
 

@@ -6,7 +6,8 @@ import { planAdd } from '../../plugin/call/add.ts';
 import { planRepair } from '../../plugin/call/check.ts';
 import { planDel } from '../../plugin/call/del.ts';
 import { parseConfig } from '../../plugin/cni/config.ts';
-import { formatResult } from '../../plugin/cni/result.ts';
+import { convertResult, formatResult, parseResult } from '../../plugin/cni/result.ts';
+import { SUPPORTED_VERSIONS } from '../../plugin/cni/version.ts';
 import { type Planned, formatPlanned } from '../../plugin/process/plan-output.ts';
 import type { RawConfig } from '../arbitraries/configuration.ts';
 import {
@@ -141,31 +142,45 @@ describe('the plan of a call', () => {
 
 describe('the result of ADD', () => {
   it.each([
-    ['0.4.0', 'ipv4', IPV4],
-    ['1.0.0', 'ipv4', IPV4],
-    ['0.4.0', 'dual', DUAL],
-    ['1.0.0', 'dual', DUAL],
-  ])('in version %s (%s) is printed', async (cniVersion, name, raw) => {
+    ...SUPPORTED_VERSIONS.map((version) => [version, 'ipv4', IPV4] as const),
+    ...SUPPORTED_VERSIONS.map((version) => [version, 'dual', DUAL] as const),
+  ])('in version %s (%s) is printed', async (version, name, raw) => {
     const { result } = attachPod(
       makeMachine(plainHost('as Linux makes them')),
-      { ...raw, cniVersion },
+      { ...raw, cniVersion: version },
       0,
     );
-    await expect(`${formatResult(result)}\n`).toMatchFileSnapshot(
-      `golden/result-${name}-${cniVersion}.txt`,
+    await expect(`${formatResult(result, version)}\n`).toMatchFileSnapshot(
+      `golden/result-${name}-${version}.txt`,
     );
   });
 
-  it('without routes has none, and in 0.4.0 an empty dns', () => {
+  it('without routes has none, and before 1.0.0 an empty dns', () => {
     const raw = { ...IPV4, isDefaultGateway: false };
-    const { result } = attachPod(
-      makeMachine(plainHost('as Linux makes them')),
-      { ...raw, cniVersion: '0.4.0' },
-      0,
-    );
-    expect(Object.keys(result)).toEqual(['cniVersion', 'interfaces', 'ips', 'dns']);
-    const newer = attachPod(makeMachine(plainHost('as Linux makes them')), raw, 0).result;
-    expect(Object.keys(newer)).toEqual(['cniVersion', 'interfaces', 'ips']);
+    const { result } = attachPod(makeMachine(plainHost('as Linux makes them')), raw, 0);
+    expect(Object.keys(convertResult(result, '0.4.0'))).toEqual([
+      'cniVersion',
+      'interfaces',
+      'ips',
+      'dns',
+    ]);
+    expect(Object.keys(convertResult(result, '1.0.0'))).toEqual([
+      'cniVersion',
+      'interfaces',
+      'ips',
+    ]);
+  });
+
+  it('is read back as it was, from every version that holds all of it', () => {
+    const { result } = attachPod(makeMachine(plainHost('as Linux makes them')), DUAL, 0);
+    expect(parseResult(convertResult(result, '1.1.0'), 'it')).toEqual(result);
+    for (const version of SUPPORTED_VERSIONS) {
+      const read = parseResult(JSON.parse(formatResult(result, version)), 'it');
+      expect(read.ips.map(({ address }) => address)).toEqual(
+        result.ips.map(({ address }) => address),
+      );
+      expect(convertResult(read, version)).toEqual(convertResult(result, version));
+    }
   });
 
   it('has the MAC of the bridge that is there', () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ABOUT } from '../../plugin/about.ts';
+import { aboutText } from '../../plugin/about.ts';
 import { parseCallOptions } from '../../plugin/call-options.ts';
 import { CniError, formatError } from '../../plugin/cni/error.ts';
 import {
@@ -10,6 +10,7 @@ import {
   verbOf,
   versionAnswer,
 } from '../../plugin/cni/request.ts';
+import { SUPPORTED_VERSIONS } from '../../plugin/cni/version.ts';
 import { nearNames, names, PROTOTYPE_NAMES } from '../arbitraries/request.ts';
 import { refusal } from './refusal.ts';
 
@@ -157,23 +158,11 @@ describe('the configuration on standard input', () => {
     ],
     [
       '{"name": "net", "cniVersion": "9.0.0"}',
-      '1 incompatible CNI versions | config is "9.0.0", plugin supports ["0.4.0" "1.0.0"]',
+      '1 incompatible CNI versions | config is "9.0.0", plugin supports ["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]',
     ],
     [
       '{"name": "net", "cniVersion": "1.0.0 "}',
-      '1 incompatible CNI versions | config is "1.0.0 ", plugin supports ["0.4.0" "1.0.0"]',
-    ],
-    [
-      '{"name": "net"}',
-      '1 incompatible CNI versions | config is "0.1.0", plugin supports ["0.4.0" "1.0.0"]',
-    ],
-    [
-      '{"name": "net", "cniVersion": ""}',
-      '1 incompatible CNI versions | config is "0.1.0", plugin supports ["0.4.0" "1.0.0"]',
-    ],
-    [
-      '{"name": "net", "cniVersion": null}',
-      '1 incompatible CNI versions | config is "0.1.0", plugin supports ["0.4.0" "1.0.0"]',
+      '1 incompatible CNI versions | config is "1.0.0 ", plugin supports ["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]',
     ],
   ])('%j is answered', (stdin, expected) => {
     if (typeof expected === 'string') expect(answer({}, stdin)).toBe(expected);
@@ -204,26 +193,45 @@ describe('the configuration on standard input', () => {
     },
   );
 
-  it.each(['CHECK', 'GC', 'STATUS', 'ADD', 'DEL'])(
-    '%s of version 1.1.0 is not there yet',
+  it.each(['ADD', 'DEL', 'CHECK', 'GC', 'STATUS'])(
+    '%s of every version that has it is taken',
     (verb) => {
-      expect(answer({ CNI_COMMAND: verb }, '{"name": "net", "cniVersion": "1.1.0"}')).toBe(
-        '1 incompatible CNI versions | config is "1.1.0", plugin supports ["0.4.0" "1.0.0"]',
-      );
+      const first = { CHECK: 4, GC: 6, STATUS: 6 }[verb] ?? 0;
+      for (const version of SUPPORTED_VERSIONS.slice(first)) {
+        const stdin = JSON.stringify({ name: 'net', cniVersion: version, more: [1] });
+        expect(request({ CNI_COMMAND: verb }, stdin)).toEqual({
+          verb,
+          key: { network: 'net', containerId: 'c1', ifname: 'eth0' },
+          netns: '/run/netns/pod1',
+          cniVersion: version,
+          config: { name: 'net', cniVersion: version, more: [1] },
+          stdin,
+          args: '',
+        });
+      }
     },
   );
 
-  it.each(['ADD', 'DEL', 'CHECK'])('%s of a version of ours is taken', (verb) => {
-    for (const version of ['0.4.0', '1.0.0']) {
-      const stdin = JSON.stringify({ name: 'net', cniVersion: version, more: [1] });
-      expect(request({ CNI_COMMAND: verb }, stdin)).toEqual({
-        verb,
-        key: { network: 'net', containerId: 'c1', ifname: 'eth0' },
-        netns: '/run/netns/pod1',
-        cniVersion: version,
-        config: { name: 'net', cniVersion: version, more: [1] },
-      });
-    }
+  it.each([
+    '{"name": "net"}',
+    '{"name": "net", "cniVersion": ""}',
+    '{"name": "net", "cniVersion": null}',
+  ])('%s is of the version before versions were written', (stdin) => {
+    expect(request({}, stdin).cniVersion).toBe('0.1.0');
+  });
+
+  it('is read whatever the case of its keys, the last of several', () => {
+    const stdin = `{"NAME": "net", "CNIVersion": "1.0.0", "ISGATEWAY": true, "isGateway": false,
+      "Ipam": {"Type": "cube-ipam", "Ranges": [[{"Subnet": "10.0.0.0/24", "RangeStart": ""}]]},
+      "RuntimeConfig": {"IPRanges": [[{"Subnet": "10.1.0.0/24"}]], "Mac": null}, "Other": {"NAME": 1}}`;
+    expect(request({}, stdin).config).toEqual({
+      name: 'net',
+      cniVersion: '1.0.0',
+      isGateway: false,
+      ipam: { type: 'cube-ipam', ranges: [[{ subnet: '10.0.0.0/24', rangeStart: '' }]] },
+      runtimeConfig: { ipRanges: [[{ subnet: '10.1.0.0/24' }]] },
+      Other: { NAME: 1 },
+    });
   });
 
   it('is a request or an error of the specification, whatever is in it', () => {
@@ -250,12 +258,18 @@ describe('the configuration on standard input', () => {
 
 describe('the answers', () => {
   it('to VERSION are one line with all versions', () => {
-    expect(versionAnswer()).toBe('{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}\n');
+    expect(JSON.parse(versionAnswer())).toEqual({
+      cniVersion: '1.1.0',
+      supportedVersions: SUPPORTED_VERSIONS,
+    });
+    expect(versionAnswer()).toMatch(/^[^\n]*\n$/);
     expect(verbOf({ CNI_COMMAND: 'VERSION' })).toBe('VERSION');
   });
 
   it('to nothing asked are the lines that other programs read', () => {
-    expect(ABOUT).toBe('CNI cube-cni plugin vdev\nCNI protocol versions supported: 0.4.0, 1.0.0\n');
+    expect(aboutText('bridge')).toBe(
+      'CNI bridge plugin vdev\nCNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n',
+    );
   });
 
   it('that are errors have four spaces, and details only where there are some', () => {

@@ -130,6 +130,7 @@ export function makeStepwise(
       finish: onState(state.finish),
       remove: onState(state.remove),
       isUsedByOthers: onState(state.isUsedByOthers),
+      isAnyUsedByOthers: onState(state.isAnyUsedByOthers),
       claim: onState(state.claim),
       isClaimed: onState(state.isClaimed),
       unclaim: onState(state.unclaim),
@@ -141,6 +142,7 @@ export function makeStepwise(
       backend: {
         observe: (scope) => effect({ kind: 'observe' }, () => backend.observe(scope)),
         execute: (op) => effect({ kind: 'execute', op }, () => backend.execute(op)),
+        lacks: () => backend.lacks(),
         close: () => undefined,
       },
       exclusively: (work) => {

@@ -349,9 +349,7 @@ describe('the file', () => {
     mkdirSync(dataDir, { recursive: true });
     const bytes = Buffer.alloc(8192, 'not a database ');
     writeFileSync(file, bytes);
-    expect(refusal(() => store())).toBe(
-      `5 cannot use state file ${file}: file is not a database | SQLITE_NOTADB`,
-    );
+    expect(refusal(() => store())).toBe(`5 state file ${file} is damaged | file is not a database`);
     expect(readFileSync(file).equals(bytes)).toBe(true);
   });
 
@@ -383,7 +381,7 @@ describe('the file', () => {
     open = [];
     settle();
     truncateSync(file, 4096 * 3);
-    expect(refusal(() => store().list())).toMatch(`5 cannot use state file ${file}: `);
+    expect(refusal(() => store().list())).toMatch(`5 state file ${file} is damaged`);
   });
 
   it('that is damaged anywhere works, or is refused by name', () => {

@@ -1,0 +1,225 @@
+/** Making the network of an attachment whose record is written, or leaving nothing of it. */
+import { applyPlan, type Retreat } from '../../backends/apply.ts';
+import type { Scope } from '../../backends/backend.ts';
+import { sameJson } from '../../model/canonical.ts';
+import { type DesiredHost, desiredOf } from '../../model/desired.ts';
+import { HOST_NETNS, type Host, findLink, findNetns } from '../../model/host.ts';
+import { familyOf } from '../../model/ip.ts';
+import { formatFailure } from '../../model/message.ts';
+import type { EffectOp } from '../../model/op.ts';
+import { type Plan, planTo, withEffects } from '../../model/plan.ts';
+import { formatPrefixedIp } from '../../model/prefix.ts';
+import { type Attachment, formatKey } from '../attachment.ts';
+import { conflictingAddresses, gatewayAddresses } from '../bridge.ts';
+import { CNI_ERROR, CniError } from '../cni/error.ts';
+import { attachScope, attached, isOwnEnd } from '../network.ts';
+import type { SharedObject } from '../state.ts';
+import type { CallContext } from './context.ts';
+import { releaseDelegated } from './delegated.ts';
+import { detach } from './detach.ts';
+import { type Draft, refuseExisting } from './draft.ts';
+import { logReport } from './report.ts';
+import { usesOf } from './usage.ts';
+
+/** Refuses to take a name from a link that is somebody else's. */
+export function checkNames(attachment: Attachment, observed: Host): void {
+  const { bridge, hostIfname } = attachment;
+  const shared =
+    attachment.mode === 'ptp'
+      ? undefined
+      : findLink(observed, { netns: HOST_NETNS, ifname: bridge });
+  if (shared && shared.kind !== 'bridge') {
+    throw new CniError(
+      CNI_ERROR.taken,
+      `link "${bridge}" already exists but is not a bridge`,
+      `it is a ${shared.kind === 'device' ? shared.deviceKind || 'device' : shared.kind}`,
+    );
+  }
+  const end = findLink(observed, { netns: HOST_NETNS, ifname: hostIfname });
+  if (end && !isOwnEnd(attachment, end)) {
+    throw new CniError(
+      CNI_ERROR.taken,
+      `link "${hostIfname}" already exists and is not ours`,
+      `it is a ${end.kind}; the attachment needs the name`,
+    );
+  }
+}
+
+/** What stands in the way of the attachment, which no plan can or may remove. */
+function checkObserved(attachment: Attachment, healing: boolean, observed: Host): void {
+  const { netns, key, bridge } = attachment;
+  if (!findNetns(observed, netns)) {
+    throw new CniError(
+      CNI_ERROR.invalidEnvironment,
+      `CNI_NETNS "${netns}" does not exist or is not a network namespace`,
+    );
+  }
+  const end = findLink(observed, { netns, ifname: key.ifname });
+  const own =
+    end?.kind === 'veth' &&
+    end.peer?.netns === HOST_NETNS &&
+    end.peer.ifname === attachment.hostIfname;
+  if (end && !(healing && own)) {
+    throw new CniError(
+      CNI_ERROR.taken,
+      `link "${key.ifname}" already exists in netns "${netns}"`,
+      `it is a ${end.kind}; the attachment needs the name`,
+    );
+  }
+  checkNames(attachment, observed);
+  const [conflict] = attachment.forceAddress ? [] : conflictingAddresses(attachment, observed);
+  if (conflict) {
+    const wanted = gatewayAddresses(attachment).map(formatPrefixedIp).join(', ');
+    throw new CniError(
+      CNI_ERROR.taken,
+      `bridge "${bridge}" already has address ${formatPrefixedIp(conflict)}, which conflicts with ${wanted}`,
+      'with "forceAddress": true it is replaced',
+    );
+  }
+}
+
+/** Who had an address before may still be remembered: by the host's connections, and by neighbours with his MAC address. */
+function effectsOf(context: CallContext, attachment: Attachment): EffectOp[] {
+  const { key, netns, addresses, podMac, dad } = attachment;
+  return addresses
+    .filter(({ ip }) => context.state.wasUsed(key.network, ip))
+    .flatMap(({ ip }): EffectOp[] => {
+      const flush: EffectOp = { op: 'conntrack.flush', netns: HOST_NETNS, ip };
+      // What is still looked for on the link is not to be announced there (RFC 4862, section 5.4).
+      if (dad && familyOf(ip) === 6) return [flush];
+      return [flush, { op: 'address.announce', netns, ifname: key.ifname, ip, mac: podMac }];
+    });
+}
+
+/** The plan of an ADD, from what is there now. */
+export function planAttachment(context: CallContext, { attachment, begun }: Draft): Plan {
+  const observed = context.backend.observe(attachScope(attachment));
+  checkObserved(attachment, begun !== undefined, observed);
+  const linked = planTo(observed, attached(attachment, observed));
+  const planning = linked.ok ? withEffects(linked.plan, effectsOf(context, attachment)) : linked;
+  if (planning.ok) return planning.plan;
+  throw new CniError(
+    CNI_ERROR.kernel,
+    formatFailure(planning.op, planning.fault),
+    'the plan was not begun',
+  );
+}
+
+/** Which links the scope reads by name, for a retreat that must know what was missing. */
+function namedLinks(scope: Scope): Record<string, readonly string[] | 'all'> {
+  return Object.fromEntries(Object.entries(scope).map(([name, part]) => [name, part.links]));
+}
+
+/** A wish without routes where none were read: that none were seen does not mean that there were none. */
+function withoutUnread(wish: DesiredHost, scope: Scope): DesiredHost {
+  return Object.fromEntries(
+    Object.entries(wish).map(([name, part]) => {
+      if (part === 'absent' || scope[name]?.routes === 'all') return [name, part];
+      const { routes: _unread, ...rest } = part;
+      return [name, rest];
+    }),
+  );
+}
+
+/** Back to what there was before a plan of this attachment. */
+export function retreatOf(attachment: Attachment, plan: Plan): Retreat {
+  const scope = attachScope(attachment);
+  return { scope, wish: withoutUnread(desiredOf(plan.before, namedLinks(scope)), scope) };
+}
+
+/** Addresses that the plan puts on a bridge which is somebody else's: nothing there would say that they are ours. */
+function claimsOf(attachment: Attachment, plan: Plan): SharedObject[] {
+  return plan.ops.flatMap((op) =>
+    op.op === 'address.add' && op.netns === HOST_NETNS && op.ifname === attachment.bridge
+      ? [`gateway ${attachment.bridge} ${op.address.ip}` as const]
+      : [],
+  );
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** May refuse a plan before it is begun, by throwing. */
+export type Verify = (plan: Plan) => void;
+
+/** How making the network of a draft ended; `clean`: what was done is undone. */
+export type Attaching =
+  | { readonly ok: true; readonly plan: Plan }
+  | { readonly ok: false; readonly error: unknown; readonly clean: boolean };
+
+/** Makes the network of a draft whose record is written, or goes back to where it began. */
+export function attach(context: CallContext, draft: Draft, verify: Verify): Attaching {
+  const { attachment } = draft;
+  let clean = true;
+  let claims: SharedObject[] = [];
+  try {
+    const plan = planAttachment(context, draft);
+    verify(plan);
+    claims = claimsOf(attachment, plan).filter((object) => !context.state.isClaimed(object));
+    for (const object of claims) context.state.claim(object);
+    // Until the report says otherwise.
+    clean = false;
+    const report = applyPlan(context.backend, plan, retreatOf(attachment, plan), context.clock);
+    logReport(context, attachment, report);
+    clean = report.clean;
+    if (!report.failed) return { ok: true, plan };
+    const { op, fault } = report.failed;
+    throw new CniError(
+      CNI_ERROR.kernel,
+      formatFailure(op, fault),
+      clean ? 'everything was undone' : 'not everything could be undone: DEL will',
+    );
+  } catch (error) {
+    if (clean) for (const object of claims) context.state.unclaim(object);
+    return { ok: false, error, clean };
+  }
+}
+
+/** After a failure: the record goes, unless something of the attachment could not be removed and DEL has to. */
+export function abandon(context: CallContext, { attachment, begun }: Draft, clean: boolean): void {
+  // What an ADD that died had made is not part of what this one undid.
+  const departing = begun || !clean ? 'attachment' : 'shared objects';
+  try {
+    // The last DEL of others may have left to this attachment what they shared.
+    detach(context, attachment, departing);
+  } catch (error) {
+    context.log(
+      'error',
+      `${departing} of ${formatKey(attachment.key)} could not be removed: ${messageOf(error)}`,
+    );
+    if (departing === 'attachment') return;
+  }
+  context.state.remove(attachment.key);
+}
+
+/**
+ * Writes the record of a draft. What an ADD that died made for another configuration is removed before,
+ * while its record still tells of it.
+ */
+export function reserve(context: CallContext, choose: () => Draft): Draft {
+  let removed: Attachment | undefined;
+  for (;;) {
+    const gone = removed;
+    const { draft, isWritten } = context.state.transact(() => {
+      const chosen = choose();
+      const { attachment, begun } = chosen;
+      // What another plugin has given to an ADD that died, or has not yet, only that plugin knows.
+      const goesOn = begun?.ipam === undefined && sameJson(begun, attachment);
+      if (begun && !goesOn && !(gone && sameJson(begun, gone)))
+        return { draft: chosen, isWritten: false };
+      context.state.put(attachment, context.worker, usesOf(attachment));
+      return { draft: chosen, isWritten: true };
+    });
+    if (isWritten) return draft;
+    removed = context.exclusively(() => {
+      // Another ADD of the same attachment may have been faster.
+      const record = context.state.find(draft.attachment.key);
+      if (!record) return undefined;
+      refuseExisting(context, record);
+      detach(context, record.attachment);
+      return record.attachment;
+    });
+    if (removed) releaseDelegated(context, removed, undefined);
+  }
+}

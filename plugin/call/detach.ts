@@ -1,0 +1,68 @@
+/** Removing from the kernel what an attachment has there. */
+import { applyPlan } from '../../backends/apply.ts';
+import { HOST_NETNS, findNetns, portsOf } from '../../model/host.ts';
+import { formatFailure } from '../../model/message.ts';
+import type { EffectOp } from '../../model/op.ts';
+import { type Plan, planTo, withEffects } from '../../model/plan.ts';
+import type { Attachment } from '../attachment.ts';
+import { CNI_ERROR, CniError } from '../cni/error.ts';
+import { type Departing, detachScope, detached } from '../network.ts';
+import type { CallContext } from './context.ts';
+import { logReport } from './report.ts';
+import { sharedUse, spareGateways } from './usage.ts';
+
+/** The kernel removes links on its own when their netns goes: what has vanished between reading and acting is looked for again. */
+const ATTEMPTS = 3;
+
+/** Is the bridge, which no record needs any more, somebody's all the same? Of a state file that was lost, the pods are still there. */
+function hasOtherPorts(context: CallContext, { bridge, hostIfname }: Attachment): boolean {
+  const observed = context.backend.observe({
+    [HOST_NETNS]: { links: 'all', routes: 'none', sysctls: [], nftables: [] },
+  });
+  const netns = findNetns(observed, HOST_NETNS);
+  return netns !== undefined && portsOf(netns, bridge).some((port) => port.ifname !== hostIfname);
+}
+
+/** What removes an attachment from the kernel. */
+export function planDetachment(
+  context: CallContext,
+  attachment: Attachment,
+  departing: Departing = 'attachment',
+): Plan {
+  const observed = context.backend.observe(detachScope(attachment));
+  const recorded = sharedUse(context.state, attachment);
+  const use = recorded.bridge
+    ? recorded
+    : { ...recorded, bridge: hasOtherPorts(context, attachment) };
+  const linked = planTo(observed, detached(attachment, observed, use, departing));
+  // Connections of a pod that is gone would be those of the next one with its address.
+  const flush = attachment.addresses.map(({ ip }): EffectOp => ({
+    op: 'conntrack.flush',
+    netns: HOST_NETNS,
+    ip,
+  }));
+  const planning =
+    linked.ok && departing === 'attachment' ? withEffects(linked.plan, flush) : linked;
+  if (planning.ok) return planning.plan;
+  throw new CniError(CNI_ERROR.kernel, formatFailure(planning.op, planning.fault));
+}
+
+/** Removes what the kernel has of an attachment. Throws when the kernel refuses; the record stays in either case. `verify` may refuse the plan. */
+export function detach(
+  context: CallContext,
+  attachment: Attachment,
+  departing: Departing = 'attachment',
+  verify: (plan: Plan) => void = () => undefined,
+): void {
+  for (let attempt = 1; ; attempt += 1) {
+    const plan = planDetachment(context, attachment, departing);
+    if (attempt === 1) verify(plan);
+    const report = applyPlan(context.backend, plan, undefined, context.clock);
+    logReport(context, attachment, report);
+    if (!report.failed) break;
+    const { op, fault } = report.failed;
+    if (attempt === ATTEMPTS)
+      throw new CniError(CNI_ERROR.kernel, formatFailure(op, fault), 'DEL may be called again');
+  }
+  for (const object of spareGateways(context.state, attachment)) context.state.unclaim(object);
+}

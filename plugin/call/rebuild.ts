@@ -1,0 +1,118 @@
+/** Records of a state file that was lost, made of what the kernel's own objects say: links carry their alias, elements their comment. */
+import { HOST_NETNS, type Host, findLink, getNetns } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { ADDRESS_BITS, type Ip, familyOf, findIp } from '../../model/ip.ts';
+import { type Link, OWNER_MARK } from '../../model/link.ts';
+import { ZERO_MAC } from '../../model/mac.ts';
+import type { SetElement } from '../../model/nftables.ts';
+import { type Prefix, findPrefixedIp, prefixContains, prefixOf } from '../../model/prefix.ts';
+import { type Attachment, type Identity, formatKey, usualEnds } from '../attachment.ts';
+import type { AttachmentKey } from '../cni/request.ts';
+import type { AllocatedAddress } from '../ipam/allocate.ts';
+import { MASQUERADE_MAPS, subnetOfChain } from '../masquerade.ts';
+import { WHOLE_SCOPE } from '../network.ts';
+import { POD_MAPS } from '../pod-map.ts';
+import { TABLE_KEY, commentOf } from '../table.ts';
+import type { CallContext } from './context.ts';
+import { usesOf } from './usage.ts';
+
+/** The attachment that an alias of ours names; undefined for any other, and for one that was cut. */
+function keyOf({ alias }: Link): AttachmentKey | undefined {
+  if (!alias.startsWith(`${OWNER_MARK} `)) return undefined;
+  const [network, containerId, ifname, ...more] = alias.slice(OWNER_MARK.length + 1).split('/');
+  if (!network || !containerId || !ifname || more.length > 0) return undefined;
+  return { network, containerId, ifname: ifname as Ifname };
+}
+
+function elementsOf(
+  observed: Host,
+  maps: Readonly<Record<4 | 6, string>>,
+  key: AttachmentKey,
+): SetElement[] {
+  const sets = getNetns(observed, HOST_NETNS).nftables[TABLE_KEY]?.sets ?? {};
+  const comment = commentOf(key);
+  return [maps[4], maps[6]].flatMap((name) =>
+    Object.values(sets[name]?.elements ?? {}).filter((element) => element.comment === comment),
+  );
+}
+
+/** The subnet of an address: that of the bridge's address beside it, else that of its masquerade chain, else itself. */
+function addressOf(ip: Ip, bridge: Link | undefined, subnet: Prefix | undefined): AllocatedAddress {
+  const gateway = bridge?.addresses.find((a) => prefixContains(prefixOf(a.ip, a.prefixLength), ip));
+  if (gateway) return { ip, prefixLength: gateway.prefixLength, gateway: gateway.ip };
+  const known = subnet === undefined ? undefined : findPrefixedIp(subnet);
+  const prefixLength = known?.prefixLength ?? ADDRESS_BITS[familyOf(ip)];
+  return { ip, prefixLength, gateway: null };
+}
+
+function attachmentOf(
+  identity: Identity,
+  observed: Host,
+  link: Link,
+  key: AttachmentKey,
+): Attachment {
+  const master = link.port?.master;
+  const bridge =
+    master === undefined ? undefined : findLink(observed, { netns: HOST_NETNS, ifname: master });
+  const [pods, masqueraded] = [
+    elementsOf(observed, POD_MAPS, key),
+    elementsOf(observed, MASQUERADE_MAPS, key),
+  ];
+  const subnets = new Map<string, Prefix>(
+    masqueraded.flatMap(({ key: ip, verdict }) => {
+      const subnet =
+        verdict !== null && 'chain' in verdict ? subnetOfChain(verdict.chain) : undefined;
+      return subnet === undefined ? [] : [[ip, subnet] as const];
+    }),
+  );
+  const ips = new Set([...pods, ...masqueraded].flatMap((element) => findIp(element.key) ?? []));
+  const addresses = [...ips].map((ip): AllocatedAddress => {
+    const subnet = subnets.get(ip);
+    if (master !== undefined) return addressOf(ip, bridge, subnet);
+    const own = link.addresses.find((a) => familyOf(a.ip) === familyOf(ip));
+    return {
+      ip,
+      prefixLength: ADDRESS_BITS[familyOf(ip)],
+      gateway: own?.ip ?? null,
+      ...(subnet === undefined ? {} : { subnet }),
+    };
+  });
+  const isDropped = pods.some(({ verdict }) => verdict?.verdict === 'drop');
+  return {
+    key,
+    netns: '',
+    ...(master === undefined ? { mode: 'ptp' as const } : {}),
+    bridge: master ?? ('cni0' as Ifname),
+    bridgeMac: bridge?.mac ?? ZERO_MAC,
+    promiscuous: bridge?.promiscuous ?? false,
+    hostIfname: link.ifname,
+    hostMac: link.mac ?? ZERO_MAC,
+    podMac: usualEnds(identity, key).podMac,
+    mtuBytes: link.mtuBytes,
+    hairpin: link.port?.hairpin ?? false,
+    ...(link.port?.isolated ? { isolated: true as const } : {}),
+    gateway: master !== undefined && addresses.some(({ gateway }) => gateway !== null),
+    forceAddress: false,
+    masquerade: masqueraded.length > 0,
+    ...(pods.length > 0 ? { verdict: isDropped ? ('drop' as const) : ('accept' as const) } : {}),
+    addresses,
+    routes: [],
+  };
+}
+
+/** Writes a record for each attachment that the kernel tells of and nobody has recorded, and answers their names. */
+export function rebuild(context: CallContext): string[] {
+  const observed = context.backend.observe(WHOLE_SCOPE);
+  const names: string[] = [];
+  for (const link of Object.values(getNetns(observed, HOST_NETNS).links)) {
+    const key = keyOf(link);
+    if (link.kind !== 'veth' || !key || context.state.find(key)) continue;
+    const attachment = attachmentOf(context.identity, observed, link, key);
+    context.state.transact(() => {
+      context.state.put(attachment, context.worker, usesOf(attachment));
+      context.state.finish(key);
+    });
+    names.push(formatKey(key));
+  }
+  return names;
+}

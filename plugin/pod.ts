@@ -1,0 +1,130 @@
+/** The pod's end of an attachment: its link, addresses, routes and sysctls. */
+import { type Scope, makeAddress } from '../model/address.ts';
+import { hostPrefix } from '../model/connected.ts';
+import type { DesiredNetns } from '../model/desired.ts';
+import { HOST_NETNS } from '../model/host.ts';
+import { type Family, type Ip, familyOf } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
+import { PROTOCOL_BOOT, PROTOCOL_CUBE, type Route, makeRoute } from '../model/route.ts';
+import { linkSysctlKey } from '../model/sysctl.ts';
+import type { Attachment, PodRoute } from './attachment.ts';
+import { subnetOf } from './ipam/allocate.ts';
+
+/** Has the attachment an address of the family? */
+export function hasFamily({ addresses }: Attachment, family: Family): boolean {
+  return addresses.some(({ ip }) => familyOf(ip) === family);
+}
+
+/** The pod's link. */
+export function podEnd({ netns, key }: Attachment): LinkRef {
+  return { netns, ifname: key.ifname };
+}
+
+/** The host's link. */
+export function hostEnd({ hostIfname }: Attachment): LinkRef {
+  return { netns: HOST_NETNS, ifname: hostIfname };
+}
+
+/** The gateways of the addresses, each once. */
+export function gatewaysOf({ addresses }: Attachment): Ip[] {
+  const gateways = addresses.flatMap(({ gateway }) => (gateway === null ? [] : [gateway]));
+  return [...new Set(gateways)];
+}
+
+/** IPv6 settings of the pod's link: whether it has IPv6, and whether addresses are checked for duplicates (net/ipv6/addrconf.c). */
+function podSettings(attachment: Attachment): Readonly<Record<string, string>> {
+  if (!hasFamily(attachment, 6)) return {};
+  return attachment.dad
+    ? { disable_ipv6: '0', accept_dad: '1', enhanced_dad: '1' }
+    : // Every address of the pod can be used as soon as ADD returns.
+      { disable_ipv6: '0', accept_dad: '0' };
+}
+
+/** The sysctls that `desiredPod` may want; those of a link that is yet to come are `default`'s. */
+export function podSysctls(attachment: Attachment): string[] {
+  return Object.keys(podSettings(attachment)).flatMap((name) => [
+    linkSysctlKey(6, 'default', name),
+    linkSysctlKey(6, attachment.key.ifname, name),
+  ]);
+}
+
+const SCOPES: Readonly<Record<number, Scope>> = {
+  0: 'global',
+  200: 'site',
+  253: 'link',
+  254: 'host',
+};
+
+/** A route of the pod as the kernel has it. IPv6 routes have no scope (net/ipv6/route.c). */
+function kernelRoute(attachment: Attachment, route: PodRoute): Route {
+  const { destination, gateway, mtuBytes, advmssBytes, metric, table, scope } = route;
+  return makeRoute({
+    destination,
+    gateway,
+    device: attachment.key.ifname,
+    protocol: attachment.madeBy === undefined ? PROTOCOL_CUBE : PROTOCOL_BOOT,
+    ...(mtuBytes === undefined ? {} : { mtuBytes }),
+    ...(advmssBytes === undefined ? {} : { advmssBytes }),
+    ...(metric === undefined || metric === 0 ? {} : { metric }),
+    ...(table === undefined ? {} : { table }),
+    ...(scope === undefined || familyOf(destination) === 6
+      ? {}
+      : { scope: SCOPES[scope] ?? 'global' }),
+  });
+}
+
+/** In mode `ptp` all that a pod sends goes to its gateway, also what is for its subnet: the reference's ptp has it so. */
+function ptpRoutes(attachment: Attachment): PodRoute[] {
+  if (attachment.mode !== 'ptp') return [];
+  const toGateways = gatewaysOf(attachment).map((ip) => ({
+    destination: hostPrefix(ip),
+    gateway: null,
+  }));
+  const toSubnets = new Map(
+    attachment.addresses.map((address) => [subnetOf(address), address.gateway]),
+  );
+  const configured = new Set(attachment.routes.map(({ destination }) => destination));
+  return [
+    ...toGateways,
+    ...[...toSubnets].map(([destination, gateway]) => ({ destination, gateway })),
+  ].filter(({ destination }) => !configured.has(destination));
+}
+
+/** All routes of the pod that are not the kernel's own. */
+function podRoutes(attachment: Attachment): Route[] {
+  return [...ptpRoutes(attachment), ...attachment.routes].map((route) =>
+    kernelRoute(attachment, route),
+  );
+}
+
+/** What the pod's netns has to be for the attachment to work. */
+export function desiredPod(attachment: Attachment): DesiredNetns {
+  const { ifname } = attachment.key;
+  const settings = Object.entries(podSettings(attachment));
+  return {
+    links: {
+      [ifname]: {
+        kind: 'veth',
+        peer: hostEnd(attachment),
+        mac: attachment.podMac,
+        mtuBytes: attachment.mtuBytes,
+        up: attachment.podDown !== true,
+        addresses: {
+          present: attachment.addresses.map(({ ip, prefixLength }) => ({
+            ...makeAddress({ ip, prefixLength }),
+            ...(attachment.dad ? { noDad: false } : {}),
+          })),
+          others: 'keep',
+        },
+      },
+    },
+    ...(settings.length > 0
+      ? {
+          sysctls: Object.fromEntries(
+            settings.map(([name, value]) => [linkSysctlKey(6, ifname, name), value]),
+          ),
+        }
+      : {}),
+    routes: { present: podRoutes(attachment), others: 'keep' },
+  };
+}
