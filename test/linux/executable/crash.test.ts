@@ -29,6 +29,35 @@ const DUAL_STACK = {
   },
 };
 
+/** Every option that one attachment can have at once, but for the check for duplicates, which takes seconds. */
+const EVERYTHING = {
+  ...DUAL_STACK,
+  isDefaultGateway: true,
+  macspoofchk: true,
+  ipspoofchk: true,
+  portIsolation: true,
+  podVerdict: 'drop',
+  mtu: 1400,
+  runtimeConfig: { mac: '02:00:00:00:77:01' },
+  ipam: {
+    ...DUAL_STACK.ipam,
+    routes: [
+      { dst: '192.0.2.0/24', priority: 7, mtu: 1300, advmss: 1200 },
+      { dst: '::/0', table: 100 },
+    ],
+  },
+};
+
+/** The same without a bridge. */
+const ROUTED = {
+  mode: 'ptp',
+  ipMasq: true,
+  ipspoofchk: true,
+  mtu: 1400,
+  isGateway: false,
+  ipam: EVERYTHING.ipam,
+};
+
 /** What must be as it was: all but forwarding, which is never switched off again. */
 function view(node: Node): unknown {
   return [{ ...kernelState(node.netns), forwarding: null }, recordsOf(node.dataDir)];
@@ -118,8 +147,22 @@ interface Healed {
 }
 
 /** ADD again, after which CHECK must find nothing, and DEL; or DEL at once. */
-function heal(node: Node, call: Call, way: 'by ADD' | 'by DEL'): Healed {
+function heal(node: Node, call: Call, way: 'by ADD' | 'by DEL' | 'by GC'): Healed {
   const recorded = recordedAddress(node);
+  if (way === 'by GC') {
+    const others = recordsOf(node.dataDir)['attachment'] ?? [];
+    const valid = others
+      .filter((row) => row['container_id'] !== 'pod-a')
+      .map((row) => ({ containerID: row['container_id'], ifname: row['ifname'] }));
+    const config = {
+      ...(call.config as object),
+      cniVersion: '1.1.0',
+      'cni.dev/valid-attachments': valid,
+    };
+    const { status, stdout } = node.call('GC', { config });
+    if (status !== 0) throw new Error(`GC answered ${stdout}`);
+    return { recorded, address: recorded };
+  }
   let address = recorded;
   if (way === 'by ADD') {
     const prevResult = node.add(call);
@@ -134,35 +177,45 @@ function heal(node: Node, call: Call, way: 'by ADD' | 'by DEL'): Healed {
 
 describe.skipIf(skip)('an ADD that was killed', () => {
   test.each([
-    ['before, the first pod', 'by ADD', 0],
-    ['before, the first pod', 'by DEL', 0],
-    ['before, the second pod', 'by ADD', 1],
-    ['before, the second pod', 'by DEL', 1],
-  ] as const)('after any of its operations (%s) is healed %s', async (_name, way, others) => {
-    const node = makeNode();
-    const config = node.config(DUAL_STACK);
-    for (let i = 0; i < others; i += 1)
-      node.add({ netns: node.addPod(), containerId: `other-${i}`, config });
-    node.del();
-    const before = view(node);
-    const call = { netns: node.addPod(), config };
-    let length = 1;
-    for (let done = 0; done <= length; done += 1) {
-      const plan = node.call('ADD', { ...call, args: ['--plan=json'] }).stdout;
-      const { operations } = JSON.parse(plan) as { operations: Op[] };
-      length = operations.length;
-      await addUntilRecorded(node, call);
-      // The kernel as the dead process would have left it.
-      const script = join(node.folder, 'begun.sh');
-      writeFileSync(script, formatScript(operations.slice(0, done)));
-      node.run('sh', script);
-      const { recorded, address } = heal(node, call, way);
-      expect(address).toBe(recorded);
-      expect(view(node), `after ${done} operations`).toEqual(before);
-      expect(linkNames(call.netns)).toEqual([]);
-    }
-    expect(length).toBeGreaterThan(8);
-  });
+    ['the first pod', 'by ADD', 0, DUAL_STACK],
+    ['the first pod', 'by DEL', 0, DUAL_STACK],
+    ['the second pod', 'by ADD', 1, DUAL_STACK],
+    ['the second pod', 'by DEL', 1, DUAL_STACK],
+    ['the first pod with every option', 'by ADD', 0, EVERYTHING],
+    ['the first pod with every option', 'by DEL', 0, EVERYTHING],
+    ['the first pod with every option', 'by GC', 0, EVERYTHING],
+    ['the second pod with every option', 'by ADD', 1, EVERYTHING],
+    ['the second pod with every option', 'by GC', 1, EVERYTHING],
+    ['a pod without a bridge', 'by ADD', 0, ROUTED],
+    ['a pod without a bridge', 'by GC', 1, ROUTED],
+  ] as const)(
+    'after any of its operations (%s) is healed %s',
+    async (_name, way, others, options) => {
+      const node = makeNode();
+      const config = node.config(options);
+      for (let i = 0; i < others; i += 1)
+        node.add({ netns: node.addPod(), containerId: `other-${i}`, config });
+      node.del();
+      const before = view(node);
+      const call = { netns: node.addPod(), config };
+      let length = 1;
+      for (let done = 0; done <= length; done += 1) {
+        const plan = node.call('ADD', { ...call, args: ['--plan=json'] }).stdout;
+        const { operations } = JSON.parse(plan) as { operations: Op[] };
+        length = operations.length;
+        await addUntilRecorded(node, call);
+        // The kernel as the dead process would have left it.
+        const script = join(node.folder, 'begun.sh');
+        writeFileSync(script, formatScript(operations.slice(0, done)));
+        node.run('sh', script);
+        const { recorded, address } = heal(node, call, way);
+        expect(address).toBe(recorded);
+        expect(view(node), `after ${done} operations`).toEqual(before);
+        expect(linkNames(call.netns)).toEqual([]);
+      }
+      expect(length).toBeGreaterThan(8);
+    },
+  );
 
   test.each(['by ADD', 'by DEL'] as const)(
     'before its result was read is healed %s',

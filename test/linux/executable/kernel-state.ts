@@ -89,15 +89,26 @@ function nftState(netns: string): unknown {
 }
 
 interface NftMap {
+  readonly name: string;
   readonly elem?: readonly (readonly [{ readonly elem: { readonly val: string } }, unknown])[];
+}
+
+/** The keys of the elements of maps of ours, by the beginning of the maps' names. */
+function keysOf(netns: string, maps: string): string[] {
+  return (nftState(netns) as readonly { readonly map?: NftMap }[])
+    .flatMap(({ map }) => (map?.name.startsWith(maps) ? (map.elem ?? []) : []))
+    .map(([{ elem }]) => elem.val)
+    .toSorted();
 }
 
 /** The addresses in our masquerade maps. */
 export function masqueraded(netns: string): string[] {
-  return (nftState(netns) as readonly { readonly map?: NftMap }[])
-    .flatMap(({ map }) => map?.elem ?? [])
-    .map(([{ elem }]) => elem.val)
-    .toSorted();
+  return keysOf(netns, 'masq');
+}
+
+/** The addresses in our maps of pods. */
+export function mapped(netns: string): string[] {
+  return keysOf(netns, 'pods');
 }
 
 /** The names of the links in a netns, without `lo`. */

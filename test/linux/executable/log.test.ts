@@ -111,7 +111,7 @@ describe.skipIf(skip)('the log', () => {
     const node = makeNode();
     const netns = node.addPod();
     const config = node.config({ args: { token: 'SECRET-IN-STDIN' } });
-    const env = { TOKEN: 'SECRET-IN-ENV', CNI_ARGS: 'K8S_POD_NAME=SECRET-IN-ARGS' };
+    const env = { TOKEN: 'SECRET-IN-ENV', CNI_ARGS: 'IgnoreUnknown=1;K8S_POD_NAME=SECRET-IN-ARGS' };
     node.add({ netns, config, env });
     errorOf(node.call('ADD', { netns, config, env }));
     errorOf(node.call('CHECK', { netns, config, env }));

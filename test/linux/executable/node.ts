@@ -11,7 +11,7 @@ export const EXECUTABLE = join(import.meta.dirname, '../../../dist/cube-cni');
 const REFERENCE_PLUGINS = '/usr/lib/cni';
 
 /** No call waits for so long, whatever happens: the runtime's own limit is minutes. */
-const TIMEOUT_MS = 8_000;
+const TIMEOUT_MS = 30_000;
 
 /** Nothing of the environment of the tests reaches a call. */
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';

@@ -135,4 +135,36 @@ describe.skipIf(skip)('at once', () => {
     expect(refused.map((answer) => errorOf(answer).code)).toEqual([102, 102, 102]);
     expect(recordsOf(node.dataDir)['attachment']).toHaveLength(5);
   });
+
+  test(
+    '200 pods: all ADDs, then half of the DELs beside half of the ADDs again',
+    { timeout: 240_000 },
+    async () => {
+      const node = makeNode();
+      const before = view(node);
+      const pods = makePods(node, 200, 'pod');
+      const addresses = (await startAll(node, 'ADD', pods)).map(resultOf).map(addressOf);
+      expect(new Set(addresses).size).toBe(200);
+      expect(masqueraded(node.netns)).toEqual(addresses.toSorted());
+      expect(linkNames(node.netns)).toHaveLength(201);
+
+      const [half, other] = [pods.slice(0, 100), pods.slice(100)];
+      for (const answer of await startAll(node, 'DEL', half))
+        expect(answer).toMatchObject({ status: 0, stdout: '', stderr: '' });
+      const [back, gone] = await Promise.all([
+        startAll(node, 'ADD', half),
+        startAll(node, 'DEL', other),
+      ]);
+      for (const answer of gone)
+        expect(answer).toMatchObject({ status: 0, stdout: '', stderr: '' });
+      const again = back.map(resultOf).map(addressOf);
+      expect(new Set(again).size).toBe(100);
+      expect(masqueraded(node.netns)).toEqual(again.toSorted());
+      expect(linkNames(node.netns)).toHaveLength(101);
+      for (const answer of await startAll(node, 'DEL', half))
+        expect(answer).toMatchObject({ status: 0, stdout: '', stderr: '' });
+      expect(view(node)).toEqual(before);
+      expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
+    },
+  );
 });

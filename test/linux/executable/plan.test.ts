@@ -443,7 +443,7 @@ describe.skipIf(skip)('the command line', () => {
 
   test('version', () => {
     expect(success(makeNode().cli(['version']))).toMatch(
-      /^cube-cni \d+\.\d+\.\d+\nCNI 0\.4\.0, 1\.0\.0\n$/,
+      /^cube-cni \d+\.\d+\.\d+\nCNI 0\.1\.0, 0\.2\.0, 0\.3\.0, 0\.3\.1, 0\.4\.0, 1\.0\.0, 1\.1\.0\n$/,
     );
     expect(success(makeNode().cli(['--version']))).toMatch(/^cube-cni \d+\.\d+\.\d+\n$/);
   });

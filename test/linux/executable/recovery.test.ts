@@ -1,0 +1,146 @@
+import { Database } from 'bun:sqlite';
+/** A state file that is damaged, or has no room to grow. */
+import { mkdirSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { requirement } from '../../requirements.ts';
+import { ipAddresses, kernelState, linkNames, mapped } from './kernel-state.ts';
+import { NO_RECORDS, type Node, errorOf, makeNode, recordsOf, run } from './node.ts';
+
+const skip = requirement('root', 'iproute2', 'nftables', 'executable');
+
+const OPTIONS = {
+  isDefaultGateway: true,
+  hairpinMode: true,
+  macspoofchk: true,
+  ipam: {
+    type: 'cube-ipam',
+    ranges: [[{ subnet: '10.7.0.0/24' }], [{ subnet: 'fd07::/64' }]],
+  },
+};
+
+/** Ways in which a file is not what was written to it. */
+const DAMAGES: readonly (readonly [string, (file: string) => void])[] = [
+  ['is something else', (file) => writeFileSync(file, 'nonsense'.repeat(5000))],
+  ['has lost its end', (file) => truncateSync(file, 4096 * 2)],
+  [
+    'has a record that is no JSON',
+    (file) => {
+      const db = new Database(file);
+      db.run("UPDATE attachment SET record = 'nonsense'");
+      db.close();
+    },
+  ],
+];
+
+function damage(node: Node, how: (file: string) => void): void {
+  const file = join(node.dataDir, 'state.db');
+  // All of it in one file, so that what is damaged is what will be read.
+  const db = new Database(file);
+  db.run('PRAGMA wal_checkpoint(TRUNCATE)');
+  db.close();
+  for (const suffix of ['-wal', '-shm']) rmSync(file + suffix, { force: true });
+  how(file);
+}
+
+function view(node: Node): unknown {
+  return { ...kernelState(node.netns), forwarding: null };
+}
+
+describe.skipIf(skip)('a state file that %s', () => {
+  test.each(DAMAGES)('%s is moved aside and rebuilt from the kernel', (_what, how) => {
+    const node = makeNode();
+    const config = node.config(OPTIONS);
+    const before = view(node);
+    const pods = ['a', 'b'].map((containerId) => {
+      const netns = node.addPod();
+      return { containerId, netns, result: node.add({ containerId, netns, config }) };
+    });
+    const [a, b] = pods as [(typeof pods)[number], (typeof pods)[number]];
+    damage(node, how);
+    const check = { ...config, prevResult: a.result };
+    expect(node.call('CHECK', { containerId: 'a', netns: a.netns, config: check })).toMatchObject({
+      status: 0,
+      stdout: '',
+    });
+    const netns = node.addPod();
+    const added = node.add({ containerId: 'c', netns, config });
+    // Nobody gets an address that a pod has.
+    expect(added.ips.map(({ address }) => address)).toEqual(['10.7.0.4/24', 'fd07::4/64']);
+    expect(readdirSync(node.dataDir).filter((name) => name.includes('damaged'))).not.toEqual([]);
+    const log = readFileSync(node.logFile, 'utf8');
+    expect(log).toMatch(/state file .*state\.db is damaged: it was moved to /);
+    expect(log).toContain('2 attachments were found in the kernel and recorded');
+    for (const { containerId, netns: where, result } of pods)
+      expect(
+        node.call('CHECK', {
+          containerId,
+          netns: where,
+          config: { ...config, prevResult: result },
+        }),
+      ).toMatchObject({ status: 0, stdout: '' });
+    expect(errorOf(node.call('ADD', { containerId: 'b', netns: b.netns, config }))).toMatchObject({
+      code: 101,
+    });
+    // The others need neither a record of before nor anything from the runtime.
+    node.del({ containerId: 'a', config });
+    expect(linkNames(a.netns)).toEqual([]);
+    expect(mapped(node.netns)).toEqual(['10.7.0.3', '10.7.0.4', 'fd07::3', 'fd07::4']);
+    expect(ipAddresses(b.netns, 'eth0')).toEqual(['10.7.0.3/24', 'fd07::3/64']);
+    for (const containerId of ['b', 'c']) node.del({ containerId, config });
+    expect(view(node)).toEqual(before);
+    expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
+  });
+
+  test.each(['DEL', 'CHECK', 'GC'])('is replaced by %s too', (verb) => {
+    const node = makeNode();
+    const config = { ...node.config(OPTIONS), cniVersion: '1.1.0' };
+    const netns = node.addPod();
+    const prevResult = node.add({ netns, config });
+    damage(node, (file) => writeFileSync(file, 'nonsense'));
+    const call = { netns, config: { ...config, prevResult, 'cni.dev/valid-attachments': [] } };
+    expect(node.call(verb, call)).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    expect(linkNames(node.netns)).toHaveLength(verb === 'CHECK' ? 2 : 0);
+  });
+});
+
+describe.skipIf(skip)('a disk that is full', () => {
+  test('fails ADD as a whole, and nothing is lost', () => {
+    const node = makeNode();
+    mkdirSync(node.dataDir);
+    run('mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', node.dataDir);
+    onTestFinished(() => void run('umount', node.dataDir));
+    const config = node.config(OPTIONS);
+    const first = node.addPod();
+    node.add({ containerId: 'first', netns: first, config });
+    const before = [view(node), recordsOf(node.dataDir)];
+    const filler = join(node.dataDir, 'filler');
+    // As much as there is room for.
+    Bun.spawnSync(['dd', 'if=/dev/zero', `of=${filler}`, 'bs=1k', 'status=none']);
+    const netns = node.addPod();
+    // A little may still fit into what the files have already.
+    let refused = 0;
+    for (let i = 0; i < 200 && refused < 3; i += 1) {
+      const answer = node.call('ADD', { containerId: `pod-${i}`, netns, config });
+      if (answer.status === 0) {
+        node.call('DEL', { containerId: `pod-${i}`, config });
+        continue;
+      }
+      refused += 1;
+      expect(errorOf(answer)).toMatchObject({
+        code: 5,
+        msg: expect.stringMatching(
+          /state\.db: database or disk is full|state\.db: disk I\/O error/,
+        ),
+      });
+      expect(linkNames(netns)).toEqual([]);
+    }
+    expect(refused).toBe(3);
+    rmSync(filler);
+    for (let i = 0; i < 200; i += 1) node.del({ containerId: `pod-${i}`, config });
+    expect([view(node), recordsOf(node.dataDir)]).toEqual(before);
+    node.add({ containerId: 'second', netns, config });
+    for (const containerId of ['first', 'second']) node.del({ containerId, config });
+    expect(linkNames(node.netns)).toEqual([]);
+  });
+});
