@@ -27,7 +27,7 @@ interface Pod {
   readonly prevResult?: unknown;
 }
 
-type Verb = 'ADD' | 'DEL' | 'VERSION';
+type Verb = 'ADD' | 'DEL' | 'STATUS' | 'VERSION';
 
 /** One call, from the spawn of the process to its end and the last byte of its output. */
 interface Call {
@@ -150,7 +150,14 @@ function invocation({ plugin, network }: Host, verb: Verb, pod: Pod) {
       CNI_IFNAME: 'eth0',
       CNI_PATH: plugin.cniPath,
     },
-    stdin: Buffer.from(JSON.stringify({ ...network, prevResult: pod.prevResult })),
+    stdin: Buffer.from(
+      JSON.stringify({
+        ...network,
+        // The version that brought it.
+        ...(verb === 'STATUS' ? { cniVersion: '1.1.0' } : {}),
+        prevResult: pod.prevResult,
+      }),
+    ),
   };
 }
 

@@ -19,10 +19,10 @@ export interface Bench {
 export const WARM_UP_ROUNDS = 3;
 
 const FEW_PODS = 5;
-const MANY_PODS = 500;
+const MANY_PODS = 1000;
 const MEMORY_CALLS = 5;
 
-/** The scenarios by name. The last one leaves a thousand netns behind, so it disturbs no other. */
+/** The scenarios by name. The last one leaves thousands of netns behind, so it disturbs no other. */
 export const SCENARIOS: Readonly<Record<string, (bench: Bench) => Promise<Measurement[]>>> = {
   masq: (bench) =>
     compareTimes(bench, 'masq', true, {
@@ -31,6 +31,7 @@ export const SCENARIOS: Readonly<Record<string, (bench: Bench) => Promise<Measur
     }),
   plain: (bench) =>
     compareTimes(bench, 'plain', false, { add: { of: 'ratio', atMost: 0.95 }, del: null }),
+  status: compareStatus,
   memory: compareMemory,
   crowd: compareCrowds,
 };
@@ -76,6 +77,38 @@ function sides(ours: Lane, reference: Lane, verb: 'add' | 'del'): readonly [Samp
   return [
     { label: 'ours', values: ours[verb] },
     { label: 'reference', values: reference[verb] },
+  ];
+}
+
+/** STATUS, which comes every few seconds, against the least that a plugin can be asked: the reference has no STATUS of its own. */
+async function compareStatus(bench: Bench): Promise<Measurement[]> {
+  const ours = await populate(bench, 'status', bench.ours, FEW_PODS, true);
+  const reference = await populate(bench, 'status', bench.reference, FEW_PODS, true);
+  const [status, version]: [number[], number[]] = [[], []];
+  const pods = [addPod(ours.host, 'status'), addPod(reference.host, 'status')] as const;
+  for (let round = -WARM_UP_ROUNDS; round < bench.rounds; round++) {
+    await bench.step('status', Math.max(round, 0), bench.rounds);
+    const times = {
+      status: () => call(ours.host, 'STATUS', pods[0]).ms,
+      version: () => call(reference.host, 'VERSION', pods[1]).ms,
+    };
+    const first = round % 2 === 0 ? times.status() : undefined;
+    const other = times.version();
+    const own = first ?? times.status();
+    if (round < 0) continue;
+    status.push(own);
+    version.push(other);
+  }
+  return [
+    {
+      name: "STATUS, against the reference's VERSION",
+      unit: 'ms',
+      sides: [
+        { label: 'ours', values: status },
+        { label: 'reference', values: version },
+      ],
+      target: { of: 'ratio', atMost: 3.5 },
+    },
   ];
 }
 
