@@ -15,6 +15,7 @@ import { findings, planRepair } from '../call/check.ts';
 import { del, planDel } from '../call/del.ts';
 import { parseConfig } from '../cni/config.ts';
 import type { CniError } from '../cni/error.ts';
+import { CONFIG_KEYS, suspectKeys } from '../cni/keys.ts';
 import { type Places, parsePlaces } from '../cni/places.ts';
 import type { Request } from '../cni/request.ts';
 import { formatResult } from '../cni/result.ts';
@@ -113,6 +114,10 @@ export async function commandLine(
     const context = linuxContext(places.dataDir, log.log);
     return prepared(context, request, { variables, cniPath, mayBeOwnNetns: false });
   };
+  const warnOf = ({ config }: Request): void => {
+    for (const text of suspectKeys(config, CONFIG_KEYS))
+      writeAll(2, `${err.yellow('warning:')} ${text}\n`);
+  };
   const printChanges = (
     verb: 'ADD' | 'DEL' | 'CHECK',
     planned: ReturnType<typeof planDel>,
@@ -141,6 +146,7 @@ export async function commandLine(
     withCallFlags(plan.command('add').description('what ADD would do'), 'netns needed'),
   ).action((flags: PlanFlags) => {
     const request = requestOf('ADD', flags);
+    warnOf(request);
     printChanges('ADD', planAdd(reading(request), request, parseConfig(request.config)), flags);
   });
   withPlanFlags(
@@ -166,6 +172,7 @@ export async function commandLine(
     'netns needed',
   ).action(async (flags: CallFlags) => {
     const request = requestOf('ADD', flags);
+    warnOf(request);
     const added = add(await changing(request, flags), request, parseConfig(request.config));
     writeAll(1, `${formatResult(added.result, request.cniVersion)}\n`);
     added.finish();

@@ -8,7 +8,7 @@ import { parseConfig } from '../cni/config.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { Request } from '../cni/request.ts';
 import { hostLocalOf } from '../ipam/host-local-folder.ts';
-import { rangeSetsOf } from '../ipam/ranges.ts';
+import { capacityOf, rangeSetsOf } from '../ipam/ranges.ts';
 import { writeAll } from '../process/stdio.ts';
 import { CNI_PATH, networkRequest } from './configuration.ts';
 import type { Opened } from './opened.ts';
@@ -73,7 +73,7 @@ function setRows(request: Request, rows: readonly AddressRow[]): SetRow[] {
     ranges: set.map(
       ({ family, first, last }) => `${ipFromBits(family, first)}-${ipFromBits(family, last)}`,
     ),
-    size: String(set.reduce((sum, { first, last }) => sum + (last - first + 1n), 0n)),
+    size: String(capacityOf(set)),
     used: rows.filter(
       ({ ip, state }) =>
         state !== 'released' &&

@@ -82,6 +82,25 @@ export function formatRange({ family, first, last }: AddressRange): string {
   return `${ipFromBits(family, first)}-${ipFromBits(family, last)}`;
 }
 
+/** How many addresses of a set can be handed out: those of its ranges that are neither a gateway of theirs nor excluded. */
+export function capacityOf(set: RangeSet): bigint {
+  return set.reduce((sum, { first, last, gateway, excluded }) => {
+    const bits = ipBits(gateway);
+    const blocked = [{ first: bits, last: bits }, ...excluded].toSorted((a, b) =>
+      a.first < b.first ? -1 : 1,
+    );
+    let [free, next] = [last - first + 1n, first];
+    for (const span of blocked) {
+      const from = span.first > next ? span.first : next;
+      const to = span.last < last ? span.last : last;
+      if (from > to) continue;
+      free -= to - from + 1n;
+      next = to + 1n;
+    }
+    return sum + free;
+  }, 0n);
+}
+
 /**
  * The range sets of a configuration: those that the runtime chose first, then the one written in the old style
  * (`subnet`), as host-local has it. Throws an error of code 7 that names the range.

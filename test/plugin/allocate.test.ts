@@ -5,7 +5,7 @@ import { type Ip, familyOf, ipBits, ipFromBits } from '../../model/ip.ts';
 import { type IpamConfig, parseConfig } from '../../plugin/cni/config.ts';
 import type { AttachmentKey } from '../../plugin/cni/request.ts';
 import { type AddressBook, allocate, fits } from '../../plugin/ipam/allocate.ts';
-import { type RangeSet, rangeSetsOf } from '../../plugin/ipam/ranges.ts';
+import { type RangeSet, capacityOf, rangeSetsOf } from '../../plugin/ipam/ranges.ts';
 import { IN_MEMORY, openStore } from '../../plugin/store/store.ts';
 import { rangeSets } from '../arbitraries/range-set.ts';
 import { makeTestAttachment } from './attachment.ts';
@@ -271,5 +271,18 @@ describe('the ranges of a subnet', () => {
         });
       }),
     );
+  });
+});
+
+describe('the capacity of a set', () => {
+  it('is the number of addresses that somebody finds who walks through it', () => {
+    fc.assert(
+      fc.property(rangeSets(), (set) => {
+        // A gateway counts where it lies, whichever range it belongs to.
+        const own = set.map((range) => [range]);
+        for (const each of own) expect(capacityOf(each)).toBe(BigInt(walk(each).length));
+      }),
+    );
+    expect(capacityOf(setsFrom({ subnet: '10.0.0.0/24' })[0] as RangeSet)).toBe(253n);
   });
 });

@@ -457,4 +457,19 @@ describe.skipIf(skip)('the command line', () => {
     const answer = makeNode().cli(args);
     expect(answer).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(text) });
   });
+
+  test('a key that is nearly known is told of, on standard error', () => {
+    const node = makeNode();
+    const file = join(node.folder, 'net.json');
+    writeFileSync(file, JSON.stringify(node.config({ hairpinMod: true })));
+    const args = ['plan', 'add', '-c', file, '-n', node.addPod(), '-i', 'a'];
+    expect(node.cli(args)).toMatchObject({
+      status: 0,
+      stderr: 'warning: unknown key hairpinMod is ignored: was hairpinMode meant?\n',
+    });
+    expect(
+      node.add({ netns: node.addPod(), config: node.config({ hairpinMod: true }) }),
+    ).toBeTruthy();
+    expect(readFileSync(node.logFile, 'utf8')).toContain('was hairpinMode meant?');
+  });
 });
