@@ -5,7 +5,7 @@ import type { Link } from '../model/link.ts';
 import { type Ruleset, type Table, tableKey } from '../model/nftables.ts';
 import { applyOp } from '../model/ops.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../model/prefix.ts';
-import type { Route } from '../model/route.ts';
+import { type Route, TABLE_MAIN } from '../model/route.ts';
 import type { Backend, NetnsScope, Scope, TableScope } from './backend.ts';
 
 /** The kernel in memory, and the host as it now is: for tests, for the demonstration, and for machines without Linux. */
@@ -43,7 +43,9 @@ function observeRuleset(ruleset: Ruleset, scope: NetnsScope['nftables']): Rulese
 function defaultRoute(netns: Netns): Route | undefined {
   const outward = (destination: Prefix): Route | undefined =>
     netns.routes
-      .filter((r) => r.destination === destination && r.type === 'unicast')
+      .filter(
+        (r) => r.destination === destination && r.type === 'unicast' && r.table === TABLE_MAIN,
+      )
       .toSorted((a, b) => a.metric - b.metric)[0];
   return outward(DEFAULT_PREFIX[4]) ?? outward(DEFAULT_PREFIX[6]);
 }

@@ -86,7 +86,7 @@ export function flushIpv6(before: Host, ref: LinkRef): Host {
 
 /**
  * IPv6 routes that have an MTU of their own take that of their link when it becomes less, or was the same
- * (net/ipv6/route.c, fib6_nh_mtu_change).
+ * (K-5; net/ipv6/route.c, fib6_nh_mtu_change).
  */
 function followRouteMtu(host: Host, ref: LinkRef, wasBytes: number, mtuBytes: number): Host {
   const netns = getNetns(host, ref.netns);

@@ -90,7 +90,9 @@ export function linkDown(before: Host, ref: LinkRef): Host {
   host = dropRoutes(
     host,
     ref.netns,
-    (r) => r.device === ref.ifname && routeFamily(r) === 4 && r.type !== 'local',
+    // What stays on the host needs no link that is up (fib_sync_down_dev: nexthops of scope nowhere).
+    (r) =>
+      r.device === ref.ifname && routeFamily(r) === 4 && r.type !== 'local' && r.scope !== 'host',
   );
   host = endIpv6(host, ref);
   return settleCarrier(before, host, ref);

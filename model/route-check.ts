@@ -49,6 +49,7 @@ function hostScopeFault(route: Route): Outcome | undefined {
 
 /** Why an IPv4 route is refused, undefined when only an equal one could be in its way. */
 export function ipv4RouteFault(netns: Netns, route: Route, link: Link): Outcome | undefined {
+  if (route.scope === 'nowhere') return refuse('EINVAL', 'Invalid scope');
   const fault =
     route.scope === 'host'
       ? hostScopeFault(route)

@@ -1,8 +1,8 @@
 /** Which route a packet takes (K-5.1; net/ipv4/fib_trie.c, net/ipv6/route.c). */
 import type { Netns } from './host.ts';
-import { type Ip, ipBits } from './ip.ts';
+import { type Ip, familyOf, ipBits } from './ip.ts';
 import { prefixContains, prefixLengthOf } from './prefix.ts';
-import { type Route, TABLE_LOCAL, TABLE_MAIN, routeFamily } from './route.ts';
+import { type Route, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, routeFamily } from './route.ts';
 
 /** The best route to `ip` in a table among those that are usable: the longest prefix, then the lowest metric (K-5.1). */
 export function lookupIn(
@@ -19,13 +19,18 @@ export function lookupIn(
     )[0];
 }
 
-/** The route that a packet to `ip` would take: the table local comes before main (K-5.1). */
+/** The route that a packet to `ip` would take: the table local comes before main, and in IPv4 default behind it (K-5.1). */
 export function lookup(
   netns: Pick<Netns, 'routes'>,
   ip: Ip,
   usable: (route: Route) => boolean = () => true,
 ): Route | undefined {
-  return lookupIn(netns, TABLE_LOCAL, ip, usable) ?? lookupIn(netns, TABLE_MAIN, ip, usable);
+  return (
+    lookupIn(netns, TABLE_LOCAL, ip, usable) ??
+    lookupIn(netns, TABLE_MAIN, ip, usable) ??
+    // IPv6 has no rule for it (net/ipv6/fib6_rules.c).
+    (familyOf(ip) === 4 ? lookupIn(netns, TABLE_DEFAULT, ip, usable) : undefined)
+  );
 }
 
 /** 0.0.0.0, 224/4 and the limited broadcast are never an address to come from. */

@@ -15,7 +15,8 @@ export type RouteType =
   | 'prohibit'
   | 'throw';
 
-/** RT_TABLE_MAIN and RT_TABLE_LOCAL. */
+/** RT_TABLE_DEFAULT, RT_TABLE_MAIN and RT_TABLE_LOCAL. */
+export const TABLE_DEFAULT = 253;
 export const TABLE_MAIN = 254;
 export const TABLE_LOCAL = 255;
 

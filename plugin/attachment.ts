@@ -102,14 +102,14 @@ function macOf(identity: Identity, what: string, name: string): Mac {
   return localMac(identity.digest(join([identity.machineId, what, name])));
 }
 
-/** RT_SCOPE_LINK: a route to what is on the link has no gateway, whatever the default would be. */
-const SCOPE_LINK = 253;
+/** RT_SCOPE_LINK and RT_SCOPE_HOST: a route to what is on the link, or the host itself, has no gateway, whatever the default would be. */
+const SCOPES_WITHOUT_GATEWAY: readonly (number | undefined)[] = [253, 254];
 
 function podRoute(
   { dst, gw, mtu, advmss, priority, table, scope }: ConfigRoute,
   gatewayOf: (family: Family) => Ip | null,
 ): PodRoute {
-  const usual = scope === SCOPE_LINK ? null : gatewayOf(familyOf(dst));
+  const usual = SCOPES_WITHOUT_GATEWAY.includes(scope) ? null : gatewayOf(familyOf(dst));
   return {
     destination: dst,
     gateway: gw ?? usual,

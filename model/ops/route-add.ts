@@ -18,8 +18,18 @@ export interface RouteAdd {
   readonly route: Route;
 }
 
-function insert(host: Host, name: string, route: Route): Outcome {
+/** What is more than the kernel keeps is cut, and 0 is none (net/ipv4/metrics.c, ip_metrics_convert). */
+function asStored({ mtuBytes = 0, advmssBytes = 0, ...route }: Route): Route {
+  return {
+    ...route,
+    ...(mtuBytes === 0 ? {} : { mtuBytes: Math.min(mtuBytes, 65_520) }),
+    ...(advmssBytes === 0 ? {} : { advmssBytes: Math.min(advmssBytes, 65_495) }),
+  };
+}
+
+function insert(host: Host, name: string, given: Route): Outcome {
   const netns = getNetns(host, name);
+  const route = asStored(given);
   if (netns.routes.some((r) => sameRouteKey(r, route))) return refuse('EEXIST');
   return done(withNetns(host, name, { ...netns, routes: [...netns.routes, route] }));
 }

@@ -90,6 +90,10 @@ const routes: fc.Arbitrary<Omit<Route, 'device'>> = families.chain((family) =>
       protocol: fc.nat({ max: 255 }),
       onlink: fc.boolean(),
       table: fc.oneof(fc.constantFrom(254, 255), fc.integer({ min: 256, max: 0xffffffff })),
+      metrics: fc.record(
+        { mtuBytes: fc.nat(0xffffffff), advmssBytes: fc.nat(0xffffffff) },
+        { requiredKeys: [] },
+      ),
       type: fc.constantFrom(
         'unicast',
         'local',
@@ -100,11 +104,12 @@ const routes: fc.Arbitrary<Omit<Route, 'device'>> = families.chain((family) =>
         'throw',
       ),
     })
-    .map(({ ip, length, table, type, ...choice }) => {
+    .map(({ ip, length, table, type, metrics, ...choice }) => {
       const made = makeRoute({
         destination: prefixOf(ip, length),
         device: parseIfname('eth0'),
         ...choice,
+        ...metrics,
       });
       const { device: _device, ...rest } = { ...made, table, type };
       return rest;
