@@ -34,16 +34,26 @@ function forwardSysctls(attachment: Attachment): string[] {
   ];
 }
 
-/** The host's link that hears the pod: router advertisements there would be a pod's (CVE-2020-10749). */
-function hearingLink(attachment: Attachment): string {
+/** The host's link that hears the pod. */
+function hearingLink(attachment: Attachment): Attachment['bridge'] {
   return attachment.mode === 'ptp' ? attachment.hostIfname : attachment.bridge;
 }
 
-function acceptRa(attachment: Attachment): string {
-  return `net/ipv6/conf/${hearingLink(attachment)}/accept_ra`;
-}
+/**
+ * IPv6 settings of that link. Router advertisements there would be a pod's (CVE-2020-10749). And while the kernel looks for
+ * duplicates of the link's own link-local address, it cannot ask for the pod's MAC address, so that what is forwarded to
+ * the pod waits for seconds.
+ */
+const HEARING_SETTINGS = { accept_ra: '0', accept_dad: '0' } as const;
+const HEARING_NAMES = ['accept_ra', 'accept_dad'] as const;
 
-const DEFAULT_ACCEPT_RA = linkSysctlKey(6, 'default', 'accept_ra');
+function hearingSysctls(attachment: Attachment): string[] {
+  if (!hasFamily(attachment, 6)) return [];
+  return HEARING_NAMES.flatMap((name) => [
+    linkSysctlKey(6, 'default', name),
+    linkSysctlKey(6, hearingLink(attachment), name),
+  ]);
+}
 
 /** A purpose that our tables serve for an attachment: its part of a table while it is there, and when it goes. */
 interface Purpose {
@@ -136,10 +146,7 @@ export function attachScope(attachment: Attachment): Scope {
     links: hostLinks(attachment),
     // Addresses that are to be replaced take the routes of others along (K-3.5): undo brings both back.
     routes: isPtp || (attachment.forceAddress && attachment.gateway) ? 'all' : 'none',
-    sysctls: [
-      ...forwardSysctls(attachment),
-      ...(hasFamily(attachment, 6) ? [DEFAULT_ACCEPT_RA, acceptRa(attachment)] : []),
-    ],
+    sysctls: [...forwardSysctls(attachment), ...hearingSysctls(attachment)],
     nftables: tableScope(attachment),
   };
   const pod: NetnsScope = {
@@ -173,15 +180,19 @@ export const WHOLE_SCOPE: Scope = {
   },
 };
 
-/** A link without router advertisements; only where the host has IPv6, and of the bridges only ours. */
-function wantedAcceptRa(attachment: Attachment, observed: Host): Record<string, string> {
+/** The settings of the link that hears the pod; only where the host has IPv6, and of the bridges only ours. */
+function wantedHearing(attachment: Attachment, observed: Host): Record<string, string> {
   const sysctls = findNetns(observed, HOST_NETNS)?.sysctls ?? {};
-  if (!hasFamily(attachment, 6) || sysctls[DEFAULT_ACCEPT_RA] === undefined) return {};
+  if (!hasFamily(attachment, 6)) return {};
   if (attachment.mode !== 'ptp') {
     const bridge = findLink(observed, { netns: HOST_NETNS, ifname: attachment.bridge });
     if (bridge && !isOurs(bridge) && bridge.mac !== attachment.bridgeMac) return {};
   }
-  return { [acceptRa(attachment)]: '0' };
+  return Object.fromEntries(
+    HEARING_NAMES.filter((name) => sysctls[linkSysctlKey(6, 'default', name)] !== undefined).map(
+      (name) => [linkSysctlKey(6, hearingLink(attachment), name), HEARING_SETTINGS[name]],
+    ),
+  );
 }
 
 /** The host's end of the pod's link: a port of the bridge, or in mode `ptp` the pod's gateway. */
@@ -250,7 +261,7 @@ export function attached(attachment: Attachment, observed: Host): DesiredHost {
   const forward = forwardSysctls(attachment).map((key) => [key, '1'] as const);
   const hostNetns: DesiredNetns = {
     links: { ...bridge, [attachment.hostIfname]: desiredHostEnd(attachment) },
-    sysctls: { ...Object.fromEntries(forward), ...wantedAcceptRa(attachment, observed) },
+    sysctls: { ...Object.fromEntries(forward), ...wantedHearing(attachment, observed) },
     ...desiredHostRoutes(attachment),
     ...desiredTables(attachment),
   };
