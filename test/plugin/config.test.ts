@@ -348,7 +348,7 @@ describe('address ranges', () => {
 describe('any configuration', () => {
   it('that is valid is read, with ranges', () => {
     fc.assert(
-      fc.property(configurations(), (raw) => {
+      fc.property(fc.oneof(configurations(), layer2Configurations()), (raw) => {
         expect(parseConfig(raw).ipam === null).toBe(setsOf(raw).length === 0);
       }),
     );
