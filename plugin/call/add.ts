@@ -1,7 +1,7 @@
 import type { Scope } from '../../backends/backend.ts';
 /** ADD: attaches a pod to a network. */
 import { HOST_NETNS, findLink, getLink } from '../../model/host.ts';
-import { familyOf } from '../../model/ip.ts';
+import { type Ip, familyOf } from '../../model/ip.ts';
 import { type Plan, joinPlans } from '../../model/plan.ts';
 import { formatPrefixedIp } from '../../model/prefix.ts';
 import { type Attachment, formatKey } from '../attachment.ts';
@@ -132,6 +132,41 @@ function addRecorded(context: CallContext, draft: Draft, verify: Verify): Added 
   return answer(context, draft, plan);
 }
 
+/** An address of the attachment that another one has, with its owner. */
+function takenAddress(
+  context: CallContext,
+  { key, addresses }: Attachment,
+): { readonly ip: Ip; readonly owner: string } | undefined {
+  for (const { ip } of addresses) {
+    const owner = context.state.ownerOf(key.network, ip);
+    if (owner && formatKey(owner) !== formatKey(key)) return { ip, owner: formatKey(owner) };
+  }
+  return undefined;
+}
+
+/** How long who has given an address back may take to go: the plugin may have handed it out again by then. */
+const DEPARTURE_TIMEOUT_MS = 1000;
+const DEPARTURE_PAUSE_MS = 10;
+
+/** Writes the record of an attachment with the addresses that another plugin has given it; throws when others keep them. */
+function recordGiven(context: CallContext, attachment: Attachment): void {
+  for (let waitedMs = 0; ; waitedMs += DEPARTURE_PAUSE_MS) {
+    const taken = context.state.transact(() => {
+      const found = takenAddress(context, attachment);
+      if (!found) context.state.put(attachment, context.worker, usesOf(attachment));
+      return found;
+    });
+    if (!taken) return;
+    if (waitedMs >= DEPARTURE_TIMEOUT_MS)
+      throw new CniError(
+        CNI_ERROR.taken,
+        `address ${taken.ip} of IPAM plugin ${attachment.ipam?.type ?? ''} is taken`,
+        `by ${taken.owner}`,
+      );
+    context.pause(DEPARTURE_PAUSE_MS);
+  }
+}
+
 /**
  * Makes the link, has another plugin give the addresses, and puts them on it: two plans under one record. A failure undoes
  * the second, has the plugin take its addresses back, and undoes the first.
@@ -153,14 +188,16 @@ function addDelegated(
       key,
       netns,
     });
-    draft = completeDraft(
+    const completed = completeDraft(
       context,
       request,
       config,
       draft,
       parseResult(given, `the answer of IPAM plugin ${ipam?.type ?? ''}`),
     );
-    context.state.put(draft.attachment, context.worker, usesOf(draft.attachment));
+    recordGiven(context, completed.attachment);
+    // Not before: what another attachment has is not to be taken back.
+    draft = completed;
     logAddresses(context, draft.attachment);
     const outcome = context.exclusively(() => attach(context, draft, () => undefined));
     if (!outcome.ok) throw outcome.error;
@@ -192,15 +229,13 @@ export function addDrafted(context: CallContext, attachment: Attachment, verify:
   const draft = reserve(context, () => {
     const record = context.state.find(key);
     if (record) refuseExisting(context, record);
-    for (const { ip } of attachment.addresses) {
-      const owner = context.state.ownerOf(key.network, ip);
-      if (owner && formatKey(owner) !== formatKey(key))
-        throw new CniError(
-          CNI_ERROR.drift,
-          `address ${ip} is taken by now`,
-          `by ${formatKey(owner)}`,
-        );
-    }
+    const taken = takenAddress(context, attachment);
+    if (taken)
+      throw new CniError(
+        CNI_ERROR.drift,
+        `address ${taken.ip} is taken by now`,
+        `by ${taken.owner}`,
+      );
     return { attachment, begun: record?.attachment };
   });
   return addRecorded(context, draft, verify);
