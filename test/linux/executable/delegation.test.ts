@@ -2,6 +2,8 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { echo } from '../../../backends/linux/echo.ts';
+import { parseIp } from '../../../model/ip.ts';
 import { requirement } from '../../requirements.ts';
 import { ipAddresses, kernelState, linkNames, mainRoutes, masqueraded } from './kernel-state.ts';
 import { type Call, NO_RECORDS, type Node, errorOf, makeNode, recordsOf } from './node.ts';
@@ -158,6 +160,66 @@ describe.skipIf(skipReference)('host-local', () => {
 });
 
 describe.skipIf(skipReference)('static', () => {
+  test.each([
+    ['0.2.0', { ip4: { ip: '10.7.0.5/24', gateway: '10.7.0.1' }, dns: {} }],
+    ['0.3.1', { ips: [{ version: '4', address: '10.7.0.5/24', gateway: '10.7.0.1' }] }],
+    ['1.0.0', { ips: [{ address: '10.7.0.5/24', gateway: '10.7.0.1' }] }],
+  ])('version %s', (cniVersion, result) => {
+    const node = makeNode();
+    const before = view(node);
+    const netns = node.addPod();
+    const addresses = [{ address: '10.7.0.5/24', gateway: '10.7.0.1' }];
+    const config = node.config({ cniVersion, ipam: { type: 'static', addresses } });
+    expect(node.add({ netns, config })).toMatchObject({ cniVersion, ...result });
+    expect(ipAddresses(netns, 'eth0')).toEqual(['10.7.0.5/24']);
+    node.del({ netns, config });
+    expect(view(node)).toEqual(before);
+  });
+
+  test('an address that another pod has: that pod keeps all of it', () => {
+    const node = makeNode();
+    const before = view(node);
+    const ipam = { type: 'static', addresses: [{ address: '10.7.0.5/24', gateway: '10.7.0.1' }] };
+    const [a, b] = [node.addPod(), node.addPod()];
+    const config = node.config({ ipam });
+    node.add({ netns: a, containerId: 'a', config });
+    const one = view(node);
+    const answer = node.call('ADD', { netns: b, containerId: 'b', config });
+    expect(errorOf(answer)).toMatchObject({
+      code: 101,
+      msg: 'address 10.7.0.5 of IPAM plugin static is taken',
+      details: 'by podnet/a/eth0',
+    });
+    expect(view(node)).toEqual(one);
+    expect(linkNames(b)).toEqual([]);
+    node.del({ netns: a, containerId: 'a', config });
+    expect(view(node)).toEqual(before);
+  });
+
+  test.each([
+    { macspoofchk: true, ipspoofchk: true },
+    { mode: 'ptp', ipspoofchk: true },
+  ])('what the pod may send is known when the address is: %o', (changes) => {
+    const node = makeNode();
+    const before = view(node);
+    const netns = node.addPod();
+    const addresses = [
+      { address: '10.7.0.5/24', gateway: '10.7.0.1' },
+      { address: 'fd07::5/64', gateway: 'fd07::1' },
+    ];
+    const config = node.config({ ...changes, ipam: { type: 'static', addresses } });
+    const prevResult = node.add({ netns, config });
+    const name = netns.replace('/run/netns/', '');
+    for (const gateway of ['10.7.0.1', 'fd07::1'])
+      expect(echo({ netns: name, destination: parseIp(gateway), timeoutMs: 5000 })).toMatchObject({
+        ok: true,
+      });
+    const call = { netns, config: { ...config, prevResult } };
+    expect(node.call('CHECK', call)).toMatchObject({ status: 0, stdout: '' });
+    node.del(call);
+    expect(view(node)).toEqual(before);
+  });
+
   test('what it gives is in the pod and in the result', () => {
     const node = makeNode();
     const before = view(node);
@@ -293,6 +355,16 @@ describe.skipIf(skipReference || requirement('dnsmasq'))('dhcp', () => {
     expect(linkNames(netns)).toEqual([]);
   });
 
+  test('DEL of a netns that is gone', async () => {
+    const { node, config } = await makeDhcpNode();
+    const before = view(node);
+    const netns = node.addPod();
+    node.add({ netns, config });
+    Bun.spawnSync(['ip', 'netns', 'del', netns.replace('/run/netns/', '')]);
+    node.del({ netns: '', config });
+    expect(view(node)).toEqual(before);
+  });
+
   test('a server that does not answer: nothing stays', { timeout: 30_000 }, async () => {
     const { node, config } = await makeDhcpNode('200ms');
     node.run('nft', 'add table inet deaf');
@@ -391,6 +463,64 @@ describe.skipIf(skip)('a plugin', () => {
         verb === 'ADD' ? config : { ...config, prevResult },
       );
     }
+  });
+
+  test('that has not read its standard input', () => {
+    const node = makeNode();
+    const script = makeScript(node, {});
+    writeFileSync(
+      join(node.folder, 'plugins/script'),
+      `#!/bin/sh\nexec <&-\n[ "$CNI_COMMAND" = ADD ] || exit 0\n${GIVES}\n`,
+    );
+    const config = script.config({ unknownKey: 'x'.repeat(1_000_000) });
+    const call = { netns: node.addPod(), config, env: script.env };
+    expect(node.add(call).ips[0]?.address).toBe('10.7.0.77/24');
+    node.del(call);
+  });
+
+  test.each([
+    ['is killed', 'kill -9 $$', 999, /script failed without an error of its own: SIGKILL/],
+    ['says nothing', 'exit 3', 999, /script failed without an error of its own: exit status 3/],
+    ['does not answer JSON', 'echo hello', 6, /script did not answer JSON/],
+    ['answers nothing', ':', 6, /script is not a CNI result/],
+  ])('that %s: nothing stays', (_what, line, code, msg) => {
+    const node = makeNode();
+    const script = makeScript(node, { ADD: line });
+    const before = view(node);
+    const netns = node.addPod();
+    const call = { netns, config: script.config(), env: script.env };
+    expect(errorOf(node.call('ADD', call))).toMatchObject({
+      code,
+      msg: expect.stringMatching(msg),
+    });
+    expect(script.calls()).toEqual(['ADD', 'DEL']);
+    expect(view(node)).toEqual(before);
+    expect(linkNames(netns)).toEqual([]);
+  });
+
+  test('that hands an address out again before who gave it back is gone', async () => {
+    const node = makeNode();
+    const script = makeScript(node, { ADD: GIVES, DEL: 'exec sleep 0.4' });
+    const [a, b] = [node.addPod(), node.addPod()];
+    const call = { config: script.config(), env: script.env };
+    node.add({ ...call, netns: a, containerId: 'a' });
+    const del = node.start('DEL', { ...call, netns: a, containerId: 'a' });
+    await until('it is asked to take it back', () => script.calls().includes('DEL'));
+    const answer = await node.start('ADD', { ...call, netns: b, containerId: 'b' }).answer;
+    expect(answer).toMatchObject({ status: 0, stderr: '' });
+    expect(await del.answer).toMatchObject({ status: 0, stdout: '' });
+    expect(ipAddresses(b, 'eth0')).toEqual(['10.7.0.77/24']);
+    expect(masqueraded(node.netns)).toEqual(['10.7.0.77']);
+    expect(recordsOf(node.dataDir)['address']).toMatchObject([{ container_id: 'b' }]);
+  });
+
+  test('is not asked again for an attachment that exists', () => {
+    const node = makeNode();
+    const script = makeScript(node, { ADD: GIVES });
+    const call = { netns: node.addPod(), config: script.config(), env: script.env };
+    node.add(call);
+    expect(errorOf(node.call('ADD', call))).toMatchObject({ code: 101 });
+    expect(script.calls()).toEqual(['ADD']);
   });
 
   test('that fails: its own code and words come back, and nothing stays', () => {
