@@ -111,9 +111,11 @@ function addOutside(node: Node): string {
   node.run('ip', 'link', 'add', 'up0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
   node.run('ip', 'address', 'add', '192.0.2.1/24', 'dev', 'up0');
   node.run('ip', 'address', 'add', 'fd99::1/64', 'dev', 'up0', 'nodad');
+  node.run('sysctl', '-qw', 'net.ipv6.conf.up0.accept_dad=0');
   node.run('ip', 'link', 'set', 'up0', 'up');
   runIn(outside, 'ip', 'address', 'add', '192.0.2.2/24', 'dev', 'eth0');
   runIn(outside, 'ip', 'address', 'add', 'fd99::2/64', 'dev', 'eth0', 'nodad');
+  runIn(outside, 'sysctl', '-qw', 'net.ipv6.conf.eth0.accept_dad=0');
   runIn(outside, 'ip', 'link', 'set', 'eth0', 'up');
   runIn(outside, 'ip', 'route', 'add', '10.7.0.0/24', 'via', '192.0.2.1');
   runIn(outside, 'ip', 'route', 'add', 'fd07::/64', 'via', 'fd99::1');
