@@ -1,5 +1,5 @@
-import type { Scope } from '../../backends/backend.ts';
 /** ADD: attaches a pod to a network. */
+import type { Scope } from '../../backends/backend.ts';
 import { HOST_NETNS, findLink, getLink } from '../../model/host.ts';
 import { type Ip, familyOf } from '../../model/ip.ts';
 import { type Plan, joinPlans } from '../../model/plan.ts';

@@ -15,6 +15,9 @@ interface PlainNetns {
   readonly routes: readonly string[];
 }
 
+/** How IPv6 behaves on a bridge of ours is chosen with its first IPv6 pod, and stays until the bridge goes. */
+const OF_SHARED_BRIDGE = /^net\/ipv6\/conf\/(cni0|br[01])\/accept_(dad|ra)$/;
+
 /** A host in a form that compares equal whether it forwards or not: forwarding stays once it is on, since others may rely on it. */
 export function withoutForwarding(host: Host): unknown {
   const netns = Object.entries(plainState(host) as Record<string, PlainNetns>);
@@ -23,7 +26,9 @@ export function withoutForwarding(host: Host): unknown {
     ...rest,
     routes: routes.filter((route) => !route.includes('"anycast"')),
     sysctls: Object.fromEntries(
-      Object.entries(sysctls).filter(([key]) => !key.includes('forward')),
+      Object.entries(sysctls).filter(
+        ([key]) => !key.includes('forward') && !OF_SHARED_BRIDGE.test(key),
+      ),
     ),
   }));
 }
