@@ -14,7 +14,7 @@ import { parseMac } from '../../model/mac.ts';
 import { type NftCommand, formatCommand, formatElement, formatRule } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefix } from '../../model/prefix.ts';
-import { makeRoute } from '../../model/route.ts';
+import { type Route, makeRoute } from '../../model/route.ts';
 import { BATCH, BRIDGE_RULES, NAT_RULES, RULES, TABLE } from '../backends/netlink/messages.ts';
 import { requirement } from '../requirements.ts';
 
@@ -495,6 +495,44 @@ describe.skipIf(skip)('linux backend', () => {
       for (const route of routes) expect(see(POD).routes).not.toContainEqual(route);
       for (const route of routes)
         expect(refused({ op: 'route.del', netns: POD, route })?.errno).toBe('ESRCH');
+    });
+
+    test('routes of other tables, with an MTU and an MSS of their own', () => {
+      must(addAddress(POD, ETH0, '10.1.0.5', 24), addAddress(POD, ETH0, 'fd00::5', 64));
+      const choice = { device: ETH0, mtuBytes: 1400, advmssBytes: 1360 };
+      const to4 = {
+        ...choice,
+        destination: parsePrefix('0.0.0.0/0'),
+        gateway: parseIp('10.1.0.1'),
+      };
+      const to6 = { ...choice, destination: parsePrefix('::/0'), gateway: parseIp('fd00::1') };
+      const near = { device: ETH0, destination: parsePrefix('10.9.0.0/16'), table: 100 };
+      const routes = [
+        makeRoute({ ...to4, table: 100 }),
+        makeRoute({ ...to4, table: 1000 }),
+        makeRoute({ ...to6, table: 100 }),
+        makeRoute({ ...near, scope: 'site' }),
+      ];
+      const add = (route: Route): Op => ({ op: 'route.add', netns: POD, route });
+      for (const route of routes) must(add(route));
+      const { routes: seen } = see(POD, { links: [ETH0] });
+      for (const route of routes) expect(seen).toContainEqual(route);
+      const shown = (...args: string[]): string =>
+        inNetns(POD, 'ip', ...args).replaceAll(/ +\n/g, '\n');
+      expect(shown('route', 'show', 'table', '100')).toBe(
+        'default via 10.1.0.1 dev eth0 mtu 1400 advmss 1360\n10.9.0.0/16 dev eth0 scope site\n',
+      );
+      expect(shown('-6', 'route', 'show', 'table', '100')).toBe(
+        'default via fd00::1 dev eth0 metric 1024 mtu 1400 advmss 1360 pref medium\n',
+      );
+      // Each table has its own keys, and a route with another MTU has the same key.
+      for (const route of routes) {
+        expect(refused(add({ ...route, mtuBytes: 1300 }))?.errno).toBe('EEXIST');
+      }
+      must({ op: 'route.del', netns: POD, route: routes[1] as Route });
+      expect(see(POD).routes).toContainEqual(routes[0]);
+      must({ op: 'link.set', netns: POD, ifname: ETH0, set: { up: false } });
+      expect(see(POD).routes.filter((r) => r.table === 100)).toEqual([]);
     });
 
     test('route faults, in the kernel’s words', () => {
