@@ -221,6 +221,12 @@ const ipv4Routes = (host: Host): unknown =>
     )
     .toSorted();
 
+const defaultRoutes = (host: Host): unknown =>
+  host.netns['two']?.routes
+    .filter(({ destination }) => destination === DEFAULT_ROUTE.destination)
+    .map(({ table, mtuBytes, advmssBytes }) => ({ table, mtuBytes, advmssBytes }))
+    .toSorted((a, b) => a.table - b.table);
+
 const CONNECTED = [
   'broadcast 10.1.0.255/32 10.1.0.2',
   'local 10.1.0.2/32 10.1.0.2',
@@ -532,6 +538,33 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
       outcome: 'EINVAL',
     },
     { name: 'through no link', given: NETNS, op: addRoute({ device: GONE }), outcome: 'ENODEV' },
+    {
+      name: 'to a table of its own, through a gateway that main leads to',
+      given: [...PAIR, addAddress(), addRoute()],
+      op: addRoute({ table: 100 }),
+      outcome: {
+        see: defaultRoutes,
+        is: [
+          { table: 100, mtuBytes: undefined, advmssBytes: undefined },
+          { table: 254, mtuBytes: undefined, advmssBytes: undefined },
+        ],
+      },
+    },
+    {
+      name: 'with an MTU and an MSS',
+      given: [...PAIR, addAddress()],
+      op: addRoute({ table: 1000, mtuBytes: 1400, advmssBytes: 1360 }),
+      outcome: {
+        see: defaultRoutes,
+        is: [{ table: 1000, mtuBytes: 1400, advmssBytes: 1360 }],
+      },
+    },
+    {
+      name: 'twice, with another MTU',
+      given: [...PAIR, addAddress(), addRoute({ table: 100 })],
+      op: addRoute({ table: 100, mtuBytes: 1300 }),
+      outcome: 'EEXIST',
+    },
   ],
   'route.del': [
     {
@@ -541,6 +574,12 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
       outcome: { see: ipv4Routes, is: CONNECTED },
     },
     { name: 'of none', given: [...PAIR, addAddress()], op: delRoute, outcome: 'ESRCH' },
+    {
+      name: 'of one in another table',
+      given: [...PAIR, addAddress(), addRoute({ table: 100 })],
+      op: delRoute,
+      outcome: 'ESRCH',
+    },
     {
       name: 'of one that somebody else made',
       given: [...PAIR, addAddress(), addRoute({ protocol: 3 })],

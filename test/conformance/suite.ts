@@ -119,9 +119,9 @@ const ADDRESS: Op = {
   address: makeAddress({ ip: parseIp('10.1.0.2'), prefixLength: 24 }),
 };
 
-function defaultRoute(metric: number, gateway: string): Op {
+function defaultRoute(metric: number, gateway: string, table = TABLE_MAIN): Op {
   const destination = parsePrefix('0.0.0.0/0');
-  const route = makeRoute({ destination, device: ETH0, gateway: parseIp(gateway), metric });
+  const route = makeRoute({ destination, device: ETH0, gateway: parseIp(gateway), metric, table });
   return { op: 'route.add', netns: 'two', route };
 }
 
@@ -272,6 +272,13 @@ export function conformance(open: () => Place): void {
       ]);
       expect(Object.keys(two?.links ?? {})).toEqual([ETH0]);
       expect(two?.links[ETH0]?.mtuBytes).toBe(1400);
+    });
+
+    test('the default route of the table main only', () => {
+      const aside = defaultRoute(50, '10.1.0.9', 100);
+      must([...PAIR, ADDRESS, aside, defaultRoute(100, '10.1.0.8')]);
+      const { two } = observe({ two: { ...NOTHING, routes: 'default' } }).netns;
+      expect(two?.routes.map(({ gateway }) => gateway)).toEqual(['10.1.0.8']);
     });
 
     test('where there is no default route, none', () => {
