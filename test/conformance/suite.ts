@@ -8,7 +8,7 @@ import { type DesiredHost, desiredOf } from '../../model/desired.ts';
 import type { Host } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
-import type { Op, OpName } from '../../model/op.ts';
+import type { Op, OpName, OpOf } from '../../model/op.ts';
 import { type Plan, planTo } from '../../model/plan.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { TABLE_MAIN, makeRoute } from '../../model/route.ts';
@@ -119,7 +119,7 @@ const ADDRESS: Op = {
   address: makeAddress({ ip: parseIp('10.1.0.2'), prefixLength: 24 }),
 };
 
-function defaultRoute(metric: number, gateway: string, table = TABLE_MAIN): Op {
+function defaultRoute(metric: number, gateway: string, table = TABLE_MAIN): OpOf<'route.add'> {
   const destination = parsePrefix('0.0.0.0/0');
   const route = makeRoute({ destination, device: ETH0, gateway: parseIp(gateway), metric, table });
   return { op: 'route.add', netns: 'two', route };
@@ -314,6 +314,25 @@ export function conformance(open: () => Place): void {
       expect(report).toMatchObject({ failed: undefined, undo: [], clean: true });
       expect(report.ran.map(({ op }) => op)).toEqual(made.ops);
       expect(comparable(observeAll())).toEqual(comparable(made.after));
+      expect(plan().ops).toEqual([]);
+    });
+
+    test.each([
+      ['MTU', { mtuBytes: 1300 }],
+      ['MSS', { advmssBytes: 1200 }],
+      ['scope', { scope: 'site' }],
+    ] as const)('replaces a route that has another %s', (_name, change) => {
+      must(TWO);
+      apply(place.backend, plan());
+      const add = defaultRoute(0, '10.1.0.1');
+      const other: OpOf<'route.add'> = { ...add, route: { ...add.route, ...change } };
+      must([{ ...add, op: 'route.del' }, other]);
+      const made = plan();
+      expect(made.ops).toMatchObject([
+        { op: 'route.del', route: other.route },
+        { op: 'route.add', route: add.route },
+      ]);
+      expect(apply(place.backend, made)).toMatchObject({ failed: undefined, clean: true });
       expect(plan().ops).toEqual([]);
     });
 
