@@ -5,7 +5,7 @@ import { HOST_NETNS, type Host, findLink, getNetns, portsOf } from '../../model/
 import type { Ifname } from '../../model/ifname.ts';
 import { OWNER_MARK, isOurs } from '../../model/link.ts';
 import { formatFailure } from '../../model/message.ts';
-import type { Table } from '../../model/nftables.ts';
+import type { SetElement, Table } from '../../model/nftables.ts';
 import { planTo } from '../../model/plan.ts';
 import { formatKey } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
@@ -39,13 +39,13 @@ function validAttachments({ config, key: { network } }: Request): AttachmentKey[
   });
 }
 
+type IsOrphan = (element: SetElement) => boolean;
+
 /** A table without the elements of attachments that nobody knows. */
-function sweptTable(table: Table, prefix: string, known: ReadonlySet<string>) {
+function sweptTable(table: Table, isOrphan: IsOrphan) {
   const sets: Record<string, DesiredSet> = {};
   for (const { name, keyType, holds, elements } of Object.values(table.sets)) {
-    const orphans = Object.values(elements).filter(
-      ({ comment }) => comment.startsWith(prefix) && !known.has(comment),
-    );
+    const orphans = Object.values(elements).filter(isOrphan);
     if (orphans.length > 0)
       sets[name] = {
         keyType,
@@ -81,12 +81,17 @@ function swept(
     portsOf(host, bridge).every((port) => orphans.includes(port)) &&
     !context.state.isUsedByOthers(`bridge ${bridge}`, noKey);
   const gone = [...orphans.map(({ ifname }) => ifname), ...(isSpare ? [bridge] : [])];
+  const isOrphan: IsOrphan = ({ comment }) =>
+    comment.startsWith(`${network}/`) && !comments.has(comment);
+  const isSpareTable = (key: string, { sets }: Table): boolean =>
+    !context.state.isUsedByOthers(`table ${key}`, noKey) &&
+    Object.values(sets).every(({ elements }) => Object.values(elements).every(isOrphan));
   return {
     links: Object.fromEntries(gone.map((ifname) => [ifname, 'absent' as const])),
     tables: Object.fromEntries(
       Object.entries(host.nftables).map(([key, table]) => [
         key,
-        sweptTable(table, `${network}/`, comments),
+        isSpareTable(key, table) ? ('absent' as const) : sweptTable(table, isOrphan),
       ]),
     ),
   };

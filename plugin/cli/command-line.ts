@@ -111,7 +111,7 @@ export async function commandLine(
   const changing = async (request: Request, { cniPath }: Pick<CallFlags, 'cniPath'>) => {
     places = parsePlaces(request.config);
     const { variables } = settings;
-    const context = linuxContext(places.dataDir, log.log);
+    const context = await linuxContext(places.dataDir, log.log);
     return prepared(context, request, { variables, cniPath, mayBeOwnNetns: false });
   };
   const warnOf = ({ config }: Request): void => {
@@ -144,25 +144,29 @@ export async function commandLine(
     .description('show what a call would change, without changing or reserving anything');
   withPlanFlags(
     withCallFlags(plan.command('add').description('what ADD would do'), 'netns needed'),
-  ).action((flags: PlanFlags) => {
+  ).action(async (flags: PlanFlags) => {
     const request = requestOf('ADD', flags);
     warnOf(request);
-    printChanges('ADD', planAdd(reading(request), request, parseConfig(request.config)), flags);
+    printChanges(
+      'ADD',
+      planAdd(await reading(request), request, parseConfig(request.config)),
+      flags,
+    );
   });
   withPlanFlags(
     withCallFlags(plan.command('del').description('what DEL would do'), 'netns optional'),
-  ).action((flags: PlanFlags) => {
+  ).action(async (flags: PlanFlags) => {
     const request = requestOf('DEL', flags);
-    printChanges('DEL', planDel(reading(request), request.key), flags);
+    printChanges('DEL', planDel(await reading(request), request.key), flags);
   });
   withPlanFlags(
     withCallFlags(
       plan.command('check').description('what would repair the attachment'),
       'netns needed',
     ),
-  ).action((flags: PlanFlags) => {
+  ).action(async (flags: PlanFlags) => {
     const request = requestOf('CHECK', flags);
-    printChanges('CHECK', planRepair(reading(request), request.key), flags);
+    printChanges('CHECK', planRepair(await reading(request), request.key), flags);
   });
 
   withCallFlags(
@@ -190,9 +194,9 @@ export async function commandLine(
       .command('check')
       .description('compare an attachment with the kernel, and name every difference'),
     'netns needed',
-  ).action((flags: CallFlags) => {
+  ).action(async (flags: CallFlags) => {
     const request = requestOf('CHECK', flags);
-    const found = findings(reading(request), request.key);
+    const found = findings(await reading(request), request.key);
     for (const { netns, text, repair } of found) {
       writeAll(1, `${out.red('✗')} netns ${netns}: ${text}\n`);
       for (const line of repair) writeAll(1, out.dim(`    ${line}`) + '\n');
@@ -212,14 +216,14 @@ export async function commandLine(
       '-c, --config <file>',
       'the network configuration that the plan was made with: says where state and log are',
     )
-    .action((file: string, flags: { readonly config?: string }) => {
+    .action(async (file: string, flags: { readonly config?: string }) => {
       const saved = parsePlanFile(readText(file));
       const config: unknown =
         flags.config === undefined
           ? {}
           : JSON.parse(pluginConfiguration(readText(flags.config), flags.config));
       places = parsePlaces(config as Record<string, unknown>);
-      const result = applySaved(linuxContext(places.dataDir, log.log), saved);
+      const result = applySaved(await linuxContext(places.dataDir, log.log), saved);
       if (result) writeAll(1, `${formatResult(result, CURRENT_VERSION)}\n`);
     });
 
@@ -243,7 +247,7 @@ export async function commandLine(
 
   const opened: Opened = {
     open: (request, flags, purpose) =>
-      purpose === 'change' ? changing(request, flags) : Promise.resolve(reading(request)),
+      purpose === 'change' ? changing(request, flags) : reading(request),
   };
   addIpamCommands(program, opened);
   addImportCommand(program, opened);

@@ -5,7 +5,15 @@ import { sameNetns } from '../../backends/linux/netns.ts';
 import { type Ip, findIp } from '../../model/ip.ts';
 import type { CallContext, Log } from '../call/context.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
-import { IN_MEMORY, STATE_FILE, openStore, openStoreToRead } from '../store/store.ts';
+import type { State } from '../state.ts';
+import {
+  IN_MEMORY,
+  NewStateError,
+  STATE_FILE,
+  openKnownStore,
+  openStore,
+  openStoreToRead,
+} from '../store/store.ts';
 import { bootId, isAlive, machineIdentity, thisWorker } from './machine.ts';
 
 /** How long a call waits for the others on this machine: 200 at once take 20 s on two busy cores, and a runtime gives up after 2 minutes. */
@@ -86,14 +94,25 @@ export function underLock<T>(dataDir: string, work: () => T): T {
   return exclusively(`${dataDir}/lock`, work);
 }
 
-/** The surroundings of a call on the kernel of this machine, with the state in `dataDir`. */
-export function linuxContext(dataDir: string, log: Log): CallContext {
-  const state = openStore(dataDir, bootId());
+/** The surroundings of a call on the kernel of this machine, with this state. */
+export function contextOver(state: State, dataDir: string, log: Log): CallContext {
   return { ...surroundings(log), state, exclusively: (work) => underLock(dataDir, work) };
 }
 
+/** The same with the state in `dataDir`; a state file that is new first gets records of what the kernel has. */
+export async function linuxContext(dataDir: string, log: Log): Promise<CallContext> {
+  try {
+    return contextOver(openKnownStore(dataDir, bootId()), dataDir, log);
+  } catch (error) {
+    if (!(error instanceof NewStateError)) throw error;
+    // A matter of once in the life of a node.
+    const { openNewState } = await import('./recovery.ts');
+    return contextOver(openNewState(dataDir, log), dataDir, log);
+  }
+}
+
 /** The same for a call that only looks: where there is no state yet, none is made. */
-export function lookingContext(dataDir: string, log: Log): CallContext {
+export async function lookingContext(dataDir: string, log: Log): Promise<CallContext> {
   if (existsSync(`${dataDir}/${STATE_FILE}`)) return linuxContext(dataDir, log);
   const state = openStore(IN_MEMORY, bootId());
   return { ...surroundings(log), state, exclusively: (work) => work() };

@@ -174,7 +174,7 @@ async function carryOut(
   around: NetworkSurroundings,
 ): Promise<void> {
   const attempt = async (): Promise<void> => {
-    const context = await prepared(linuxContext(dataDir, log.log), request, around);
+    const context = await prepared(await linuxContext(dataDir, log.log), request, around);
     await answer(context, request);
   };
   try {
@@ -215,7 +215,7 @@ export async function networkCall(
     await (request.verb === 'STATUS' ? answerStatus : carryOut)(request, dataDir, log, around);
     return 0;
   }
-  const planned = await planOf(lookingContext(dataDir, log.log), request);
+  const planned = await planOf(await lookingContext(dataDir, log.log), request);
   const { printPlan } = await import('./plan-output.ts');
   printPlan(request.verb as 'ADD' | 'DEL' | 'CHECK', planned, options.plan);
   return options.detailedExitcode && hasChanges(planned?.plan) ? 2 : 0;

@@ -66,6 +66,16 @@ export class DamagedStateError extends CniError {
   }
 }
 
+/** The state file is new to this machine, and what the kernel has already is to be recorded first. */
+export class NewStateError extends CniError {
+  constructor(file: string) {
+    super(CNI_ERROR.io, `state file ${file} is new`, 'nobody has recorded what the kernel has');
+  }
+}
+
+/** What to do with a file that is new: before anybody else can read it, and as a whole or not at all. */
+export type FillNew = (store: Store) => void;
+
 function isDamage(error: unknown): boolean {
   // A record that is no JSON any more: SQLite does not notice what happens within a text.
   if (error instanceof SyntaxError) return true;
@@ -155,14 +165,23 @@ function bootOf(db: Database): string | undefined {
   return (row as { value: string } | null)?.value;
 }
 
-function forgetEarlierBoot(db: Database, bootId: string): void {
+function forgetEarlierBoot(db: Database, file: string, bootId: string, fillNew: FillNew): void {
   if (bootOf(db) === bootId) return;
   db.run('BEGIN IMMEDIATE');
-  if (bootOf(db) !== bootId) {
-    for (const table of ['attachment', 'address', 'usage', 'claim']) db.run(`DELETE FROM ${table}`);
-    db.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot_id', ?)", [bootId]);
+  try {
+    const earlier = bootOf(db);
+    if (earlier !== bootId) {
+      for (const table of ['attachment', 'address', 'usage', 'claim'])
+        db.run(`DELETE FROM ${table}`);
+      db.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot_id', ?)", [bootId]);
+    }
+    // Without any boot it was made just now: for the first time, or in place of one that was lost.
+    if (earlier === undefined) fillNew(storeOver(db, file));
+    db.run('COMMIT');
+  } catch (error) {
+    if (db.inTransaction) db.run('ROLLBACK');
+    throw error;
   }
-  db.run('COMMIT');
 }
 
 function openDatabase(dataDir: string, file: string, busyTimeoutMs: number): Database {
@@ -196,15 +215,21 @@ function openDatabase(dataDir: string, file: string, busyTimeoutMs: number): Dat
 
 /**
  * Opens the state file of `dataDir` (or `IN_MEMORY`), making folder and file when they are not there. `bootId` tells
- * this boot from others. Throws a CniError: 11 when it stays busy, 5 when it cannot be used.
+ * this boot from others. Throws a CniError: 11 when it stays busy, 5 when it cannot be used. What `fillNew` throws leaves
+ * a new file new.
  */
-export function openStore(dataDir: string, bootId: string, busyTimeoutMs = BUSY_TIMEOUT_MS): Store {
+export function openStore(
+  dataDir: string,
+  bootId: string,
+  busyTimeoutMs = BUSY_TIMEOUT_MS,
+  fillNew: FillNew = () => undefined,
+): Store {
   const file = `${dataDir}/${STATE_FILE}`;
   const db = guarded(file, () => openDatabase(dataDir, file, busyTimeoutMs));
   try {
     guarded(file, () => {
       migrate(db, file, busyTimeoutMs);
-      forgetEarlierBoot(db, bootId);
+      forgetEarlierBoot(db, file, bootId, fillNew);
     });
   } catch (error) {
     db.close();
@@ -220,6 +245,13 @@ function immutableUri(file: string): string {
 
 /** Without the second one a URI is the name of a file. */
 const READ_BY_URI = constants.SQLITE_OPEN_READONLY | constants.SQLITE_OPEN_URI;
+
+/** The same, unless the file is new: throws a NewStateError then. */
+export function openKnownStore(dataDir: string, bootId: string): Store {
+  return openStore(dataDir, bootId, undefined, () => {
+    throw new NewStateError(`${dataDir}/${STATE_FILE}`);
+  });
+}
 
 /**
  * Opens the state file only to read it: nothing of it changes, and none is made where there is none. Of an earlier boot,

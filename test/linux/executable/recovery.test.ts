@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { requirement } from '../../requirements.ts';
 import { ipAddresses, kernelState, linkNames, mapped } from './kernel-state.ts';
-import { NO_RECORDS, type Node, errorOf, makeNode, recordsOf, run } from './node.ts';
+import { NO_RECORDS, type Node, errorOf, makeNode, recordsOf, resultOf, run } from './node.ts';
 
 const skip = requirement('root', 'iproute2', 'nftables', 'executable');
 
@@ -17,6 +17,16 @@ const OPTIONS = {
     type: 'cube-ipam',
     ranges: [[{ subnet: '10.7.0.0/24' }], [{ subnet: 'fd07::/64' }]],
   },
+};
+
+/** All of which a kernel can have something, where somebody else chooses the MAC address. */
+const EVERYTHING = {
+  ...OPTIONS,
+  ipMasq: true,
+  ipspoofchk: true,
+  portIsolation: true,
+  podVerdict: 'drop',
+  mtu: 1400,
 };
 
 /** Ways in which a file is not what was written to it. */
@@ -47,8 +57,8 @@ function view(node: Node): unknown {
   return { ...kernelState(node.netns), forwarding: null };
 }
 
-describe.skipIf(skip)('a state file that %s', () => {
-  test.each(DAMAGES)('%s is moved aside and rebuilt from the kernel', (_what, how) => {
+describe.skipIf(skip)('a state file', () => {
+  test.each(DAMAGES)('that %s is moved aside and rebuilt from the kernel', (_what, how) => {
     const node = makeNode();
     const config = node.config(OPTIONS);
     const before = view(node);
@@ -92,7 +102,94 @@ describe.skipIf(skip)('a state file that %s', () => {
     expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
   });
 
-  test.each(['DEL', 'CHECK', 'GC'])('is replaced by %s too', (verb) => {
+  test.each<[string, (dataDir: string) => void]>([
+    ['its folder', (dataDir) => rmSync(dataDir, { recursive: true })],
+    ['the file', (dataDir) => rmSync(join(dataDir, 'state.db'))],
+    ['what is in the file', (dataDir) => truncateSync(join(dataDir, 'state.db'))],
+    [
+      'the schema',
+      (dataDir) => {
+        const db = new Database(join(dataDir, 'state.db'));
+        for (const table of ['attachment', 'address', 'usage', 'meta'])
+          db.run(`DELETE FROM ${table}`);
+        db.close();
+      },
+    ],
+  ])('that has lost %s is filled from the kernel', (_what, lose) => {
+    const node = makeNode();
+    const config = node.config(OPTIONS);
+    const before = view(node);
+    const a = { containerId: 'a', netns: node.addPod(), config };
+    const prevResult = node.add(a);
+    lose(node.dataDir);
+    const added = node.add({ containerId: 'b', netns: node.addPod(), config });
+    expect(added.ips.map(({ address }) => address)).toEqual(['10.7.0.3/24', 'fd07::3/64']);
+    expect(readFileSync(node.logFile, 'utf8')).toContain(
+      '1 attachments were found in the kernel and recorded',
+    );
+    expect(node.call('CHECK', { ...a, config: { ...config, prevResult } })).toMatchObject({
+      status: 0,
+      stdout: '',
+    });
+    for (const containerId of ['a', 'b']) node.del({ containerId, config });
+    expect(view(node)).toEqual(before);
+    expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
+  });
+
+  test.each<[string, Readonly<Record<string, unknown>>]>([
+    ['with every option', EVERYTHING],
+    ['checked by IP address alone', { ...EVERYTHING, macspoofchk: false }],
+    ['checked by MAC address alone', { ...EVERYTHING, ipspoofchk: false }],
+    ['without a bridge', { ...EVERYTHING, mode: 'ptp', isDefaultGateway: false }],
+  ])('that was lost is enough for DEL and CHECK of pods %s', (_what, options) => {
+    const node = makeNode();
+    const before = view(node);
+    const pods = ['02:00:00:00:77:01', undefined].map((mac, i) => {
+      const config = node.config({ ...options, ...(mac ? { runtimeConfig: { mac } } : {}) });
+      const call = { containerId: `pod-${i}`, netns: node.addPod(), config };
+      return { call, prevResult: node.add(call) };
+    });
+    const [first, second] = pods as [(typeof pods)[number], (typeof pods)[number]];
+    rmSync(node.dataDir, { recursive: true });
+    for (const { call, prevResult } of pods) {
+      const config = { ...call.config, prevResult };
+      expect(node.call('CHECK', { ...call, config })).toMatchObject({ status: 0, stdout: '' });
+    }
+    node.del({ containerId: first.call.containerId, config: first.call.config });
+    expect(node.run('nft', 'list', 'ruleset')).not.toContain('podnet/pod-0/eth0');
+    node.del(second.call);
+    expect(view(node)).toEqual(before);
+    expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
+  });
+
+  test('that was lost is filled once, however many calls want it at once', async () => {
+    const node = makeNode();
+    const config = node.config(OPTIONS);
+    const before = view(node);
+    const old = ['a', 'b', 'c'].map((containerId) => ({
+      containerId,
+      netns: node.addPod(),
+      config,
+    }));
+    const had = old.map((call) => node.add(call));
+    rmSync(node.dataDir, { recursive: true });
+    const fresh = Array.from({ length: 12 }, (_, i) => ({
+      containerId: `new-${i}`,
+      netns: node.addPod(),
+      config,
+    }));
+    const answers = await Promise.all(fresh.map((call) => node.start('ADD', call).answer));
+    const addresses = [...had, ...answers.map(resultOf)].flatMap(({ ips }) =>
+      ips.map(({ address }) => address),
+    );
+    expect(new Set(addresses).size).toBe(2 * 15);
+    expect(recordsOf(node.dataDir)['attachment']).toHaveLength(15);
+    expect(readFileSync(node.logFile, 'utf8').split('were found in the kernel')).toHaveLength(2);
+    for (const call of [...old, ...fresh]) node.del(call);
+    expect(view(node)).toEqual(before);
+  });
+
+  test.each(['DEL', 'CHECK', 'GC'])('that is damaged is replaced by %s too', (verb) => {
     const node = makeNode();
     const config = { ...node.config(OPTIONS), cniVersion: '1.1.0' };
     const netns = node.addPod();

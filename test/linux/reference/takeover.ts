@@ -30,7 +30,7 @@ export interface TakeoverAnswer extends Import {
 
 const question: TakeoverQuestion = JSON.parse(await Bun.stdin.text());
 const { network, entries, hostLocal, dataDir } = question;
-const context = linuxContext(dataDir, () => undefined);
+const context = await linuxContext(dataDir, () => undefined);
 const imported = importAttachments({
   network,
   entries,
