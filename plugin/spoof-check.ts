@@ -5,14 +5,15 @@ import { linkLocalOf } from '../model/connected.ts';
  */
 import type { DesiredSet } from '../model/desired.ts';
 import type { Ifname } from '../model/ifname.ts';
-import { type Ip, familyOf, ipFromBytes } from '../model/ip.ts';
-import { macBytes } from '../model/mac.ts';
+import { type Ip, familyOf, ipBytes, ipFromBytes } from '../model/ip.ts';
+import { findMac, macBytes, macFromBytes } from '../model/mac.ts';
 import {
   type Chain,
   type LookupField,
   type Rule,
   type SetKey,
   type SetKeyType,
+  type Table,
 } from '../model/nftables.ts';
 import type { Attachment } from './attachment.ts';
 import { BRIDGE_TABLE, TABLE, type TablePart, commentOf, rule } from './table.ts';
@@ -70,7 +71,7 @@ export function isChecked(attachment: Attachment): boolean {
 }
 
 /** The table that checks: where pods are on a bridge that of frames, else that of packets. */
-export function spoofTable({ mode }: Attachment): typeof BRIDGE_TABLE | typeof TABLE {
+export function spoofTable({ mode }: Pick<Attachment, 'mode'>): typeof BRIDGE_TABLE | typeof TABLE {
   return mode === 'ptp' ? TABLE : BRIDGE_TABLE;
 }
 
@@ -116,6 +117,38 @@ function setsOf(
       },
     ]),
   );
+}
+
+/** What is checked of the attachment whose elements carry `comment`, and its MAC address as far as they tell it. */
+export function checksIn(
+  { sets }: Pick<Table, 'sets'>,
+  hostIfname: Ifname,
+  comment: string,
+): Partial<Pick<Attachment, 'macSpoofCheck' | 'ipSpoofCheck' | 'podMac'>> {
+  const keys = (set: string): SetKey[] =>
+    Object.values(sets[set]?.elements ?? {})
+      .filter((element) => element.comment === comment)
+      .map(({ key }) => key);
+  const values = (set: string): string[] =>
+    keys(set).map((key) => key.slice(pair(hostIfname, '' as Ip).length));
+  const [mac] = [
+    ...values('macs').flatMap((text) => findMac(text) ?? []),
+    ...values('ips6').flatMap((text) => macOfLinkLocal(text as Ip) ?? []),
+  ];
+  return {
+    ...(keys(MAC_CHECKED).length > 0 ? { macSpoofCheck: true as const } : {}),
+    ...(keys(IP_CHECKED).length > 0 ? { ipSpoofCheck: true as const } : {}),
+    ...(mac === undefined ? {} : { podMac: mac }),
+  };
+}
+
+/** The MAC address that a link-local address was made of, undefined for other addresses. */
+function macOfLinkLocal(ip: Ip): Attachment['podMac'] | undefined {
+  if (familyOf(ip) !== 6) return undefined;
+  const bytes = ipBytes(ip);
+  const [a = 0, b = 0, c = 0, , , d = 0, e = 0, f = 0] = bytes.slice(8);
+  const mac = Uint8Array.of(a ^ 2, b, c, d, e, f);
+  return linkLocalOf(mac).every((byte, i) => byte === bytes[i]) ? macFromBytes(mac) : undefined;
 }
 
 /** What checks an attachment. */

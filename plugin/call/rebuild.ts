@@ -4,7 +4,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import { ADDRESS_BITS, type Ip, familyOf, findIp } from '../../model/ip.ts';
 import { type Link, OWNER_MARK } from '../../model/link.ts';
 import { ZERO_MAC } from '../../model/mac.ts';
-import type { SetElement } from '../../model/nftables.ts';
+import { type SetElement, tableKey } from '../../model/nftables.ts';
 import { type Prefix, findPrefixedIp, prefixContains, prefixOf } from '../../model/prefix.ts';
 import { type Attachment, type Identity, formatKey, usualEnds } from '../attachment.ts';
 import type { AttachmentKey } from '../cni/request.ts';
@@ -12,6 +12,7 @@ import type { AllocatedAddress } from '../ipam/allocate.ts';
 import { MASQUERADE_MAPS, subnetOfChain } from '../masquerade.ts';
 import { WHOLE_SCOPE } from '../network.ts';
 import { POD_MAPS } from '../pod-map.ts';
+import { checksIn, spoofTable } from '../spoof-check.ts';
 import { TABLE_KEY, commentOf } from '../table.ts';
 import type { CallContext } from './context.ts';
 import { usesOf } from './usage.ts';
@@ -77,6 +78,9 @@ function attachmentOf(
       ...(subnet === undefined ? {} : { subnet }),
     };
   });
+  const { nftables } = getNetns(observed, HOST_NETNS);
+  const table = nftables[tableKey(spoofTable(master === undefined ? { mode: 'ptp' } : {}))];
+  const checks = table ? checksIn(table, link.ifname, commentOf(key)) : {};
   const isDropped = pods.some(({ verdict }) => verdict?.verdict === 'drop');
   return {
     key,
@@ -95,6 +99,7 @@ function attachmentOf(
     forceAddress: false,
     masquerade: masqueraded.length > 0,
     ...(pods.length > 0 ? { verdict: isDropped ? ('drop' as const) : ('accept' as const) } : {}),
+    ...checks,
     addresses,
     routes: [],
   };

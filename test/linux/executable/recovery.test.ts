@@ -29,6 +29,15 @@ const EVERYTHING = {
   mtu: 1400,
 };
 
+const ROUTED = {
+  mode: 'ptp',
+  isGateway: false,
+  ipMasq: true,
+  ipspoofchk: true,
+  mtu: 1400,
+  ipam: OPTIONS.ipam,
+};
+
 /** Ways in which a file is not what was written to it. */
 const DAMAGES: readonly (readonly [string, (file: string) => void])[] = [
   ['is something else', (file) => writeFileSync(file, 'nonsense'.repeat(5000))],
@@ -140,7 +149,7 @@ describe.skipIf(skip)('a state file', () => {
     ['with every option', EVERYTHING],
     ['checked by IP address alone', { ...EVERYTHING, macspoofchk: false }],
     ['checked by MAC address alone', { ...EVERYTHING, ipspoofchk: false }],
-    ['without a bridge', { ...EVERYTHING, mode: 'ptp', isDefaultGateway: false }],
+    ['without a bridge', ROUTED],
   ])('that was lost is enough for DEL and CHECK of pods %s', (_what, options) => {
     const node = makeNode();
     const before = view(node);
