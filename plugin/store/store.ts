@@ -253,9 +253,21 @@ export function openKnownStore(dataDir: string, bootId: string): Store {
   });
 }
 
+/** The bytes of SQLite's header that say that there is a write-ahead log (fileformat2, section 1.3.3), which memory has not. */
+const WRITE_VERSION_AT = 18;
+const READ_VERSION_AT = 19;
+
+/** A copy in memory, with what only the write-ahead log has. */
+function copyOf(db: Database): Database {
+  const bytes = db.serialize();
+  bytes[WRITE_VERSION_AT] = 1;
+  bytes[READ_VERSION_AT] = 1;
+  return Database.deserialize(bytes);
+}
+
 /**
- * Opens the state file only to read it: nothing of it changes, and none is made where there is none. Of an earlier boot,
- * or of an older schema, an empty store stands in: what the next writer would make of it.
+ * Opens the state file only to read it: nothing of it changes, and none is made where there is none. Of an earlier boot
+ * an empty store stands in, and of an older schema a copy in memory: what the next writer would make of it.
  */
 export function openStoreToRead(dataDir: string, bootId: string): Store {
   const file = `${dataDir}/${STATE_FILE}`;
@@ -266,11 +278,15 @@ export function openStoreToRead(dataDir: string, bootId: string): Store {
     const db = existsSync(`${file}-wal`)
       ? new Database(file, { readonly: true })
       : new Database(immutableUri(file), READ_BY_URI);
-    if (schemaVersion(db) < SCHEMA_VERSION || bootOf(db) !== bootId) {
-      db.close();
-      return empty();
-    }
-    return storeOver(db, file);
+    const version = schemaVersion(db);
+    // Without a schema it was never written to.
+    const isKnown = version > 0 && bootOf(db) === bootId;
+    if (isKnown && version >= SCHEMA_VERSION) return storeOver(db, file);
+    const copy = isKnown ? copyOf(db) : undefined;
+    db.close();
+    if (!copy) return empty();
+    migrate(copy, file, 0);
+    return storeOver(copy, file);
   });
 }
 

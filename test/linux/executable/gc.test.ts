@@ -1,9 +1,10 @@
 /** GC beside what is not its own, after records were lost, and when something fails. */
-import { rmSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { requirement } from '../../requirements.ts';
 import { kernelState, linkNames, mapped, masqueraded } from './kernel-state.ts';
-import { NO_RECORDS, type Node, addressOf, makeNode, recordsOf, run } from './node.ts';
+import { NO_RECORDS, type Node, addressOf, errorOf, makeNode, recordsOf, run } from './node.ts';
 
 const skip = requirement('root', 'iproute2', 'nftables', 'executable');
 
@@ -83,6 +84,19 @@ function addForeign(node: Node): void {
   node.run('sh', '-c', `nft -f - <<'END'\n${rules}\nEND`);
 }
 
+/** An IPAM plugin that gives a container the address of its number, and does not always take it back. */
+const FICKLE = `#!/bin/sh
+cat >/dev/null
+case $CNI_COMMAND in
+ADD) echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.7.0.1'$CNI_CONTAINERID'/24", "gateway": "10.7.0.1"}]}' ;;
+DEL)
+  [ -e "$CNI_PATH/keep-$CNI_CONTAINERID" ] || exit 0
+  echo '{"cniVersion": "1.1.0", "code": 77, "msg": "fickle keeps '$CNI_CONTAINERID'"}'
+  exit 1
+  ;;
+esac
+`;
+
 describe.skipIf(skip)('GC', () => {
   test('removes all of what is not valid, and leaves foreign things alone', () => {
     const node = makeNode();
@@ -155,5 +169,87 @@ describe.skipIf(skip)('GC', () => {
     rmSync(node.dataDir, { recursive: true });
     expect(gc(node, [])).toMatchObject(SILENT);
     expect(view(node)).toEqual(before);
+  });
+
+  test('goes on when something fails, tells all of it, and may be called again', () => {
+    const node = makeNode();
+    const before = view(node);
+    const plugin = join(node.folder, 'fickle');
+    writeFileSync(plugin, FICKLE, { mode: 0o755 });
+    const config = configOf(node, { ipam: { type: 'fickle', subnet: '10.7.0.0/24' } });
+    const env = { CNI_PATH: node.folder };
+    for (const containerId of ['1', '2', '3', '4'])
+      node.add({ netns: node.addPod(), containerId, config, env });
+    const orphaned = node.run(
+      'ip',
+      'link',
+      'add',
+      'lost0',
+      'type',
+      'veth',
+      'peer',
+      'name',
+      'lost1',
+    );
+    expect(orphaned).toBe('');
+    node.run('ip', 'link', 'set', 'lost0', 'alias', 'cube-cni podnet/lost/eth0');
+    for (const containerId of ['1', '3'])
+      writeFileSync(join(node.folder, `keep-${containerId}`), '');
+    const call = {
+      config: {
+        ...config,
+        'cni.dev/valid-attachments': [{ containerID: '4', ifname: 'eth0' }],
+      },
+      env: { CNI_PATH: node.folder, CNI_CONTAINERID: '', CNI_NETNS: '', CNI_IFNAME: '' },
+    };
+    const error = errorOf(node.call('GC', call));
+    expect(error).toMatchObject({
+      cniVersion: '1.1.0',
+      code: 77,
+      msg: expect.stringMatching(/^GC of network podnet: .*keeps 1/),
+      details: expect.stringMatching(/keeps 1[^]*keeps 3/),
+    });
+    // What failed keeps its record, so that a later call can do it; the rest went, and what nobody has recorded too.
+    expect(containers(node)).toEqual(['1', '3', '4']);
+    expect(linkNames(node.netns)).not.toContain('lost0');
+    for (const containerId of ['1', '3']) rmSync(join(node.folder, `keep-${containerId}`));
+    expect(node.call('GC', call)).toMatchObject(SILENT);
+    expect(containers(node)).toEqual(['4']);
+    expect(linkNames(node.netns)).toHaveLength(2);
+    node.del({ containerId: '4', config, env });
+    expect(view(node)).toEqual(before);
+  });
+
+  test('while a pod is being added leaves that alone, and says so', async () => {
+    const node = makeNode();
+    add(node, 'old');
+    const lock = Bun.spawn(
+      ['flock', '--no-fork', join(node.dataDir, 'lock'), 'sh', '-c', 'echo held; exec sleep 60'],
+      { stdout: 'pipe' },
+    );
+    onTestFinished(() => lock.kill('SIGKILL'));
+    await lock.stdout.getReader().read();
+    const running = node.start('ADD', {
+      netns: node.addPod(),
+      containerId: 'new',
+      config: configOf(node),
+    });
+    const end = performance.now() + 5000;
+    while (!containers(node).includes('new')) {
+      if (performance.now() > end) throw new Error('the record was never written');
+      await Bun.sleep(2);
+    }
+    const config = configOf(node, { 'cni.dev/valid-attachments': [] });
+    const collected = node.start('GC', { config });
+    await Bun.sleep(100);
+    lock.kill('SIGKILL');
+    const answers = await Promise.all([running.answer, collected.answer]);
+    expect(answers[0]).toMatchObject({ status: 0 });
+    expect(errorOf(answers[1])).toMatchObject({
+      code: 11,
+      msg: `GC of network podnet: attachment podnet/new/eth0 is being added by process ${running.pid}`,
+    });
+    expect(containers(node)).toEqual(['new']);
+    expect(mapped(node.netns)).toEqual(['10.7.0.3', 'fd07::3']);
   });
 });

@@ -250,3 +250,59 @@ describe.skipIf(skip)('a disk that is full', () => {
     expect(linkNames(node.netns)).toEqual([]);
   });
 });
+
+describe.skipIf(skip)('a folder that cannot be written to', () => {
+  /** The node's folder of state, on a file system of its own, which becomes readable alone. */
+  function readOnly(node: Node): () => void {
+    const remount = (mode: 'ro' | 'rw'): string =>
+      run('mount', '-o', `remount,${mode}`, node.dataDir);
+    remount('ro');
+    return () => void remount('rw');
+  }
+  function mountOn(node: Node): void {
+    mkdirSync(node.dataDir);
+    run('mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', node.dataDir);
+    onTestFinished(() => void run('umount', node.dataDir));
+  }
+
+  test.each(['that is new', 'that pods are recorded in'])(
+    '%s fails ADD and DEL as a whole, until it can',
+    (which) => {
+      const node = makeNode();
+      mountOn(node);
+      const config = node.config(OPTIONS);
+      const first = { containerId: 'first', netns: node.addPod(), config };
+      const isNew = which === 'that is new';
+      if (!isNew) node.add(first);
+      const before = [view(node), recordsOf(node.dataDir)];
+      const release = readOnly(node);
+      const netns = node.addPod();
+      const call = { containerId: 'second', netns, config };
+      for (const [verb, of] of [
+        ['ADD', call],
+        ['DEL', isNew ? call : first],
+      ] as const)
+        expect(errorOf(node.call(verb, of))).toMatchObject({
+          code: 5,
+          msg: expect.stringContaining(node.dataDir),
+        });
+      expect(linkNames(netns)).toEqual([]);
+      expect([view(node), recordsOf(node.dataDir)]).toEqual(before);
+      release();
+      node.add(call);
+      for (const containerId of ['first', 'second']) node.del({ containerId, config });
+      expect(linkNames(node.netns)).toEqual([]);
+      expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
+    },
+  );
+
+  test('is enough for STATUS', () => {
+    const node = makeNode();
+    mountOn(node);
+    const config = { ...node.config(OPTIONS), cniVersion: '1.1.0' };
+    node.add({ netns: node.addPod(), config });
+    const release = readOnly(node);
+    expect(node.call('STATUS', { config })).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    release();
+  });
+});
