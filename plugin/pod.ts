@@ -81,7 +81,10 @@ function ptpRoutes(attachment: Attachment): PodRoute[] {
     gateway: null,
   }));
   const toSubnets = new Map(
-    attachment.addresses.map((address) => [subnetOf(address), address.gateway]),
+    attachment.addresses
+      // A subnet of one address is its owner: nothing is to be routed there, or nobody knows the subnet any more.
+      .filter((address) => subnetOf(address) !== hostPrefix(address.ip))
+      .map((address) => [subnetOf(address), address.gateway]),
   );
   const configured = new Set(attachment.routes.map(({ destination }) => destination));
   return [

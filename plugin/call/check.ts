@@ -31,9 +31,11 @@ interface Later {
   readonly result: CniResult | undefined;
   /** The attributes of the pod's link that the reference's tuning plugin has changed, by its own names. */
   readonly tuned: ReadonlySet<string>;
+  /** The configuration, as the runtime gave it to CHECK. */
+  readonly config: Request['config'];
 }
 
-const NOTHING_LATER: Later = { result: undefined, tuned: new Set() };
+const NOTHING_LATER: Later = { result: undefined, tuned: new Set(), config: {} };
 
 /** Where the reference's tuning plugin notes what it has changed, for its DEL (its `dataDir`). */
 function tunedIn(context: CallContext, { containerId, ifname }: AttachmentKey): Set<string> {
@@ -97,6 +99,29 @@ function tolerated(attachment: Attachment, observed: Host, later: Later): Desire
   };
 }
 
+/** An attachment of a state file that was rebuilt, with what the host does not tell: the pod's netns and what is chosen there, and where there is no gateway, the length of prefixes. */
+function completed(
+  attachment: Attachment,
+  netns: string,
+  { result, config }: Pick<Later, 'result' | 'config'>,
+): Attachment {
+  if (attachment.netns !== '') return attachment;
+  const given = result ? addressesIn(result, attachment.key.ifname) : [];
+  const addresses = attachment.addresses.map((address) => {
+    const prefixLength = given.find(({ ip }) => ip === address.ip)?.prefixLength;
+    return prefixLength === undefined || attachment.mode === 'ptp'
+      ? address
+      : { ...address, prefixLength };
+  });
+  return {
+    ...attachment,
+    netns,
+    addresses,
+    ...(config['enabledad'] === true ? { dad: true as const } : {}),
+    ...(config['disableContainerInterface'] === true ? { podDown: true as const } : {}),
+  };
+}
+
 /** Everything about an attachment that is not as ADD left it, or later plugins may have changed it. */
 export function findings(
   context: CallContext,
@@ -105,8 +130,7 @@ export function findings(
   netns = '',
 ): Finding[] {
   const recorded = getAttachment(context, key);
-  // Of a state file that was rebuilt nobody knows the pod's netns.
-  const attachment = recorded.netns === '' ? { ...recorded, netns } : recorded;
+  const attachment = completed(recorded, netns, later);
   const observed = context.backend.observe(attachScope(attachment));
   if (!findNetns(observed, attachment.netns)) {
     return [
@@ -142,9 +166,13 @@ export function planRepair(
 }
 
 /** Does the result the runtime keeps agree with the record? Plugins behind ours may have added addresses, but not taken any. */
-function checkPrevResult(context: CallContext, { key }: Request, result: CniResult): Finding[] {
+function checkPrevResult(context: CallContext, request: Request, result: CniResult): Finding[] {
+  const { key, config } = request;
   const given = addressesIn(result, key.ifname).map(formatPrefixedIp);
-  const { addresses, netns } = getAttachment(context, key);
+  const { addresses, netns } = completed(getAttachment(context, key), request.netns, {
+    result,
+    config,
+  });
   return addresses
     .map(formatPrefixedIp)
     .filter((address) => !given.includes(address))
@@ -168,7 +196,7 @@ export function checkCall(context: CallContext, request: Request): void {
     throw new CniError(CNI_ERROR.invalidConfig, 'Required prevResult missing');
   const result = parseResult(prevResult, 'prevResult');
   const { ipam, netns } = getAttachment(context, key);
-  const later: Later = { result, tuned: tunedIn(context, key) };
+  const later: Later = { result, tuned: tunedIn(context, key), config };
   const all = [
     ...checkPrevResult(context, request, result),
     ...findings(context, key, later, request.netns),
