@@ -99,7 +99,7 @@ function tolerated(attachment: Attachment, observed: Host, later: Later): Desire
   };
 }
 
-/** An attachment of a state file that was rebuilt, with what the host does not tell: the pod's netns and what is chosen there, and where there is no gateway, the length of prefixes. */
+/** An attachment of a state file that was rebuilt, with what the host does not tell: the pod's netns and what is chosen there, and which gateway is whose, or how long prefixes are. */
 function completed(
   attachment: Attachment,
   netns: string,
@@ -108,10 +108,10 @@ function completed(
   if (attachment.netns !== '') return attachment;
   const given = result ? addressesIn(result, attachment.key.ifname) : [];
   const addresses = attachment.addresses.map((address) => {
-    const prefixLength = given.find(({ ip }) => ip === address.ip)?.prefixLength;
-    return prefixLength === undefined || attachment.mode === 'ptp'
-      ? address
-      : { ...address, prefixLength };
+    const same = given.find(({ ip }) => ip === address.ip);
+    if (!same) return address;
+    if (attachment.mode === 'ptp') return { ...address, gateway: same.gateway ?? address.gateway };
+    return { ...address, prefixLength: same.prefixLength };
   });
   return {
     ...attachment,

@@ -70,7 +70,9 @@ function attachmentOf(
   const addresses = [...ips].map((ip): AllocatedAddress => {
     const subnet = subnets.get(ip);
     if (master !== undefined) return addressOf(ip, bridge, subnet);
-    const own = link.addresses.find((a) => familyOf(a.ip) === familyOf(ip));
+    const gateways = link.addresses.filter((a) => familyOf(a.ip) === familyOf(ip));
+    const own =
+      gateways.find((a) => subnet !== undefined && prefixContains(subnet, a.ip)) ?? gateways[0];
     return {
       ip,
       prefixLength: ADDRESS_BITS[familyOf(ip)],
