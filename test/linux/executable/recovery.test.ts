@@ -251,20 +251,20 @@ describe.skipIf(skip)('a disk that is full', () => {
   });
 });
 
-describe.skipIf(skip)('a folder that cannot be written to', () => {
-  /** The node's folder of state, on a file system of its own, which becomes readable alone. */
-  function readOnly(node: Node): () => void {
-    const remount = (mode: 'ro' | 'rw'): string =>
-      run('mount', '-o', `remount,${mode}`, node.dataDir);
-    remount('ro');
-    return () => void remount('rw');
-  }
-  function mountOn(node: Node): void {
-    mkdirSync(node.dataDir);
-    run('mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', node.dataDir);
-    onTestFinished(() => void run('umount', node.dataDir));
-  }
+/** Puts the node's folder of state on a file system of its own. */
+function mountOn(node: Node): void {
+  mkdirSync(node.dataDir);
+  run('mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', node.dataDir);
+  onTestFinished(() => void run('umount', node.dataDir));
+}
 
+/** Makes that file system one that can only be read; answers how to make it writable again. */
+function readOnly(node: Node): () => void {
+  run('mount', '-o', 'remount,ro', node.dataDir);
+  return () => void run('mount', '-o', 'remount,rw', node.dataDir);
+}
+
+describe.skipIf(skip)('a folder that cannot be written to', () => {
   test.each(['that is new', 'that pods are recorded in'])(
     '%s fails ADD and DEL as a whole, until it can',
     (which) => {
