@@ -117,6 +117,10 @@ function completed(
     ...attachment,
     netns,
     addresses,
+    // The gateway in its subnet may be that of another network on the bridge.
+    ...(result && config['isGateway'] !== true && config['isDefaultGateway'] !== true
+      ? { gateway: false }
+      : {}),
     ...(config['enabledad'] === true ? { dad: true as const } : {}),
     ...(config['disableContainerInterface'] === true ? { podDown: true as const } : {}),
   };
