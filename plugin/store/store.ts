@@ -20,7 +20,7 @@ export interface Store extends State {
   readonly close: () => void;
 }
 
-/** How long a call waits for the others' transactions, each of a few milliseconds: as long as for the lock. SQLite's waiting is not fair. */
+/** How long a call waits for the others' transactions, each of a few milliseconds. SQLite's waiting is not fair. */
 const BUSY_TIMEOUT_MS = 20_000;
 
 /** How many configurations are remembered as valid. */

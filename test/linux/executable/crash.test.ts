@@ -295,14 +295,14 @@ describe.skipIf(skip)('an ADD that was killed', () => {
     const config = node.config(DUAL_STACK);
     node.add({ netns: node.addPod(), containerId: 'other', config });
     const before = view(node);
-    const usual = Math.max(
-      ...[1, 2, 3].map(() => {
-        const call = { netns: node.addPod(), config };
-        const { durationMs } = node.call('ADD', call);
-        node.del(call);
-        return durationMs;
-      }),
-    );
+    const durations = [1, 2, 3, 4, 5].map(() => {
+      const call = { netns: node.addPod(), config };
+      const { durationMs } = node.call('ADD', call);
+      node.del(call);
+      return durationMs;
+    });
+    // The middle one: by the longest, which may be an accident, most kills would come too late.
+    const usual = 1.2 * (durations.toSorted((a, b) => a - b)[2] ?? 0);
     const call = { netns: node.addPod(), config };
     let killed = 0;
     for (let i = 0; i < 60; i += 1) {
