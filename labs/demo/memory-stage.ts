@@ -12,7 +12,7 @@ import { parseConfig } from '../../plugin/cni/config.ts';
 import { CniError, formatError } from '../../plugin/cni/error.ts';
 import { type Request, parseRequest } from '../../plugin/cni/request.ts';
 import { formatResult } from '../../plugin/cni/result.ts';
-import { IN_MEMORY, openStore } from '../../plugin/store/store.ts';
+import { IN_MEMORY, openStore } from '../../plugin/store/open.ts';
 import { ping } from '../../sim/ping.ts';
 import { formatTrace, formatVerdict } from '../../sim/trace.ts';
 import { makeWorld } from '../../sim/world.ts';

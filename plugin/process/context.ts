@@ -6,14 +6,14 @@ import { type Ip, findIp } from '../../model/ip.ts';
 import type { CallContext, Log } from '../call/context.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { State } from '../state.ts';
+import { NewStateError } from '../store/error.ts';
 import {
   IN_MEMORY,
-  NewStateError,
   STATE_FILE,
   openKnownStore,
   openStore,
   openStoreToRead,
-} from '../store/store.ts';
+} from '../store/open.ts';
 import { bootId, isAlive, machineIdentity, thisWorker } from './machine.ts';
 
 /** How long a call waits for the others on this machine: 200 at once take 20 s on two busy cores, and a runtime gives up after 2 minutes. */

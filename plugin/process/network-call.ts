@@ -10,7 +10,7 @@ import type { Request } from '../cni/request.ts';
 import { delegateOf } from '../ipam/delegate.ts';
 import { hostLocalOf } from '../ipam/host-local-folder.ts';
 import type { CallLog } from '../log/log.ts';
-import { DamagedStateError } from '../store/store.ts';
+import { DamagedStateError } from '../store/error.ts';
 import { linuxContext, lookingContext, readingContext } from './context.ts';
 import { readConfig } from './known-config.ts';
 import type { Planned } from './plan-output.ts';

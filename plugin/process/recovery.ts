@@ -2,7 +2,8 @@
 import { existsSync, renameSync } from 'node:fs';
 import type { Log } from '../call/context.ts';
 import { rebuild } from '../call/rebuild.ts';
-import { STATE_FILE, type Store, isSound, openStore } from '../store/store.ts';
+import { STATE_FILE, isSound, openStore } from '../store/open.ts';
+import type { Store } from '../store/store.ts';
 import { contextOver, underLock } from './context.ts';
 import { bootId } from './machine.ts';
 

@@ -6,7 +6,7 @@ import { type IpamConfig, parseConfig } from '../../plugin/cni/config.ts';
 import type { AttachmentKey } from '../../plugin/cni/request.ts';
 import { type AddressBook, allocate, fits } from '../../plugin/ipam/allocate.ts';
 import { type RangeSet, capacityOf, rangeSetsOf } from '../../plugin/ipam/ranges.ts';
-import { IN_MEMORY, openStore } from '../../plugin/store/store.ts';
+import { IN_MEMORY, openStore } from '../../plugin/store/open.ts';
 import { rangeSets } from '../arbitraries/range-set.ts';
 import { makeTestAttachment } from './attachment.ts';
 import { refusal } from './refusal.ts';

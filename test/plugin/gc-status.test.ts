@@ -11,7 +11,7 @@ import { rebuild } from '../../plugin/call/rebuild.ts';
 import { status } from '../../plugin/call/status.ts';
 import { parseConfig } from '../../plugin/cni/config.ts';
 import { CniError } from '../../plugin/cni/error.ts';
-import { IN_MEMORY, openStore } from '../../plugin/store/store.ts';
+import { IN_MEMORY, openStore } from '../../plugin/store/open.ts';
 import {
   type RawConfig,
   configurations,

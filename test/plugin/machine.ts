@@ -12,7 +12,8 @@ import type { CallContext } from '../../plugin/call/context.ts';
 import { parseConfig } from '../../plugin/cni/config.ts';
 import { type Request, type Verb, parseRequest } from '../../plugin/cni/request.ts';
 import type { Delegate } from '../../plugin/ipam/delegate.ts';
-import { IN_MEMORY, type Store, openStore } from '../../plugin/store/store.ts';
+import { IN_MEMORY, openStore } from '../../plugin/store/open.ts';
+import type { Store } from '../../plugin/store/store.ts';
 
 /** Names that come out alike on every machine. */
 const IDENTITY: Identity = {

@@ -16,8 +16,9 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Ip } from '../../model/ip.ts';
 import { CniError } from '../../plugin/cni/error.ts';
+import { STATE_FILE, openStore } from '../../plugin/store/open.ts';
 import { MIGRATIONS, SCHEMA_VERSION } from '../../plugin/store/schema.ts';
-import { STATE_FILE, type Store, openStore } from '../../plugin/store/store.ts';
+import type { Store } from '../../plugin/store/store.ts';
 import { makeTestAttachment } from './attachment.ts';
 import { refusal } from './refusal.ts';
 
@@ -431,7 +432,7 @@ describe('the file', () => {
   });
 
   it('is made once by many processes that come at once', async () => {
-    const source = join(import.meta.dirname, '../../plugin/store/store.ts');
+    const source = join(import.meta.dirname, '../../plugin/store/open.ts');
     const program = `
       import { existsSync } from 'node:fs';
       import { openStore } from ${JSON.stringify(source)};

@@ -11,7 +11,7 @@ import {
   importAttachments,
 } from '../../../plugin/reference/import.ts';
 import { type CachedResult, readResultCache } from '../../../plugin/reference/result-cache.ts';
-import { IN_MEMORY, openStore } from '../../../plugin/store/store.ts';
+import { IN_MEMORY, openStore } from '../../../plugin/store/open.ts';
 import { referenceHost } from './pods.ts';
 
 const ID = '5f19cec2bdfaee5ad9dfeeb1e0a644baac456d7e4f20690612e03573aec919de';
