@@ -1,7 +1,7 @@
+/** A host as single statements, so that two hosts can be compared statement by statement. */
 import type { Host, NetnsName } from './host.ts';
 import type { Key } from './op.ts';
 import { describeRoute } from './ops/route-add.ts';
-/** A host as single statements, so that two hosts can be compared statement by statement. */
 import { formatPrefixedIp } from './prefix.ts';
 import { TABLE_LOCAL, routeKey } from './route.ts';
 

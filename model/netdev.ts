@@ -1,8 +1,8 @@
-import type { Address } from './address.ts';
 /**
  * What links do by themselves when something changes: carrier, IPv6 link-local addresses, the routes
  * of links that come and go, the MAC and MTU of bridges. Every function takes and returns a whole host.
  */
+import type { Address } from './address.ts';
 import { hasCarrier, neighbourhood } from './carrier.ts';
 import { hostPrefix, routesOfAddress } from './connected.ts';
 import { addRoutes, dropRoutes, sameRoute } from './fib.ts';

@@ -2,10 +2,19 @@
 import { type Address, makeAddress, sameAddress } from '../model/address.ts';
 import type { DesiredLink } from '../model/desired.ts';
 import { HOST_NETNS, type Host, findLink } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import { type Link, type LinkRef, OWNER_MARK, isOurs } from '../model/link.ts';
 import { prefixOf } from '../model/prefix.ts';
 import type { Attachment } from './attachment.ts';
+
+/** The bridge of configurations that name none, as the reference has it. */
+export const DEFAULT_BRIDGE = 'cni0' as Ifname;
+
+/** The bridge that a raw configuration names. */
+export function bridgeOf({ bridge }: Readonly<Record<string, unknown>>): Ifname {
+  return typeof bridge === 'string' ? (bridge as Ifname) : DEFAULT_BRIDGE;
+}
 
 /** The attachment's bridge; of no meaning in mode `ptp`. */
 function bridgeRef({ bridge }: Attachment): LinkRef {

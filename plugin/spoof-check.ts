@@ -1,8 +1,8 @@
-import { linkLocalOf } from '../model/connected.ts';
 /**
  * What a pod may say that it is: frames with another MAC address (`macspoofchk`) and packets from other addresses
  * (`ipspoofchk`) are dropped where they come in. Sets of what each host end may send; rules that never change.
  */
+import { linkLocalOf } from '../model/connected.ts';
 import type { DesiredSet } from '../model/desired.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { type Ip, familyOf, ipBytes, ipFromBytes } from '../model/ip.ts';

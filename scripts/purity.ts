@@ -1,8 +1,8 @@
-import { isBuiltin } from 'node:module';
 /**
  * Bundles every file that has to run in a browser, one by one, and fails where one reaches a runtime module, directly or
  * through what it imports. The lint rules say the same per import statement; this also sees dynamic imports and packages.
  */
+import { isBuiltin } from 'node:module';
 import { relative } from 'node:path';
 import lintRules from '../.oxlintrc.json' with { type: 'json' };
 

@@ -1,5 +1,5 @@
-import { hasCarrier } from '../model/carrier.ts';
 /** What links do with frames: where one goes that a link sends, and whom one is for that a link receives. */
+import { hasCarrier } from '../model/carrier.ts';
 import { findLink } from '../model/host.ts';
 import type { Link, LinkRef } from '../model/link.ts';
 import { bridgeReceives, bridgeSends } from './bridge.ts';

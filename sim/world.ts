@@ -1,5 +1,5 @@
-import { hasCarrier } from '../model/carrier.ts';
 /** A host together with what its links learned from traffic. An immutable value: every change gives a new one. */
+import { hasCarrier } from '../model/carrier.ts';
 import { type Host, type NetnsName, findLink } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';

@@ -1,5 +1,5 @@
-import { HOST_NETNS } from '../../model/host.ts';
 /** What of the kernel this project needs, asked for without changing anything. */
+import { HOST_NETNS } from '../../model/host.ts';
 import type { Kernel } from './kernel.ts';
 import { decodeGeneration, encodeGenerationGet } from './nftables-message.ts';
 import { isFault } from './socket.ts';

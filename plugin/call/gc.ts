@@ -8,9 +8,10 @@ import { formatFailure } from '../../model/message.ts';
 import type { SetElement, Table } from '../../model/nftables.ts';
 import { planTo } from '../../model/plan.ts';
 import { formatKey } from '../attachment.ts';
+import { bridgeOf } from '../bridge.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { AttachmentKey, Request } from '../cni/request.ts';
-import { delegateOf } from '../ipam/delegate.ts';
+import { delegateOf, isUnknownVerb } from '../ipam/delegate.ts';
 import { WHOLE_SCOPE, aliasOf } from '../network.ts';
 import { commentOf } from '../table.ts';
 import type { CallContext } from './context.ts';
@@ -72,7 +73,7 @@ function swept(
   const orphans = Object.values(host.links).filter(
     ({ alias }) => alias.startsWith(`${OWNER_MARK} ${network}/`) && !aliases.has(alias),
   );
-  const bridge = (config['bridge'] ?? 'cni0') as Ifname;
+  const bridge = bridgeOf(config);
   const link = findLink(observed, { netns: HOST_NETNS, ifname: bridge });
   const noKey = { network, containerId: '', ifname: '' as Ifname };
   const isSpare =
@@ -144,8 +145,7 @@ export function gc(context: CallContext, request: Request): void {
         context.delegate({ type, verb: 'GC', stdin: request.stdin, key: undefined, netns: '' });
       } catch (error) {
         // Older plugins have no such verb.
-        if (!(error instanceof Error && error.message.startsWith('unknown CNI_COMMAND')))
-          throw error;
+        if (!isUnknownVerb(error)) throw error;
       }
     });
   const [first] = problems;

@@ -7,6 +7,7 @@ import { ZERO_MAC } from '../../model/mac.ts';
 import { type SetElement, tableKey } from '../../model/nftables.ts';
 import { type Prefix, findPrefixedIp, prefixContains, prefixOf } from '../../model/prefix.ts';
 import { type Attachment, type Identity, formatKey, usualEnds } from '../attachment.ts';
+import { DEFAULT_BRIDGE } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
 import type { AllocatedAddress } from '../ipam/allocate.ts';
 import { MASQUERADE_MAPS, subnetOfChain } from '../masquerade.ts';
@@ -88,7 +89,7 @@ function attachmentOf(
     key,
     netns: '',
     ...(master === undefined ? { mode: 'ptp' as const } : {}),
-    bridge: master ?? ('cni0' as Ifname),
+    bridge: master ?? DEFAULT_BRIDGE,
     bridgeMac: bridge?.mac ?? ZERO_MAC,
     promiscuous: bridge?.promiscuous ?? false,
     hostIfname: link.ifname,

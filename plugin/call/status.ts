@@ -1,12 +1,13 @@
 /** STATUS: could the next ADD succeed? (CNI specification, section 4, "STATUS") */
 import { HOST_NETNS, findLink } from '../../model/host.ts';
-import { formatPrefixedIp } from '../../model/prefix.ts';
+import { formatPrefixedIp, prefixLengthOf } from '../../model/prefix.ts';
 import { makeAttachment } from '../attachment.ts';
 import { conflictingAddresses } from '../bridge.ts';
 import type { Config } from '../cni/config.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { Request } from '../cni/request.ts';
 import { allocate } from '../ipam/allocate.ts';
+import { isUnknownVerb } from '../ipam/delegate.ts';
 import { rangeSetsOf } from '../ipam/ranges.ts';
 import type { CallContext } from './context.ts';
 import { wholeBook } from './draft.ts';
@@ -50,7 +51,7 @@ function problemsOf(context: CallContext, request: Request, config: Config): str
         mtuBytes: link?.mtuBytes ?? 1500,
         addresses: gateways.map(({ gateway, subnet }) => ({
           ip: gateway,
-          prefixLength: Number(subnet.split('/')[1]),
+          prefixLength: prefixLengthOf(subnet),
           gateway,
         })),
         routes: [],
@@ -65,9 +66,6 @@ function problemsOf(context: CallContext, request: Request, config: Config): str
     });
   return problems;
 }
-
-/** The code of a delegate that does not know the verb (CNI specification, section 5, "Error"). */
-const UNKNOWN_VERB = 'unknown CNI_COMMAND';
 
 /** Throws an error of code 50 that says everything that would make ADD fail; returns when nothing would. */
 export function status(context: CallContext, request: Request, config: Config): void {
@@ -87,6 +85,6 @@ export function status(context: CallContext, request: Request, config: Config): 
     });
   } catch (error) {
     // Older plugins cannot say.
-    if (!messageOf(error).startsWith(UNKNOWN_VERB)) throw error;
+    if (!isUnknownVerb(error)) throw error;
   }
 }

@@ -3,6 +3,7 @@ import { hostPrefix } from '../../model/connected.ts';
 import { ifnameProblem, type Ifname } from '../../model/ifname.ts';
 import { findIp, type Ip, parseIp } from '../../model/ip.ts';
 import { type Prefix, parsePrefix } from '../../model/prefix.ts';
+import { DEFAULT_BRIDGE } from '../bridge.ts';
 import { OWN_IPAM } from '../ipam/delegate.ts';
 import { CNI_ERROR, CniError } from './error.ts';
 
@@ -117,7 +118,7 @@ const LINK_MTU_MIN_BYTES = 68;
 
 const config = z.object({
   mode: z._default(z.enum(['bridge', 'ptp']), 'bridge'),
-  bridge: z._default(linkName, 'cni0' as Ifname),
+  bridge: z._default(linkName, DEFAULT_BRIDGE),
   isGateway: z._default(z.boolean(), false),
   isDefaultGateway: z._default(z.boolean(), false),
   forceAddress: z._default(z.boolean(), false),

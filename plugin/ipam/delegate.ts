@@ -27,6 +27,11 @@ export class MissingPluginError extends CniError {
 /** Runs another plugin: its answer as JSON, undefined when it answered nothing. Throws its own error as a CniError. */
 export type Delegate = (call: DelegateCall) => unknown;
 
+/** Is it the answer of a plugin that does not know the verb, as older ones do not (CNI's skel.go)? */
+export function isUnknownVerb(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('unknown CNI_COMMAND');
+}
+
 /** The `ipam.type` of the addresses that the plugin itself hands out. */
 export const OWN_IPAM = 'cube-ipam';
 

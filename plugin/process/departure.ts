@@ -1,7 +1,7 @@
 /** Removing what the reference plugins made, with the machine's own programs. */
-import type { Ifname } from '../../model/ifname.ts';
 import type { Ip } from '../../model/ip.ts';
 import { type Attachment, formatKey } from '../attachment.ts';
+import { bridgeOf } from '../bridge.ts';
 import type { CallContext } from '../call/context.ts';
 import type { AttachmentKey, Request } from '../cni/request.ts';
 import { hostLocalOf } from '../ipam/host-local-folder.ts';
@@ -30,11 +30,6 @@ export async function makeDepart(
     const isTaken = takenByOthers(context, attachment.key);
     depart({ ...context, run }, { ...departureOf(attachment, hostLocal), isTaken });
   };
-}
-
-/** The bridge that a configuration names. */
-function bridgeOf({ bridge }: Request['config']): Ifname {
-  return (typeof bridge === 'string' ? bridge : 'cni0') as Ifname;
 }
 
 /** DEL of an attachment that the reference plugins made and nobody took over, if `isNamed` or host-local's folder says so. */

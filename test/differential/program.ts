@@ -1,5 +1,5 @@
-import type { Op } from '../../model/op.ts';
 /** Programs by number: the same seed and number always give the same operations. */
+import type { Op } from '../../model/op.ts';
 import { type OpSeed, SEED_LENGTH, SEED_MAX } from '../arbitraries/draw.ts';
 import { runProgram } from '../arbitraries/program.ts';
 import { LINK_LOCAL_PINS, PINS, universeOps } from '../arbitraries/sysctl-op.ts';

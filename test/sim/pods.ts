@@ -1,5 +1,5 @@
-import { makeAddress } from '../../model/address.ts';
 /** Small hosts for the simulator: netns with a veth each, most of them ports of one bridge. */
+import { makeAddress } from '../../model/address.ts';
 import type { Host } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { parseIp } from '../../model/ip.ts';

@@ -1,5 +1,5 @@
-import { Database } from 'bun:sqlite';
 /** A state file that is damaged, or has no room to grow. */
+import { Database } from 'bun:sqlite';
 import { mkdirSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
