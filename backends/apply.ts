@@ -72,6 +72,22 @@ function retreatOps(
   return undefined;
 }
 
+/** Goes back, and looks once more: the kernel may have taken something along that the plan back did not foresee. */
+function goBack(
+  backend: Backend,
+  plan: Plan,
+  ran: readonly OpReport[],
+  retreat: Retreat,
+  clock: Clock,
+): Pick<ApplyReport, 'undo' | 'clean'> {
+  const back = retreatOps(backend, plan, ran, retreat);
+  const undo = (back ?? []).map((each) => execute(backend, each, clock));
+  if (back === undefined || undo.some(({ fault }) => fault)) return { undo, clean: false };
+  const left = undo.length === 0 ? [] : retreatOps(backend, plan, [...ran, ...undo], retreat);
+  undo.push(...(left ?? []).map((each) => execute(backend, each, clock)));
+  return { undo, clean: left !== undefined && undo.every(({ fault }) => fault === undefined) };
+}
+
 /**
  * Carries out a plan. When an operation fails, it goes back to `retreat` and says what could not be
  * undone; without a retreat it stops where it is.
@@ -87,14 +103,9 @@ export function applyPlan(
     const report = execute(backend, op, clock);
     ran.push(report);
     if (report.fault) {
-      const back = retreat && retreatOps(backend, plan, ran, retreat);
-      const undo = (back ?? []).map((each) => execute(backend, each, clock));
-      return {
-        ran,
-        failed: { op, fault: report.fault },
-        undo,
-        clean: back !== undefined && undo.every((each) => each.fault === undefined),
-      };
+      const failed = { op, fault: report.fault };
+      if (!retreat) return { ran, failed, undo: [], clean: false };
+      return { ran, failed, ...goBack(backend, plan, ran, retreat, clock) };
     }
   }
   return { ran, failed: undefined, undo: [], clean: true };

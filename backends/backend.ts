@@ -4,6 +4,9 @@ import type { Ifname } from '../model/ifname.ts';
 import type { NftFamily, SetKey } from '../model/nftables.ts';
 import type { Op } from '../model/op.ts';
 
+/** The name of what bridges need for VLANs, among what a kernel may lack. */
+export const BRIDGE_VLANS = 'VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING)';
+
 /** Which part of a table to read: its chains with their rules and its sets, and of the sets these elements. */
 export interface TableScope {
   readonly family: NftFamily;
@@ -24,6 +27,8 @@ export interface NetnsScope {
   /** A key that does not exist is simply not there. */
   readonly sysctls: readonly SysctlKey[];
   readonly nftables: 'all' | readonly TableScope[];
+  /** The VLANs of the bridges and ports that are read, and whether bridges know any. */
+  readonly vlans?: true;
 }
 
 /** What to read of a machine. A netns that does not exist is absent from the answer, and so is a path to something else. */
@@ -35,8 +40,8 @@ export interface Backend {
   readonly observe: (scope: Scope) => Host;
   /** Carries out one operation: undefined when it is done, else why the kernel refused it. */
   readonly execute: (op: Op) => Fault | undefined;
-  /** What of the kernel the operations need and this one has not, by name; found out without changing anything. */
-  readonly lacks: () => readonly string[];
+  /** What of the kernel the operations need, and some of them only, and this one has not, by name; found out without changing anything. */
+  readonly lacks: (extra?: { readonly vlans: boolean }) => readonly string[];
   /** Gives back file descriptors. Nothing may be called afterwards. */
   readonly close: () => void;
 }

@@ -6,7 +6,13 @@ import { type Ruleset, type Table, tableKey } from '../model/nftables.ts';
 import { applyOp } from '../model/ops.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../model/route.ts';
-import type { Backend, NetnsScope, Scope, TableScope } from './backend.ts';
+import {
+  type Backend,
+  BRIDGE_VLANS,
+  type NetnsScope,
+  type Scope,
+  type TableScope,
+} from './backend.ts';
 
 /** The kernel in memory, and the host as it now is: for tests, for the demonstration, and for machines without Linux. */
 export interface MemoryBackend extends Backend {
@@ -50,6 +56,17 @@ function defaultRoute(netns: Netns): Route | undefined {
   return outward(DEFAULT_PREFIX[4]) ?? outward(DEFAULT_PREFIX[6]);
 }
 
+/** A link whose VLANs nobody looked at. */
+function withoutVlans(link: Link): Link {
+  if (link.kind === 'bridge' && link.vlans) {
+    const { vlans: _own, ...rest } = link;
+    return rest;
+  }
+  if (!link.port?.vlans) return link;
+  const { vlans: _unread, ...port } = link.port;
+  return { ...link, port };
+}
+
 function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope): Netns {
   const outward = scope.routes === 'default' ? defaultRoute(netns) : undefined;
   const isRead = (name: string): boolean =>
@@ -70,7 +87,7 @@ function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope
   const links = Object.fromEntries(
     Object.values(netns.links)
       .filter(({ ifname }) => isRead(ifname))
-      .map((link) => [link.ifname, seen(link)]),
+      .map((link) => [link.ifname, seen(scope.vlans ? link : withoutVlans(link))]),
   );
   const sysctls: Record<SysctlKey, string> = {};
   for (const key of scope.sysctls) {
@@ -100,7 +117,11 @@ export function makeMemoryBackend(initial: Host): MemoryBackend {
         const found = findNetns(state, name);
         return found ? [[name, observeNetns(state, found, scope, scopes)] as const] : [];
       });
-      return { netns: Object.fromEntries(netns) };
+      const hasVlans = Object.values(scopes).some(({ vlans }) => vlans);
+      return {
+        netns: Object.fromEntries(netns),
+        ...(hasVlans ? { kernel: state.kernel ?? { bridgeVlans: false } } : {}),
+      };
     },
     execute: (op): Fault | undefined => {
       const outcome = applyOp(state, op);
@@ -108,7 +129,7 @@ export function makeMemoryBackend(initial: Host): MemoryBackend {
       state = outcome.host;
       return undefined;
     },
-    lacks: () => [],
+    lacks: (extra) => (extra?.vlans && state.kernel?.bridgeVlans !== true ? [BRIDGE_VLANS] : []),
     close: () => undefined,
   };
 }

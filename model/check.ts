@@ -9,6 +9,7 @@ import type { LinkAttribute } from './ops/link-set.ts';
 import { describeRoute } from './ops/route-add.ts';
 import { order } from './order.ts';
 import { formatPrefixedIp } from './prefix.ts';
+import { findVlan, formatVlan } from './vlan.ts';
 
 /** One way in which a host is not what it should be, with what would mend it. */
 export interface Finding {
@@ -31,6 +32,10 @@ function attributeText(link: Link, set: LinkAttribute): string {
     return `promiscuous mode is ${word(link.promiscuous)}, should be ${word(set.promiscuous)}`;
   if ('master' in set)
     return `master is ${link.port?.master ?? 'none'}, should be ${set.master ?? 'none'}`;
+  if ('vlanFiltering' in set) {
+    const filtering = link.kind === 'bridge' && link.vlans?.filtering === true;
+    return `VLAN filtering is ${word(filtering)}, should be ${word(set.vlanFiltering)}`;
+  }
   return `alias is "${link.alias}", should be "${set.alias}"`;
 }
 
@@ -84,6 +89,9 @@ function textsOf(observed: Host, op: StateOp): string[] {
       const on = findLink(observed, op)?.port?.[op.flag] ?? !op.on;
       return [`bridge port "${op.ifname}": ${op.flag} is ${word(on)}, should be ${word(op.on)}`];
     }
+    case 'vlan.add':
+    case 'vlan.del':
+      return [vlanText(observed, op)];
     case 'address.add':
       return [`link "${op.ifname}": address ${formatPrefixedIp(op.address)} is missing`];
     case 'address.del':
@@ -103,6 +111,20 @@ function textsOf(observed: Host, op: StateOp): string[] {
     case 'nft.batch':
       return [...new Set(op.commands.map(commandText))];
   }
+}
+
+function vlanText(observed: Host, op: Extract<StateOp, { op: 'vlan.add' | 'vlan.del' }>): string {
+  const link = findLink(observed, op);
+  const what = `${op.self ? 'bridge' : 'bridge port'} "${op.ifname}"`;
+  if (op.op === 'vlan.del') {
+    const ids = formatVlan({ ...op, pvid: false, untagged: false });
+    return `${what}: VLAN ${ids} should not be there`;
+  }
+  const have = op.self ? link?.kind === 'bridge' && link.vlans?.own : link?.port?.vlans;
+  const found = have ? findVlan(have, op.vlan.first) : undefined;
+  return found
+    ? `${what}: VLAN ${formatVlan({ ...op.vlan, pvid: found.pvid, untagged: found.untagged })} should be ${formatVlan(op.vlan)}`
+    : `${what}: VLAN ${formatVlan(op.vlan)} is missing`;
 }
 
 function statements(observed: Host, op: StateOp): Pick<Finding, 'netns' | 'text'>[] {

@@ -10,9 +10,15 @@ import type { BridgePort, Link, LinkRef, Neighbour } from './link.ts';
 import type { Mac } from './mac.ts';
 import type { Chain, NftFamily, NftSet, SetElement } from './nftables.ts';
 import { PROTOCOL_KERNEL, type Route } from './route.ts';
+import type { VlanRange } from './vlan.ts';
 
 /** What happens to the members of a collection that were not named. */
 export type Others = 'keep' | 'remove';
+
+export interface DesiredVlans {
+  readonly present: readonly VlanRange[];
+  readonly others: Others;
+}
 
 export interface DesiredPort {
   readonly master: Ifname;
@@ -20,6 +26,7 @@ export interface DesiredPort {
   readonly isolated?: boolean;
   readonly learning?: boolean;
   readonly flood?: boolean;
+  readonly vlans?: DesiredVlans;
 }
 
 export interface DesiredAddresses {
@@ -44,7 +51,12 @@ export interface DesiredAttributes {
 
 export type DesiredLink =
   | 'absent'
-  | ({ readonly kind: 'bridge' } & DesiredAttributes)
+  | ({
+      readonly kind: 'bridge';
+      readonly vlanFiltering?: boolean;
+      /** Those of the bridge itself. */
+      readonly vlans?: DesiredVlans;
+    } & DesiredAttributes)
   | ({ readonly kind: 'veth'; readonly peer: LinkRef } & DesiredAttributes)
   /** A link that is there already, of whatever kind. */
   | ({ readonly kind: 'any' } & DesiredAttributes);
@@ -88,7 +100,9 @@ export function isKernelAddress(link: Link, address: Address): boolean {
 }
 
 function desiredPort(port: BridgePort | null): DesiredPort | null {
-  return port === null ? null : { ...port };
+  if (port === null) return null;
+  const { vlans, ...rest } = port;
+  return vlans ? { ...rest, vlans: { present: vlans, others: 'remove' } } : rest;
 }
 
 function desiredLink(link: Link): DesiredLink {
@@ -105,7 +119,17 @@ function desiredLink(link: Link): DesiredLink {
     },
     neighbours: { present: link.neighbours, others: 'remove' },
   };
-  if (link.kind === 'bridge') return { kind: 'bridge', ...common };
+  if (link.kind === 'bridge')
+    return {
+      kind: 'bridge',
+      ...common,
+      ...(link.vlans
+        ? {
+            vlanFiltering: link.vlans.filtering,
+            vlans: { present: link.vlans.own, others: 'remove' as const },
+          }
+        : {}),
+    };
   if (link.kind === 'veth' && link.peer) return { kind: 'veth', peer: link.peer, ...common };
   return { kind: 'any', ...common };
 }

@@ -6,6 +6,7 @@ import {
   type DesiredLink,
   type DesiredNetns,
   type DesiredTable,
+  type DesiredVlans,
   isKernelAddress,
 } from './desired.ts';
 import { findLink, findNetns, getNetns, type Host, type Netns, type NetnsName } from './host.ts';
@@ -21,6 +22,7 @@ import type { NewEnd, NewLink } from './ops/link-add.ts';
 import type { LinkAttribute } from './ops/link-set.ts';
 import type { PortFlag } from './ops/port-set.ts';
 import { PROTOCOL_KERNEL, type Route, sameRouteKey } from './route.ts';
+import { type VlanRange, findVlan, vlansOf, withoutVlans } from './vlan.ts';
 
 /** The operations found so far, and the host as it is after those that make or remove links. */
 interface Draft {
@@ -91,7 +93,11 @@ function addLinks(draft: Draft, desired: DesiredHost): void {
     perform(draft, {
       op: 'link.add',
       netns: ref.netns,
-      link: { kind: 'bridge', ...newEnd(ref, want) },
+      link: {
+        kind: 'bridge',
+        ...newEnd(ref, want),
+        ...(want.vlanFiltering ? { vlanFiltering: true as const } : {}),
+      },
     });
   }
   // A veth is made from the end that is a port, so that it is one from its first moment.
@@ -118,7 +124,53 @@ function isPort(want: DesiredLink): boolean {
   return want !== 'absent' && want.port !== undefined && want.port !== null;
 }
 
-function diffAttributes(ref: LinkRef, link: Link, want: DesiredAttributes): StateOp[] {
+/** Those of `ranges` that `have` does not hold with the same marks. */
+function missingVlans(have: readonly VlanRange[], ranges: readonly VlanRange[]): VlanRange[] {
+  return ranges.filter((range) => {
+    const found = findVlan(have, range.first);
+    return !(
+      found &&
+      found.last >= range.last &&
+      found.pvid === range.pvid &&
+      found.untagged === range.untagged
+    );
+  });
+}
+
+/** From the VLANs that a port or a bridge has to those that are wanted. */
+function diffVlans(
+  on: LinkRef & { readonly self: boolean },
+  have: readonly VlanRange[],
+  { present, others }: DesiredVlans,
+): StateOp[] {
+  const wanted = vlansOf(present);
+  const unwanted =
+    others === 'keep'
+      ? []
+      : wanted.reduce((left, { first, last }) => withoutVlans(left, first, last), have);
+  const kept = unwanted.reduce((left, { first, last }) => withoutVlans(left, first, last), have);
+  return [
+    ...unwanted.map(({ first, last }): StateOp => ({ op: 'vlan.del', ...on, first, last })),
+    ...missingVlans(kept, wanted).map((vlan): StateOp => ({ op: 'vlan.add', ...on, vlan })),
+  ];
+}
+
+/** What only bridges have. */
+function diffBridge(ref: LinkRef, link: Link, want: Exclude<DesiredLink, 'absent'>): StateOp[] {
+  if (want.kind !== 'bridge' || link.kind !== 'bridge') return [];
+  const ops: StateOp[] = [];
+  if (want.vlanFiltering !== undefined && want.vlanFiltering !== (link.vlans?.filtering ?? false))
+    ops.push({ op: 'link.set', ...ref, set: { vlanFiltering: want.vlanFiltering } });
+  if (want.vlans) ops.push(...diffVlans({ ...ref, self: true }, link.vlans?.own ?? [], want.vlans));
+  return ops;
+}
+
+function diffAttributes(
+  ref: LinkRef,
+  link: Link,
+  want: DesiredAttributes,
+  masterOf: (ifname: Ifname) => Link | undefined,
+): StateOp[] {
   const set = (attribute: LinkAttribute): StateOp => ({ op: 'link.set', ...ref, set: attribute });
   const ops: StateOp[] = [];
   if (want.mtuBytes !== undefined && want.mtuBytes !== link.mtuBytes)
@@ -129,12 +181,17 @@ function diffAttributes(ref: LinkRef, link: Link, want: DesiredAttributes): Stat
     ops.push(set({ promiscuous: want.promiscuous }));
   if (want.port === null && link.port !== null) ops.push(set({ master: null }));
   if (want.port) {
-    const { master, ...flags } = want.port;
+    const { master, vlans, ...flags } = want.port;
     if (link.port?.master !== master) ops.push(set({ master }));
-    const port = link.port?.master === master ? link.port : freshPort(master);
+    const bridge = masterOf(master);
+    const port =
+      link.port?.master === master
+        ? link.port
+        : freshPort(master, bridge?.kind === 'bridge' ? bridge : {});
     for (const [flag, on] of Object.entries(flags) as [PortFlag, boolean][]) {
       if (port[flag] !== on) ops.push({ op: 'port.set', ...ref, flag, on });
     }
+    if (vlans) ops.push(...diffVlans({ ...ref, self: false }, port.vlans ?? [], vlans));
   }
   if (want.up !== undefined && want.up !== link.up) ops.push(set({ up: want.up }));
   return ops;
@@ -368,7 +425,8 @@ function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): StateOp[] {
       ops.push({ op: 'link.set', ...ref, set: { up: wish.up ?? true } });
       continue;
     }
-    ops.push(...diffAttributes(ref, link, wish));
+    ops.push(...diffBridge(ref, link, wish));
+    ops.push(...diffAttributes(ref, link, wish, (master) => netns.links[master]));
     if (wish.addresses) ops.push(...diffAddresses(ref, link, wish.addresses));
     if (wish.neighbours) ops.push(...diffNeighbours(ref, link, wish.neighbours));
   }

@@ -22,9 +22,17 @@ export interface Netns {
   readonly nftables: Ruleset;
 }
 
+/** What a kernel is able to, where kernels differ in what the model depends on. */
+export interface KernelProfile {
+  /** Bridges know VLANs (CONFIG_BRIDGE_VLAN_FILTERING), and the VLANs of this host were looked at. */
+  readonly bridgeVlans: boolean;
+}
+
 /** The network state of a machine, or the part of it that was looked at. Plain JSON. */
 export interface Host {
   readonly netns: Readonly<Record<NetnsName, Netns>>;
+  /** Absent: of what kernels differ in, this one has nothing, or nobody looked. */
+  readonly kernel?: KernelProfile;
 }
 
 export function findNetns(host: Host, name: NetnsName): Netns | undefined {

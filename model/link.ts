@@ -3,6 +3,7 @@ import type { NetnsName } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import type { Ip } from './ip.ts';
 import type { Mac } from './mac.ts';
+import type { BridgeVlans, VlanRange } from './vlan.ts';
 
 /** A link, wherever it is: the name is unique in its netns. */
 export interface LinkRef {
@@ -19,6 +20,8 @@ export interface BridgePort {
   readonly isolated: boolean;
   readonly learning: boolean;
   readonly flood: boolean;
+  /** Absent where the bridge's VLANs are. */
+  readonly vlans?: readonly VlanRange[];
 }
 
 /** A neighbour entry that somebody set for good; those that the kernel learns are not configuration. */
@@ -69,6 +72,8 @@ export interface BridgeHistory {
 
 export interface BridgeLink extends LinkCommon, BridgeHistory {
   readonly kind: 'bridge';
+  /** Absent where nobody looked, and on a kernel whose bridges know no VLANs. */
+  readonly vlans?: BridgeVlans;
 }
 
 /** Any other link: a network card, or a virtual link of a kind that is only looked at. */

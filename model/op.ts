@@ -16,6 +16,8 @@ import type { PortSet } from './ops/port-set.ts';
 import type { RouteAdd } from './ops/route-add.ts';
 import type { RouteDel } from './ops/route-del.ts';
 import type { SysctlSet } from './ops/sysctl-set.ts';
+import type { VlanAdd } from './ops/vlan-add.ts';
+import type { VlanDel } from './ops/vlan-del.ts';
 
 /** What changes the state of a host, which can be observed, wanted and taken back: one kernel message, file write or atomic batch each. */
 interface StateOpMap {
@@ -25,6 +27,8 @@ interface StateOpMap {
   'link.del': LinkDel;
   'link.set': LinkSet;
   'port.set': PortSet;
+  'vlan.add': VlanAdd;
+  'vlan.del': VlanDel;
   'address.add': AddressAdd;
   'address.del': AddressDel;
   'route.add': RouteAdd;

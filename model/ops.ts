@@ -17,6 +17,8 @@ import { portSet } from './ops/port-set.ts';
 import { routeAdd } from './ops/route-add.ts';
 import { routeDel } from './ops/route-del.ts';
 import { sysctlSet } from './ops/sysctl-set.ts';
+import { vlanAdd } from './ops/vlan-add.ts';
+import { vlanDel } from './ops/vlan-del.ts';
 
 const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'netns.add': netnsAdd,
@@ -25,6 +27,8 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'link.del': linkDel,
   'link.set': linkSet,
   'port.set': portSet,
+  'vlan.add': vlanAdd,
+  'vlan.del': vlanDel,
   'address.add': addressAdd,
   'address.del': addressDel,
   'route.add': routeAdd,

@@ -12,6 +12,8 @@ const STAGE: Readonly<Record<OpName, number>> = {
   'link.add': 6,
   'link.set': 7,
   'port.set': 8,
+  'vlan.del': 8,
+  'vlan.add': 8,
   'sysctl.set': 9,
   'nft.batch': 10,
   'address.add': 11,

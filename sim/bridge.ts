@@ -3,6 +3,7 @@ import { findLink, getNetns, portsOf } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { BridgeLink, BridgePort, Link, LinkRef } from '../model/link.ts';
 import { type Mac, isUnicastMac } from '../model/mac.ts';
+import { type Classified, classify, ingressText, isMember, leaving } from './bridge-vlan.ts';
 import { type Frame, isGroupMac } from './frame.ts';
 import { noteBridgeNetfilter } from './netfilter.ts';
 import type { DropReason } from './reason.ts';
@@ -18,11 +19,20 @@ interface FdbFound {
   readonly port: Ifname | null;
 }
 
-function findInFdb(world: World, at: LinkRef, bridge: BridgeLink, mac: Mac): FdbFound | undefined {
-  const owner = portsOf(getNetns(world.host, at.netns), at.ifname).find((port) => port.mac === mac);
+function findInFdb(
+  world: World,
+  at: LinkRef,
+  bridge: BridgeLink,
+  mac: Mac,
+  vlan: number,
+): FdbFound | undefined {
+  // The addresses of ports and of the bridge are in the VLANs that they are members of (br_fdb.c, br_fdb_change_mac_address).
+  const owner = portsOf(getNetns(world.host, at.netns), at.ifname).find(
+    (port) => port.mac === mac && isMember(bridge, port, vlan),
+  );
   if (owner) return { local: true, port: owner.ifname };
-  if (bridge.mac === mac) return { local: true, port: null };
-  const port = findLearnedPort(world, at, mac);
+  if (bridge.mac === mac && isMember(bridge, null, vlan)) return { local: true, port: null };
+  const port = findLearnedPort(world, at, mac, vlan);
   return port === undefined ? undefined : { local: false, port };
 }
 
@@ -36,10 +46,17 @@ function lookedUp(mac: Mac, found: FdbFound | undefined): LookedUp {
 }
 
 /** Notes the source of a frame, also when it was seen elsewhere before; never the bridge's own addresses (K-6.1, K-6.2). */
-function learn(run: Run, at: LinkRef, bridge: BridgeLink, port: Ifname, mac: Mac): string {
-  const known = findInFdb(run.world, at, bridge, mac);
+function learn(
+  run: Run,
+  at: LinkRef,
+  bridge: BridgeLink,
+  port: Ifname,
+  mac: Mac,
+  vlan: number,
+): string {
+  const known = findInFdb(run.world, at, bridge, mac, vlan);
   if (known?.local === true || known?.port === port) return '';
-  run.world = withLearnedPort(run.world, at, mac, port);
+  run.world = withLearnedPort(run.world, at, mac, vlan, port);
   return known === undefined
     ? `learns ${mac} on ${port}; `
     : `learns that ${mac} moved from ${known.port} to ${port}; `;
@@ -52,7 +69,14 @@ interface Refusal {
 }
 
 /** Why a frame may not leave by a port, or undefined (br_forward.c, should_deliver; K-6.3). `from` is null for the bridge's own frames. */
-function refusal(run: Run, netns: string, from: Link | null, to: Link): Refusal | undefined {
+function refusal(
+  run: Run,
+  netns: string,
+  bridge: BridgeLink,
+  from: Link | null,
+  to: Link,
+  vlan: number,
+): Refusal | undefined {
   if (from?.ifname === to.ifname && to.port?.hairpin !== true) {
     return {
       reason: 'BRIDGE_SAME_PORT',
@@ -64,6 +88,10 @@ function refusal(run: Run, netns: string, from: Link | null, to: Link): Refusal 
     const text = `port ${to.ifname} is down or has no carrier`;
     return { reason: 'BRIDGE_PORT_DOWN', text, rule: 'K-1.7' };
   }
+  if (!isMember(bridge, to, vlan)) {
+    const text = `port ${to.ifname} is no member of VLAN ${vlan}`;
+    return { reason: 'BRIDGE_VLAN', text, rule: 'K-6.6' };
+  }
   if (from?.port?.isolated === true && to.port?.isolated === true) {
     const text = `ports ${from.ifname} and ${to.ifname} are isolated`;
     return { reason: 'BRIDGE_ISOLATED', text, rule: 'K-6.3' };
@@ -71,17 +99,30 @@ function refusal(run: Run, netns: string, from: Link | null, to: Link): Refusal 
   return undefined;
 }
 
-function forwardTo(run: Run, at: LinkRef, to: Link, frame: Frame): void {
+function forwardTo(
+  run: Run,
+  at: LinkRef,
+  bridge: BridgeLink,
+  to: Link,
+  classified: Classified,
+): void {
+  const frame = leaving(bridge, to, classified);
   run.queue.push({ step: 'transmit', at: { netns: at.netns, ifname: to.ifname }, frame });
 }
 
 /** The ports that a flooded frame goes to; `flood` of a port is about unicast only (BR_FLOOD). */
-function floodPorts(run: Run, at: LinkRef, from: Link | null, frame: Frame): Link[] {
+function floodPorts(
+  run: Run,
+  at: LinkRef,
+  bridge: BridgeLink,
+  from: Link | null,
+  { vlan, frame }: Classified,
+): Link[] {
   const ports = portsOf(getNetns(run.world.host, at.netns), at.ifname);
   const wanted = isGroupMac(frame.destination)
     ? ports
     : ports.filter((port) => port.port?.flood === true);
-  return wanted.filter((port) => refusal(run, at.netns, from, port) === undefined);
+  return wanted.filter((port) => refusal(run, at.netns, bridge, from, port, vlan) === undefined);
 }
 
 function names(ports: readonly Link[]): string {
@@ -92,11 +133,13 @@ function names(ports: readonly Link[]): string {
 function unicast(
   run: Run,
   at: LinkRef,
+  bridge: BridgeLink,
   from: Link | null,
-  frame: Frame,
+  classified: Classified,
   found: FdbFound,
   learned: string,
 ): void {
+  const { frame, vlan } = classified;
   const grounds = { rule: 'K-6.3', lookedUp: lookedUp(frame.destination, found) };
   const port =
     found.port === null
@@ -114,7 +157,7 @@ function unicast(
     );
     return;
   }
-  const refused = refusal(run, at.netns, from, port);
+  const refused = refusal(run, at.netns, bridge, from, port, vlan);
   if (refused) {
     drop(run, at, 'bridge', frame, refused.reason, `${learned}${refused.text}`, {
       ...grounds,
@@ -130,18 +173,25 @@ function unicast(
     `${learned}${frame.destination} is on ${port.ifname}: forwards`,
     grounds,
   );
-  forwardTo(run, at, port, frame);
+  forwardTo(run, at, bridge, port, classified);
 }
 
 /** The bridge sends a frame of its own netns (br_device.c, br_dev_xmit). */
-export function bridgeSends(run: Run, at: LinkRef, bridge: BridgeLink, frame: Frame): void {
-  const isGroup = isGroupMac(frame.destination);
-  const found = isGroup ? undefined : findInFdb(run.world, at, bridge, frame.destination);
-  if (found) {
-    unicast(run, at, null, frame, found, '');
+export function bridgeSends(run: Run, at: LinkRef, bridge: BridgeLink, sent: Frame): void {
+  const classified = classify(bridge, null, sent);
+  if (!classified) {
+    const text = ingressText(at.ifname, sent);
+    drop(run, at, 'bridge', sent, 'BRIDGE_VLAN', text, { rule: 'K-6.6' });
     return;
   }
-  const ports = floodPorts(run, at, null, frame);
+  const { frame, vlan } = classified;
+  const isGroup = isGroupMac(frame.destination);
+  const found = isGroup ? undefined : findInFdb(run.world, at, bridge, frame.destination, vlan);
+  if (found) {
+    unicast(run, at, bridge, null, classified, found, '');
+    return;
+  }
+  const ports = floodPorts(run, at, bridge, null, classified);
   const grounds = isGroup
     ? { rule: 'K-6.3' }
     : { rule: 'K-6.3', lookedUp: lookedUp(frame.destination, undefined) };
@@ -151,7 +201,7 @@ export function bridgeSends(run: Run, at: LinkRef, bridge: BridgeLink, frame: Fr
     return;
   }
   note(run, at, 'bridge', frame, `${why}: floods to ${names(ports)}`, grounds);
-  for (const port of ports) forwardTo(run, at, port, frame);
+  for (const port of ports) forwardTo(run, at, bridge, port, classified);
 }
 
 /** A frame arrives at a port (br_input.c, br_handle_frame and br_handle_frame_finish). */
@@ -159,7 +209,7 @@ export function bridgeReceives(
   run: Run,
   from: LinkRef,
   { master, learning }: BridgePort,
-  frame: Frame,
+  received: Frame,
   seenAs: AddressedTo,
 ): void {
   const at = { netns: from.netns, ifname: master };
@@ -167,21 +217,33 @@ export function bridgeReceives(
   const bridge = linkAt(run, at);
   if (bridge.kind !== 'bridge')
     throw new Error(`${master} has port ${from.ifname} and is no bridge`);
-  if (!isUnicastMac(frame.source)) {
-    drop(run, from, 'bridge', frame, 'MAC_INVALID_SOURCE', `${frame.source} is no source address`);
+  if (!isUnicastMac(received.source)) {
+    const text = `${received.source} is no source address`;
+    drop(run, from, 'bridge', received, 'MAC_INVALID_SOURCE', text);
     return;
   }
   if (!portForwards(run.world.host, from)) {
     const text = bridge.up ? `port ${from.ifname} has no carrier` : `bridge ${master} is down`;
-    drop(run, from, 'bridge', frame, 'BRIDGE_INGRESS_STP_STATE', text, { rule: 'K-1.7' });
+    drop(run, from, 'bridge', received, 'BRIDGE_INGRESS_STP_STATE', text, { rule: 'K-1.7' });
     return;
   }
-  const learned = learning ? learn(run, at, bridge, from.ifname, frame.source) : '';
+  const classified = classify(bridge, port, received);
+  if (!classified) {
+    const text = ingressText(`port ${from.ifname}`, received);
+    drop(run, from, 'bridge', received, 'BRIDGE_VLAN', text, { rule: 'K-6.6' });
+    return;
+  }
+  const { frame, vlan } = classified;
+  const learned = learning ? learn(run, at, bridge, from.ifname, frame.source, vlan) : '';
   noteBridgeNetfilter(run, at, frame);
   const to = frame.destination === bridge.mac ? 'us' : seenAs;
-  const goUp = (): void => void run.queue.push({ step: 'up', at, frame, to });
+  const goUp = (): void => {
+    if (!isMember(bridge, null, vlan)) return;
+    const up = leaving(bridge, null, classified);
+    run.queue.push({ step: 'up', at, frame: up, to: up.tag === undefined ? to : 'other' });
+  };
   const isGroup = isGroupMac(frame.destination);
-  const found = isGroup ? undefined : findInFdb(run.world, at, bridge, frame.destination);
+  const found = isGroup ? undefined : findInFdb(run.world, at, bridge, frame.destination, vlan);
   if (found?.local === true) {
     note(run, at, 'bridge', frame, `${learned}${frame.destination} is its own: goes up`, {
       rule: 'K-6.1',
@@ -193,10 +255,10 @@ export function bridgeReceives(
   // A promiscuous bridge sees everything; its netns then drops what is for others.
   if (isGroup || bridge.promiscuous) goUp();
   if (found) {
-    unicast(run, at, port, frame, found, learned);
+    unicast(run, at, bridge, port, classified, found, learned);
     return;
   }
-  const ports = floodPorts(run, at, port, frame);
+  const ports = floodPorts(run, at, bridge, port, classified);
   const grounds = isGroup
     ? { rule: 'K-6.3' }
     : { rule: 'K-6.3', lookedUp: lookedUp(frame.destination, undefined) };
@@ -210,7 +272,7 @@ export function bridgeReceives(
       `${learned}${why}${isGroup ? ', and' : ':'} floods to ${names(ports)}`,
       grounds,
     );
-    for (const each of ports) forwardTo(run, at, each, frame);
+    for (const each of ports) forwardTo(run, at, bridge, each, classified);
   } else if (isGroup) {
     note(run, at, 'bridge', frame, `${learned}${why}, no other port`, grounds);
   } else {

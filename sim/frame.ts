@@ -44,6 +44,8 @@ export interface Frame {
   readonly source: Mac;
   readonly destination: Mac;
   readonly packet: Packet;
+  /** The VLAN whose tag it carries (IEEE 802.1Q). */
+  readonly tag?: number;
 }
 
 export const BROADCAST_MAC = parseMac('ff:ff:ff:ff:ff:ff');

@@ -141,14 +141,11 @@ export function receiveUp(run: Run, at: LinkRef, frame: Frame, to: AddressedTo):
   const { packet } = frame;
   if (to === 'other') {
     const mac = linkAt(run, at).mac ?? 'without a MAC address';
-    drop(
-      run,
-      at,
-      'receive',
-      frame,
-      'OTHERHOST',
-      `the frame is for ${frame.destination}, ${at.ifname} is ${mac}`,
-    );
+    const what =
+      frame.tag === undefined
+        ? `the frame is for ${frame.destination}, ${at.ifname} is ${mac}`
+        : `the frame has the tag of VLAN ${frame.tag}, for which ${at.netns} has no link`;
+    drop(run, at, 'receive', frame, 'OTHERHOST', what);
   } else if (packet.kind === 'arp') {
     receiveArp(run, at, frame, packet);
   } else {

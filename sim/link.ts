@@ -65,6 +65,8 @@ export function transmit(run: Run, at: LinkRef, frame: Frame): void {
 
 /** eth_type_trans: whom a frame is for, seen from the link that received it. */
 function addressedTo(link: Link, frame: Frame): AddressedTo {
+  // No link of the model is for a VLAN's frames (net/core/dev.c, __netif_receive_skb_core, check_vlan_id).
+  if (frame.tag !== undefined && link.port === null) return 'other';
   if (link.kind === 'loopback' || frame.destination === link.mac) return 'us';
   if (frame.destination === BROADCAST_MAC) return 'broadcast';
   return isGroupMac(frame.destination) ? 'multicast' : 'other';

@@ -26,6 +26,7 @@ const REASONS = {
   NO_TX_TARGET: 'the bridge has no port to send it to',
   NO_SOCKET: 'nobody here waits for this reply',
   BRIDGE_ISOLATED: 'both bridge ports are isolated',
+  BRIDGE_VLAN: 'a bridge port is not a member of its VLAN',
   BRIDGE_SAME_PORT: 'it would leave by the port it came in by, which is no hairpin',
   BRIDGE_PORT_DOWN: 'the bridge port of that MAC address does not forward',
   SOCKET_REFUSED: 'the kernel refuses to send it',
@@ -39,6 +40,7 @@ export type DropReason = keyof typeof REASONS;
 const OUR_OWN: ReadonlySet<DropReason> = new Set([
   'FRAME_TOO_BIG',
   'BRIDGE_ISOLATED',
+  'BRIDGE_VLAN',
   'BRIDGE_SAME_PORT',
   'BRIDGE_PORT_DOWN',
   'SOCKET_REFUSED',

@@ -23,7 +23,7 @@ type LinkTables<Entry> = Readonly<
 
 export interface World {
   readonly host: Host;
-  /** By netns, bridge and MAC. Only what was learned: `bridge.ts` derives the entries of ports and bridges themselves. */
+  /** By netns, bridge, and MAC with VLAN. Only what was learned: `bridge.ts` derives the entries of ports and bridges themselves. */
   readonly fdb: LinkTables<FdbEntry>;
   /** By netns, link and IP. */
   readonly neighbours: LinkTables<NeighbourEntry>;
@@ -89,13 +89,28 @@ function withEntry<Entry>(
   return { ...tables, [ref.netns]: { ...links, [ref.ifname]: table } };
 }
 
-/** The port by which `bridge` last saw a MAC address. */
-export function findLearnedPort(world: World, bridge: LinkRef, mac: Mac): Ifname | undefined {
-  return findEntry(world.fdb, bridge, mac)?.port;
+function fdbKey(mac: Mac, vlan: number): string {
+  return vlan === 0 ? mac : `${mac} vlan ${vlan}`;
 }
 
-export function withLearnedPort(world: World, bridge: LinkRef, mac: Mac, port: Ifname): World {
-  return { ...world, fdb: withEntry(world.fdb, bridge, mac, { port }) };
+/** The port by which `bridge` last saw a MAC address in a VLAN, 0 where it does not filter. */
+export function findLearnedPort(
+  world: World,
+  bridge: LinkRef,
+  mac: Mac,
+  vlan: number,
+): Ifname | undefined {
+  return findEntry(world.fdb, bridge, fdbKey(mac, vlan))?.port;
+}
+
+export function withLearnedPort(
+  world: World,
+  bridge: LinkRef,
+  mac: Mac,
+  vlan: number,
+  port: Ifname,
+): World {
+  return { ...world, fdb: withEntry(world.fdb, bridge, fdbKey(mac, vlan), { port }) };
 }
 
 /** The MAC address of a neighbour: what was set for good comes before what was learned. */

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { accessSync, appendFileSync, constants, existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { expect, inject } from 'vitest';
@@ -20,6 +21,9 @@ const requirements = {
     existsSync('/usr/lib/cni/host-local')
       ? undefined
       : 'needs the CNI reference plugins in /usr/lib/cni (containernetworking-plugins)',
+  'bridge-vlans': () => (bridgesKnowVlans() ? undefined : NO_VLANS),
+  'no-bridge-vlans': () =>
+    bridgesKnowVlans() ? 'needs a kernel without VLAN filtering of bridges' : undefined,
   executable: () =>
     existsSync(join(import.meta.dirname, '../dist/cube-cni'))
       ? undefined
@@ -43,6 +47,23 @@ export function requirement(...names: readonly Requirement[]): string | undefine
     }
   }
   return undefined;
+}
+
+const NO_VLANS =
+  'needs VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING): npm run test:debian has it';
+
+let vlans: boolean | undefined;
+
+function ip(args: string): boolean {
+  return spawnSync('ip', args.split(' ')).status === 0;
+}
+
+/** Can a bridge be made that filters VLANs? Tried once, in a netns of its own. */
+function bridgesKnowVlans(): boolean {
+  const netns = `cube-vlan-probe-${process.pid}`;
+  vlans ??= ip(`netns add ${netns}`) && ip(`-n ${netns} link add br0 type bridge vlan_filtering 1`);
+  ip(`netns del ${netns}`);
+  return vlans;
 }
 
 function linux(): string | undefined {

@@ -68,6 +68,11 @@ export function putU8(writer: Writer, type: number, value: number): void {
   writer.bytes[at] = value;
 }
 
+export function putU16(writer: Writer, type: number, value: number): void {
+  const at = putHeader(writer, type, 2);
+  writer.view.setUint16(at, value, true);
+}
+
 export function putU32(writer: Writer, type: number, value: number): void {
   const at = putHeader(writer, type, 4);
   writer.view.setUint32(at, value, true);
@@ -158,6 +163,13 @@ function sizeAt({ view }: Attributes, start: number): number {
 export function findU8(attributes: Attributes, type: number): number | undefined {
   const start = attributes.starts[type];
   return start === undefined || sizeAt(attributes, start) < 1 ? undefined : attributes.bytes[start];
+}
+
+export function findU16(attributes: Attributes, type: number): number | undefined {
+  const start = attributes.starts[type];
+  return start === undefined || sizeAt(attributes, start) < 2
+    ? undefined
+    : attributes.view.getUint16(start, true);
 }
 
 export function findU32(attributes: Attributes, type: number): number | undefined {

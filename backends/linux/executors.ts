@@ -23,6 +23,7 @@ import { encodeBatch } from './nftables-batch.ts';
 import { encodeRouteAdd, encodeRouteDel } from './route-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { writeSysctl } from './sysctl.ts';
+import { encodeVlanAdd, encodeVlanDel } from './vlan-message.ts';
 
 /** The rtnetlink socket of a netns. */
 function routeSocket(kernel: Kernel, name: string): NetlinkSocket | Fault {
@@ -133,7 +134,7 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
   'link.add': (kernel, { netns, link }) => {
     if (link.kind === 'veth') return addVeth(kernel, netns, link);
     const socket = routeSocket(kernel, netns);
-    return isFault(socket) ? socket : socket.request(encodeBridgeAdd(link));
+    return isFault(socket) ? socket : socket.request(encodeBridgeAdd(link, link.vlanFiltering));
   },
   'link.del': (kernel, op) => {
     const socket = routeSocket(kernel, op.netns);
@@ -146,6 +147,10 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
       ? socket
       : socket.request(encodePortSet(op.ifname, op.flag, op.on ? 1 : 0));
   },
+  'vlan.add': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeVlanAdd(ifindex, op.self, op.vlan)),
+  'vlan.del': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeVlanDel(ifindex, op.self, op.first, op.last)),
   'address.add': (kernel, op) =>
     aboutLink(kernel, op, (ifindex) => encodeAddressAdd(ifindex, op.address)),
   'address.del': (kernel, op) =>

@@ -3,6 +3,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
 import type { NewEnd } from '../../model/ops/link-add.ts';
 import type { PortFlag } from '../../model/ops/port-set.ts';
+import type { BridgeVlans } from '../../model/vlan.ts';
 import {
   type Attributes,
   type Writer,
@@ -10,6 +11,7 @@ import {
   findBytes,
   findNest,
   findText,
+  findU16,
   findU32,
   findU8,
   openNest,
@@ -61,6 +63,8 @@ const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const VETH_INFO_PEER = 1;
 const IFLA_BRPORT_STATE = 1;
+const IFLA_BR_VLAN_FILTERING = 7;
+const IFLA_BR_VLAN_DEFAULT_PVID = 39;
 
 /** Leaves the statistics out of an answer: most of its length. */
 const RTEXT_FILTER_SKIP_STATS = 8;
@@ -95,15 +99,26 @@ function putKind(writer: Writer, kind: string): number {
   return info;
 }
 
-/** Makes a bridge; an EEXIST says that the name is taken. */
-export function encodeBridgeAdd(bridge: NewEnd): Uint8Array {
+function putVlanFiltering(writer: Writer, filtering: boolean): void {
+  const data = openNest(writer, IFLA_INFO_DATA);
+  putU8(writer, IFLA_BR_VLAN_FILTERING, filtering ? 1 : 0);
+  closeNest(writer, data);
+}
+
+/**
+ * Makes a bridge; an EEXIST says that the name is taken, an EOPNOTSUPP that it is to filter VLANs and the kernel cannot
+ * (net/bridge/br_private.h, br_vlan_filter_toggle).
+ */
+export function encodeBridgeAdd(bridge: NewEnd, vlanFiltering = false): Uint8Array {
   return encodeMessage(
     RTM_NEWLINK,
     NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
     IFINFOMSG_BYTES,
     (writer, fixed) => {
       putEnd(writer, fixed, bridge);
-      closeNest(writer, putKind(writer, 'bridge'));
+      const info = putKind(writer, 'bridge');
+      if (vlanFiltering) putVlanFiltering(writer, true);
+      closeNest(writer, info);
     },
   );
 }
@@ -156,7 +171,8 @@ export type LinkChange =
   | { readonly mac: Mac }
   | { readonly promiscuous: boolean }
   | { readonly alias: string }
-  | { readonly masterIndex: number };
+  | { readonly masterIndex: number }
+  | { readonly vlanFiltering: boolean };
 
 /** Changes one attribute of the link with this name: ENODEV without one, since nothing is created without NLM_F_CREATE. */
 export function encodeLinkSet(ifname: Ifname, set: LinkChange): Uint8Array {
@@ -168,6 +184,11 @@ export function encodeLinkSet(ifname: Ifname, set: LinkChange): Uint8Array {
     else if ('mtuBytes' in set) putU32(writer, IFLA_MTU, set.mtuBytes);
     else if ('mac' in set) putBytes(writer, IFLA_ADDRESS, macBytes(set.mac));
     else if ('masterIndex' in set) putU32(writer, IFLA_MASTER, set.masterIndex);
+    else if ('vlanFiltering' in set) {
+      const info = putKind(writer, 'bridge');
+      putVlanFiltering(writer, set.vlanFiltering);
+      closeNest(writer, info);
+    }
     // Without a NUL byte: the kernel stores all bytes, and none at all takes the alias away (dev_set_alias).
     else putBytes(writer, IFLA_IFALIAS, new TextEncoder().encode(set.alias));
   });
@@ -220,6 +241,8 @@ export interface LinkRecord {
   /** IFLA_INFO_KIND, '' for hardware. */
   readonly kind: string;
   readonly masterIndex: number | undefined;
+  /** Undefined unless it is a bridge, and where bridges know no VLANs. */
+  readonly bridgeVlans: Pick<BridgeVlans, 'filtering' | 'defaultPvid'> | undefined;
   /** Undefined unless the master is a bridge. */
   readonly port: Readonly<Record<PortFlag, boolean>> | undefined;
   /** The ifindex of a veth's peer, in the netns with the id `peerNetnsId`, undefined: in its own. */
@@ -242,12 +265,21 @@ function decodePort(info: Attributes | undefined): LinkRecord['port'] {
   };
 }
 
+function decodeBridgeVlans(info: Attributes | undefined): LinkRecord['bridgeVlans'] {
+  const data = info && findNest(info, IFLA_INFO_DATA);
+  const defaultPvid = data && findU16(data, IFLA_BR_VLAN_DEFAULT_PVID);
+  return defaultPvid === undefined
+    ? undefined
+    : { filtering: findU8(data as Attributes, IFLA_BR_VLAN_FILTERING) === 1, defaultPvid };
+}
+
 /** A link in an answer, undefined for any other message. */
 export function decodeLink(message: Message): LinkRecord | undefined {
   if (message.type !== RTM_NEWLINK) return undefined;
   const attributes = readAttributes(message, message.start + IFINFOMSG_BYTES, message.end);
   const info = findNest(attributes, IFLA_LINKINFO);
   const address = findBytes(attributes, IFLA_ADDRESS);
+  const kind = (info && findText(info, IFLA_INFO_KIND)) ?? '';
   return {
     ifindex: message.view.getInt32(message.start + IFI_INDEX, true),
     ifname: (findText(attributes, IFLA_IFNAME) ?? '') as Ifname,
@@ -258,8 +290,9 @@ export function decodeLink(message: Message): LinkRecord | undefined {
     alias: findText(attributes, IFLA_IFALIAS) ?? '',
     carrier: findU8(attributes, IFLA_CARRIER) === 1,
     operstate: findU8(attributes, IFLA_OPERSTATE) ?? 0,
-    kind: (info && findText(info, IFLA_INFO_KIND)) ?? '',
+    kind,
     masterIndex: findU32(attributes, IFLA_MASTER),
+    bridgeVlans: kind === 'bridge' ? decodeBridgeVlans(info) : undefined,
     port: decodePort(info),
     linkIndex: findU32(attributes, IFLA_LINK),
     peerNetnsId: findU32(attributes, IFLA_LINK_NETNSID),

@@ -9,6 +9,7 @@ import {
   isOurs,
 } from '../../model/link.ts';
 import { type Mac, ZERO_MAC } from '../../model/mac.ts';
+import type { VlanRange } from '../../model/vlan.ts';
 import { ARPHRD_LOOPBACK, IFF_PROMISC, IFF_UP, type LinkRecord } from './link-message.ts';
 
 /** What a link's own record does not say. */
@@ -19,6 +20,8 @@ export interface Surroundings {
   readonly ports: readonly LinkRecord[] | undefined;
   readonly addresses: readonly Address[];
   readonly neighbours: readonly Neighbour[];
+  /** The VLANs of a port or a bridge; undefined where they were not looked at, or bridges know none. */
+  readonly vlans: readonly VlanRange[] | undefined;
 }
 
 const IF_OPER_UNKNOWN = 0;
@@ -64,7 +67,7 @@ function historyOf(
 /** The link that a record and its surroundings describe; kinds that the model lacks become devices. */
 export function makeLink(
   record: LinkRecord,
-  { master, peer, ports, addresses, neighbours }: Surroundings,
+  { master, peer, ports, addresses, neighbours, vlans }: Surroundings,
 ): Link {
   const isLoopback = record.hardware === ARPHRD_LOOPBACK;
   const common = {
@@ -74,7 +77,10 @@ export function makeLink(
     up: (record.flags & IFF_UP) !== 0,
     promiscuous: (record.flags & IFF_PROMISC) !== 0,
     alias: record.alias,
-    port: master !== null && record.port ? { master, ...record.port } : null,
+    port:
+      master !== null && record.port
+        ? { master, ...record.port, ...(vlans ? { vlans } : {}) }
+        : null,
     addresses,
     neighbours,
   };
@@ -89,6 +95,7 @@ export function makeLink(
         hadPorts: false,
         macChosen: false,
         mtuChosen: false,
+        ...(vlans && record.bridgeVlans ? { vlans: { ...record.bridgeVlans, own: vlans } } : {}),
       } as const;
       return { ...bridge, ...historyOf(record, bridge, ports) };
     }

@@ -13,7 +13,7 @@ export function makeLinuxBackend(): Backend {
   return {
     observe: (scope) => observeHost(kernel, scope),
     execute: (op) => executeOp(kernel, op),
-    lacks: () => missingFeatures(kernel),
+    lacks: (extra = { vlans: false }) => missingFeatures(kernel, extra),
     close: () => kernel.close(),
   };
 }

@@ -6,6 +6,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import type { Link, LinkRef, Neighbour } from '../../model/link.ts';
 import { DEFAULT_PREFIX } from '../../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../../model/route.ts';
+import { type VlanRange, vlansOf } from '../../model/vlan.ts';
 import type { NetnsScope, Scope } from '../backend.ts';
 import { decodeAddress, encodeAddressDump } from './address-message.ts';
 import { expectAnswer } from './answer.ts';
@@ -25,6 +26,7 @@ import { observeRuleset } from './nftables.ts';
 import { decodeRoute, encodeRouteDump, encodeTableDump } from './route-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { readSysctl } from './sysctl.ts';
+import { bridgesKnowVlans, readVlans } from './vlan.ts';
 
 /** Up to so many links are asked about one by one; for more the kernel tells about all at once. */
 const FEW_LINKS = 8;
@@ -44,6 +46,8 @@ interface LinkReading {
 interface Reading extends LinkReading {
   readonly addresses: ReadonlyMap<number, readonly Address[]>;
   readonly neighbours: ReadonlyMap<number, readonly Neighbour[]>;
+  /** Of bridges and ports, where they were asked for and bridges know them. */
+  readonly vlans: ReadonlyMap<number, readonly VlanRange[]>;
 }
 
 function readLinks(
@@ -102,7 +106,16 @@ function group<T extends { readonly ifindex: number }, V>(
   return groups;
 }
 
-function readNetns(netns: KernelNetns, wanted: NetnsScope['links']): Reading {
+function vlansIn({ netns, socket, links }: LinkReading): Map<number, readonly VlanRange[]> {
+  const vlans = new Map<number, readonly VlanRange[]>();
+  for (const link of links.values()) {
+    const ranges = readVlans(socket, netns.name, link);
+    if (ranges) vlans.set(link.ifindex, vlansOf(ranges));
+  }
+  return vlans;
+}
+
+function readNetns(netns: KernelNetns, wanted: NetnsScope['links'], hasVlans: boolean): Reading {
   const socket = expectAnswer(netns.route(), netns.name, 'anything');
   const reading = { netns, socket, wanted, links: readLinks(socket, netns.name, wanted) };
   return {
@@ -115,6 +128,7 @@ function readNetns(netns: KernelNetns, wanted: NetnsScope['links']): Reading {
       readPerLink(reading, 'the neighbours', encodeNeighbourDump, decodeNeighbour),
       (n) => n.neighbour,
     ),
+    vlans: hasVlans ? vlansIn(reading) : new Map(),
   };
 }
 
@@ -234,6 +248,7 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
       ports: reading.wanted === 'all' ? portsOf(reading, record) : undefined,
       addresses: reading.addresses.get(record.ifindex) ?? [],
       neighbours: reading.neighbours.get(record.ifindex) ?? [],
+      vlans: reading.vlans.get(record.ifindex),
     });
   }
   return links;
@@ -263,7 +278,8 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
   kernel.forgetStale();
   const readings: Reading[] = [];
   const outward = new Map<NetnsName, Route>();
-  for (const [name, { links, routes }] of Object.entries(scope)) {
+  let bridgeVlans: boolean | undefined;
+  for (const [name, { links, routes, vlans }] of Object.entries(scope)) {
     const netns = kernel.netns(name);
     if (isFault(netns) && NOT_THERE.has(netns.errno)) continue;
     const opened = expectAnswer(netns, name, 'anything');
@@ -275,7 +291,9 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
     }
     const route = routes === 'default' ? readDefaultRoute(opened) : undefined;
     if (route) outward.set(name, route);
-    readings.push(readNetns(opened, withOutward(links, route)));
+    if (vlans) bridgeVlans ??= bridgesKnowVlans(expectAnswer(socket, name, 'anything'));
+    const hasVlans = vlans === true && bridgeVlans === true;
+    readings.push(readNetns(opened, withOutward(links, route), hasVlans));
   }
   const netns: Record<NetnsName, Netns> = {};
   for (const reading of readings) {
@@ -288,5 +306,5 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
       nftables: observeRuleset(reading.netns, nftables),
     };
   }
-  return { netns };
+  return bridgeVlans === undefined ? { netns } : { netns, kernel: { bridgeVlans } };
 }

@@ -1,13 +1,21 @@
 /** Joining and leaving a bridge, which both link.add and link.set do (net/bridge/br_if.c, br_add_if and br_del_if). */
 import { type Host, findLink, getLink, withLink } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
-import type { BridgePort, LinkRef } from '../link.ts';
+import type { BridgeLink, BridgePort, LinkRef } from '../link.ts';
 import { followMaster, settleCarrier } from '../netdev.ts';
 import { type Outcome, done, refuse } from '../op.ts';
+import { joiningVlans } from '../vlan.ts';
 
 /** How a port starts. */
-export function freshPort(master: Ifname): BridgePort {
-  return { master, hairpin: false, isolated: false, learning: true, flood: true };
+export function freshPort(master: Ifname, { vlans }: Pick<BridgeLink, 'vlans'> = {}): BridgePort {
+  return {
+    master,
+    hairpin: false,
+    isolated: false,
+    learning: true,
+    flood: true,
+    ...(vlans ? { vlans: joiningVlans(vlans) } : {}),
+  };
 }
 
 function release(before: Host, ref: LinkRef): Host {
@@ -36,7 +44,7 @@ export function enslave(before: Host, ref: LinkRef, master: Ifname | null): Outc
   const released = release(before, ref);
   const joined = withLink(released, ref.netns, {
     ...getLink(released, ref),
-    port: freshPort(master),
+    port: freshPort(master, bridge),
   });
   const known = withLink(joined, ref.netns, {
     ...getLink(joined, { ...ref, ifname: master }),

@@ -5,6 +5,7 @@ import { type Mac, isUnicastMac } from '../mac.ts';
 import { linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
 import { inheritSysctls } from '../sysctl.ts';
+import { FRESH_BRIDGE_VLANS } from '../vlan.ts';
 import { enslave } from './enslave.ts';
 
 /** What one end of a link is made with. Nothing is left for the kernel to choose. */
@@ -16,7 +17,11 @@ export interface NewEnd {
 }
 
 export type NewLink =
-  | ({ readonly kind: 'bridge' } & NewEnd)
+  | ({
+      readonly kind: 'bridge';
+      /** Absent: as bridges are made, which do not filter. */
+      readonly vlanFiltering?: true;
+    } & NewEnd)
   | ({
       readonly kind: 'veth';
       readonly master: Ifname | null;
@@ -96,6 +101,9 @@ export const linkAdd: OpKind<'link.add'> = {
     const fault = mtuFault(link.mtuBytes);
     if (fault) return fault;
     if (link.kind === 'veth') return addVeth(host, netns, link);
+    const hasVlans = host.kernel?.bridgeVlans === true;
+    // Asked for last, and then all of the bridge is taken back (net/bridge/br_netlink.c, br_dev_newlink).
+    if (link.vlanFiltering && !hasVlans) return refuse('EOPNOTSUPP');
     const bridge: Link = {
       ...plainLink(link),
       kind: 'bridge',
@@ -103,6 +111,9 @@ export const linkAdd: OpKind<'link.add'> = {
       hadPorts: true,
       macChosen: true,
       mtuChosen: false,
+      ...(hasVlans
+        ? { vlans: { ...FRESH_BRIDGE_VLANS, filtering: link.vlanFiltering === true } }
+        : {}),
     };
     const after = place(host, netns, bridge);
     return done(link.up ? linkUp(after, { netns, ifname: link.ifname }) : after);
@@ -110,7 +121,10 @@ export const linkAdd: OpKind<'link.add'> = {
   describe: ({ netns, link }) => {
     const head = `ip link add ${describeEnd(link)}`;
     if (link.kind === 'bridge')
-      return [`${head} type bridge`, ...(link.up ? [`ip link set ${link.ifname} up`] : [])];
+      return [
+        `${head} type bridge${link.vlanFiltering ? ' vlan_filtering 1' : ''}`,
+        ...(link.up ? [`ip link set ${link.ifname} up`] : []),
+      ];
     const { peer } = link;
     // The lines are typed in the netns of this end.
     const path = peer.netns.startsWith('/') ? peer.netns : `/run/netns/${peer.netns}`;

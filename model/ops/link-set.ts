@@ -15,7 +15,8 @@ export type LinkAttribute =
   | { readonly mac: Mac }
   | { readonly promiscuous: boolean }
   | { readonly alias: string }
-  | { readonly master: Ifname | null };
+  | { readonly master: Ifname | null }
+  | { readonly vlanFiltering: boolean };
 
 /** Changes one attribute of a link. */
 export interface LinkSet {
@@ -55,6 +56,12 @@ function setMac(before: Host, ref: LinkRef, link: Link, mac: Mac): Outcome {
   );
 }
 
+/** br_vlan_filter_toggle answers so on a kernel without, and rtnetlink of links that are no bridge. */
+function setVlanFiltering(host: Host, ref: LinkRef, link: Link, filtering: boolean): Outcome {
+  if (link.kind !== 'bridge' || !link.vlans) return refuse('EOPNOTSUPP');
+  return done(withLink(host, ref.netns, { ...link, vlans: { ...link.vlans, filtering } }));
+}
+
 function setAttribute(host: Host, ref: LinkRef, set: LinkAttribute): Outcome {
   const link = getLink(host, ref);
   if ('up' in set) return done(set.up ? linkUp(host, ref) : linkDown(host, ref));
@@ -63,6 +70,7 @@ function setAttribute(host: Host, ref: LinkRef, set: LinkAttribute): Outcome {
   if ('promiscuous' in set)
     return done(withLink(host, ref.netns, { ...link, promiscuous: set.promiscuous }));
   if ('master' in set) return enslave(host, ref, set.master);
+  if ('vlanFiltering' in set) return setVlanFiltering(host, ref, link, set.vlanFiltering);
   return done(withLink(host, ref.netns, { ...link, alias: set.alias }));
 }
 
@@ -72,6 +80,7 @@ function describeAttribute(set: LinkAttribute): string {
   if ('mac' in set) return `address ${set.mac}`;
   if ('promiscuous' in set) return `promisc ${set.promiscuous ? 'on' : 'off'}`;
   if ('master' in set) return set.master === null ? 'nomaster' : `master ${set.master}`;
+  if ('vlanFiltering' in set) return `type bridge vlan_filtering ${set.vlanFiltering ? 1 : 0}`;
   return `alias "${set.alias}"`;
 }
 

@@ -4,7 +4,7 @@ import type { BridgePort } from '../link.ts';
 import { type OpKind, done, refuse } from '../op.ts';
 
 /** The attributes of a bridge port that can be switched. */
-export type PortFlag = Exclude<keyof BridgePort, 'master'>;
+export type PortFlag = Exclude<keyof BridgePort, 'master' | 'vlans'>;
 
 /** Switches one attribute of a bridge port. */
 export interface PortSet {

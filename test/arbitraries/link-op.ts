@@ -40,7 +40,8 @@ export function linkAdd(
     .map((l) => l.ifname);
   if (draw.oneIn(bridges.length === 0 ? 2 : 6)) {
     const ifname = freeName(host, netns, draw, BRIDGES);
-    return { op: 'link.add', netns, link: { kind: 'bridge', ifname, ...end } };
+    const filtering = draw.oneIn(6) ? { vlanFiltering: true as const } : {};
+    return { op: 'link.add', netns, link: { kind: 'bridge', ifname, ...end, ...filtering } };
   }
   const there = draw.of(universe);
   const ifname = freeName(host, netns, draw, VETHS);
@@ -94,6 +95,7 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
     () => ({
       master: draw.oneIn(4) ? null : possible(draw.of([...BRIDGES, ifname, ...VETHS.slice(0, 1)])),
     }),
+    () => ({ vlanFiltering: draw.oneIn(2) }),
     () => ({ master: possible(someBridge(host, netns, draw)) }),
     () => ({ master: possible(someBridge(host, netns, draw)) }),
   ];

@@ -28,6 +28,7 @@ import { linksOf } from './names.ts';
 import { nftBatch } from './nftables-op.ts';
 import { routeAdd, routeDel } from './route-op.ts';
 import { PINS, type Pins, findMissingPin, netnsOp, sysctlSet, universeOps } from './sysctl-op.ts';
+import { vlanAdd, vlanDel } from './vlan-op.ts';
 
 type Maker = (netns: NetnsName, host: Host, draw: Draw) => Op;
 
@@ -75,6 +76,8 @@ export function resolveOp(
     linkDel,
     portSet,
     portSet,
+    vlanAdd,
+    vlanDel,
     addressDel,
     routeDel,
     routeDel,
@@ -96,7 +99,8 @@ export function runProgram(
   seeds: readonly OpSeed[],
   setting: Setting,
 ): { readonly ops: readonly Op[]; readonly host: Host } {
-  let host: Host = { netns: {} };
+  // Of a kernel with everything: one that lacks something refuses it, which is a program too.
+  let host: Host = { netns: {}, kernel: { bridgeVlans: true } };
   const ops: Op[] = [];
   const run = (op: Op): void => {
     ops.push(op);

@@ -1,8 +1,7 @@
 /** What every backend answers to every kind of operation: programs that end with the operation in question. */
+import { expect } from 'vitest';
 import { makeAddress } from '../../model/address.ts';
-import type { Errno } from '../../model/errno.ts';
 import type { Host } from '../../model/host.ts';
-import { parseIfname } from '../../model/ifname.ts';
 import { parseIp } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
 import {
@@ -16,66 +15,25 @@ import type { Op, OpName, OpOf } from '../../model/op.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../../model/route.ts';
+import {
+  BR0,
+  BRIDGE_MAC,
+  ETH0,
+  ETH0_MAC,
+  GONE,
+  LO,
+  NETNS,
+  PAIR,
+  type Program,
+  V0,
+  V0_MAC,
+  bridge,
+  linkOf,
+  veth,
+} from './program.ts';
+import { VLAN_ADD, VLAN_DEL, VLAN_LINK_ADD, VLAN_LINK_SET } from './vlan-programs.ts';
 
-/** Operations on the netns `one` and `two`: whoever runs them gives those their real names. */
-export interface Program {
-  readonly name: string;
-  /** What comes before; all of it is done. */
-  readonly given: readonly Op[];
-  readonly op: Op;
-  /** Why the operation is refused, or what is to be seen when it is done. */
-  readonly outcome: Errno | { readonly see: (host: Host) => unknown; readonly is: unknown };
-}
-
-export const BR0 = parseIfname('br0');
-export const V0 = parseIfname('v0');
-export const ETH0 = parseIfname('eth0');
-const GONE = parseIfname('gone0');
-const LO = parseIfname('lo');
-
-const MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02', '02:00:00:00:00:03'].map(parseMac);
-const [BRIDGE_MAC, V0_MAC, ETH0_MAC] = MACS as [
-  (typeof MACS)[0],
-  (typeof MACS)[0],
-  (typeof MACS)[0],
-];
 const MULTICAST_MAC = parseMac('01:00:5e:00:00:01');
-
-const NETNS: readonly Op[] = [
-  { op: 'netns.add', netns: 'one' },
-  { op: 'netns.add', netns: 'two' },
-];
-
-const bridge = (mtuBytes = 1450, mac = BRIDGE_MAC): Op => ({
-  op: 'link.add',
-  netns: 'one',
-  link: { kind: 'bridge', ifname: BR0, mac, mtuBytes, up: true },
-});
-
-const veth = (
-  changes: { master?: typeof BR0; peerNetns?: string; mtuBytes?: number } = {},
-): Op => ({
-  op: 'link.add',
-  netns: 'one',
-  link: {
-    kind: 'veth',
-    ifname: V0,
-    mac: V0_MAC,
-    mtuBytes: changes.mtuBytes ?? 1400,
-    up: true,
-    master: changes.master ?? null,
-    peer: {
-      ifname: ETH0,
-      netns: changes.peerNetns ?? 'two',
-      mac: ETH0_MAC,
-      mtuBytes: 1400,
-      up: true,
-    },
-  },
-});
-
-/** A bridge in `one` with a port whose peer is `eth0` in `two`. */
-export const PAIR: readonly Op[] = [...NETNS, bridge(), veth({ master: BR0 })];
 
 const set = (ifname: typeof BR0, attribute: LinkAttribute): Op => ({
   op: 'link.set',
@@ -197,7 +155,6 @@ const BRIDGE_TABLE: Op = batch(
   spoofed(lookup('iifname', 'ports'), lookup('iifname . arp saddr ether', 'macs', true)),
 );
 
-const linkOf = (netns: string, ifname: string) => (host: Host) => host.netns[netns]?.links[ifname];
 const pick =
   (netns: string, ifname: string, ...keys: readonly string[]) =>
   (host: Host): unknown => {
@@ -262,6 +219,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
     { name: 'of none', given: [], op: { op: 'netns.del', netns: 'one' }, outcome: 'ENOENT' },
   ],
   'link.add': [
+    ...VLAN_LINK_ADD,
     {
       name: 'makes a bridge',
       given: NETNS,
@@ -369,6 +327,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
     },
   ],
   'link.set': [
+    ...VLAN_LINK_SET,
     ...(
       [
         ['up', { up: false }, { up: false }],
@@ -390,7 +349,13 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
       op: set(V0, { master: BR0 }),
       outcome: {
         see: (host) => linkOf('one', V0)(host)?.port,
-        is: { master: BR0, hairpin: false, isolated: false, learning: true, flood: true },
+        is: expect.objectContaining({
+          master: BR0,
+          hairpin: false,
+          isolated: false,
+          learning: true,
+          flood: true,
+        }),
       },
     },
     { name: 'of no link', given: NETNS, op: set(GONE, { up: true }), outcome: 'ENODEV' },
@@ -420,6 +385,8 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
     },
     { name: 'with itself as master', given: PAIR, op: set(BR0, { master: BR0 }), outcome: 'ELOOP' },
   ],
+  'vlan.add': VLAN_ADD,
+  'vlan.del': VLAN_DEL,
   'port.set': [
     ...(['hairpin', 'isolated', 'learning', 'flood'] as const).map((flag): Program => {
       const on = flag === 'hairpin' || flag === 'isolated';

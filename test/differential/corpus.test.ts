@@ -5,7 +5,8 @@ import { readCorpus } from './corpus.ts';
 import { compareRows, rowsOf } from './rows.ts';
 
 test.each(readCorpus())('%s: the model answers as the kernel did', (_name, entry) => {
-  let host: Host = { netns: {} };
+  const { kernel } = entry.host;
+  let host: Host = { netns: {}, ...(kernel ? { kernel } : {}) };
   const answers = entry.ops.map((op) => {
     const outcome = applyOp(host, op);
     if (!outcome.ok) return outcome.fault.errno;

@@ -13,6 +13,7 @@ export interface CorpusEntry {
   readonly fact: string;
   readonly ops: readonly Op[];
   readonly answers: readonly (Exclude<Answer, undefined> | null)[];
+  /** With the profile of that kernel, where it matters. */
   readonly host: Host;
 }
 

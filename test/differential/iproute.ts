@@ -11,6 +11,7 @@ import type { Link, Neighbour } from '../../model/link.ts';
 import { type Mac, findMac } from '../../model/mac.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../../model/prefix.ts';
 import type { Route, RouteType } from '../../model/route.ts';
+import { type VlanRange, vlansOf } from '../../model/vlan.ts';
 import { readRuleset } from './nft-json.ts';
 
 interface PortJson {
@@ -42,7 +43,11 @@ interface LinkJson {
   readonly address: string;
   readonly ifalias?: string;
   readonly master?: Ifname;
-  readonly linkinfo?: { readonly info_kind?: string; readonly info_slave_data?: PortJson };
+  readonly linkinfo?: {
+    readonly info_kind?: string;
+    readonly info_data?: { readonly vlan_filtering?: number; readonly vlan_default_pvid?: number };
+    readonly info_slave_data?: PortJson;
+  };
   readonly addr_info: readonly AddressJson[];
 }
 
@@ -60,6 +65,15 @@ interface RouteJson {
   readonly metrics?: readonly { readonly mtu?: number; readonly advmss?: number }[];
   /** The preference of a router: only IPv6 routes have one. */
   readonly pref?: string;
+}
+
+interface VlanJson {
+  readonly ifname: string;
+  readonly vlans: readonly {
+    readonly vlan: number;
+    readonly vlanEnd?: number;
+    readonly flags?: readonly string[];
+  }[];
 }
 
 interface NeighbourJson {
@@ -119,7 +133,13 @@ function toAddress(json: AddressJson): Address {
   };
 }
 
-function toLink(json: LinkJson, neighbours: readonly NeighbourJson[], netns: NetnsName): Link {
+function toLink(
+  json: LinkJson,
+  neighbours: readonly NeighbourJson[],
+  netns: NetnsName,
+  vlans: ReadonlyMap<string, readonly VlanRange[]> | undefined,
+): Link {
+  const ranges = vlans && { vlans: vlans.get(json.ifname) ?? [] };
   const loopback = json.flags.includes('LOOPBACK');
   const port = json.linkinfo?.info_slave_data;
   const common = {
@@ -137,6 +157,7 @@ function toLink(json: LinkJson, neighbours: readonly NeighbourJson[], netns: Net
             isolated: port.isolated,
             learning: port.learning,
             flood: port.flood,
+            ...ranges,
           }
         : null,
     addresses: json.addr_info.map(toAddress),
@@ -150,8 +171,15 @@ function toLink(json: LinkJson, neighbours: readonly NeighbourJson[], netns: Net
     const peer = json.link === undefined ? null : { netns, ifname: json.link };
     return { kind, ...common, peer };
   }
-  if (kind === 'bridge')
-    return { kind, ...common, hadPorts: false, macChosen: false, mtuChosen: false };
+  if (kind === 'bridge') {
+    const { vlan_filtering: filtering, vlan_default_pvid: defaultPvid } =
+      json.linkinfo?.info_data ?? {};
+    const own =
+      ranges && defaultPvid !== undefined
+        ? { vlans: { filtering: filtering === 1, defaultPvid, own: ranges.vlans } }
+        : {};
+    return { kind, ...common, hadPorts: false, macChosen: false, mtuChosen: false, ...own };
+  }
   throw new Error(`a link of kind ${kind} in a netns of ours`);
 }
 
@@ -188,6 +216,25 @@ function runIp(place: NetnsName, lines: readonly string[]): unknown[] {
     .map((line): unknown => JSON.parse(line));
 }
 
+/** The VLANs of every port and bridge, by name. */
+function readVlans(place: NetnsName): Map<string, readonly VlanRange[]> {
+  const text = run('bridge', ['-n', place, '-j', '-compressvlans', 'vlan', 'show'], '');
+  const rows = (text.trim() === '' ? [] : JSON.parse(text)) as readonly VlanJson[];
+  return new Map(
+    rows.map(({ ifname, vlans }) => [
+      ifname,
+      vlansOf(
+        vlans.map(({ vlan, vlanEnd, flags = [] }) => ({
+          first: vlan,
+          last: vlanEnd ?? vlan,
+          pvid: flags.includes('PVID'),
+          untagged: flags.includes('Egress Untagged'),
+        })),
+      ),
+    ]),
+  );
+}
+
 /** What the commands print of the netns `place`, which the program calls `name`. Peers in another netns are null. */
 export function readByCommands(place: NetnsName, name: NetnsName): Netns {
   const [links, neighbours, routes] = runIp(place, [
@@ -198,8 +245,14 @@ export function readByCommands(place: NetnsName, name: NetnsName): Netns {
   const ruleset: unknown = JSON.parse(
     run('ip', ['netns', 'exec', place, 'nft', '-j', 'list', 'ruleset'], ''),
   );
+  const isKnown = links.some(
+    ({ linkinfo }) => linkinfo?.info_data?.vlan_default_pvid !== undefined,
+  );
+  const vlans = isKnown ? readVlans(place) : undefined;
   return {
-    links: Object.fromEntries(links.map((link) => [link.ifname, toLink(link, neighbours, name)])),
+    links: Object.fromEntries(
+      links.map((link) => [link.ifname, toLink(link, neighbours, name, vlans)]),
+    ),
     routes: routes.map(toRoute),
     sysctls: {},
     nftables: readRuleset(ruleset),

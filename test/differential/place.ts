@@ -42,5 +42,5 @@ export function unplaceHost(host: Host, { logical }: Places): Host {
     ]);
     return [logical(name), { ...state, links: Object.fromEntries(links) }];
   });
-  return { netns: Object.fromEntries(netns) };
+  return { ...host, netns: Object.fromEntries(netns) };
 }

@@ -46,7 +46,7 @@ const TEARDOWN_MS = 5000;
 /** What waits for nothing but its turn is done sooner than this. */
 const WORK_MS = 2000;
 
-const ALL: NetnsScope = { links: 'all', routes: 'all', sysctls: [], nftables: 'all' };
+const ALL: NetnsScope = { links: 'all', routes: 'all', sysctls: [], nftables: 'all', vlans: true };
 
 function linkScope(links: readonly Ifname[]): NetnsScope {
   return { links, routes: 'none', sysctls: [], nftables: [] };
@@ -144,7 +144,8 @@ export function runOnBoth(ops: readonly Op[], readers: Readers): ProgramRun {
   const universe = netnsNamesOf(ops);
   const places = makePlaces(universe);
   const linux = makeLinuxBackend();
-  let host: Host = { netns: {} };
+  const kernel = { bridgeVlans: linux.lacks({ vlans: true }).length === 0 };
+  let host: Host = { netns: {}, kernel };
   let observed: Host | undefined;
   const answers: Answer[] = [];
   const texts: string[] = [];

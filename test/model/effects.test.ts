@@ -8,7 +8,7 @@ import type { EffectOp } from '../../model/op.ts';
 import { formatScript } from '../../model/plan-script.ts';
 import { formatPlan } from '../../model/plan-text.ts';
 import { type Plan, planTo, withEffects } from '../../model/plan.ts';
-import { PAIR } from '../conformance/programs.ts';
+import { PAIR } from '../conformance/program.ts';
 import { addressOps, applyAll } from '../sim/pods.ts';
 
 const IPS = ['10.1.0.5', 'fd00::5'].map(parseIp);

@@ -65,7 +65,7 @@ function withFaults(
       if (wrong === 'half') backend.execute(op);
       return FAULT;
     },
-    lacks: () => backend.lacks(),
+    lacks: (extra) => backend.lacks(extra),
     close: () => undefined,
   };
 }

@@ -142,7 +142,7 @@ export function makeStepwise(
       backend: {
         observe: (scope) => effect({ kind: 'observe' }, () => backend.observe(scope)),
         execute: (op) => effect({ kind: 'execute', op }, () => backend.execute(op)),
-        lacks: () => backend.lacks(),
+        lacks: (extra) => backend.lacks(extra),
         close: () => undefined,
       },
       exclusively: (work) => {

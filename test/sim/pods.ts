@@ -95,7 +95,7 @@ export function vethOps(
 }
 
 /** A pod on bridge cni0 of netns node: eth0 with `.NUMBER` and `::NUMBER`, and default routes by the bridge. */
-function podOps(pod: string, number: number): Op[] {
+export function podOps(pod: string, number: number): Op[] {
   return [
     ...netnsOps(pod),
     ...vethOps(
