@@ -7,6 +7,7 @@ import type { Config, ConfigRoute } from './cni/config.ts';
 import { type Dns, isEmptyDns } from './cni/dns.ts';
 import type { AttachmentKey } from './cni/request.ts';
 import { type AllocatedAddress, subnetOf } from './ipam/allocate.ts';
+import { type AttachmentVlans, gatewayIfname, rangesOf } from './vlan.ts';
 
 /** A route that the pod gets through its link. What is absent is as the kernel has it. */
 export interface PodRoute {
@@ -49,7 +50,9 @@ export interface Attachment {
   readonly mtuBytes: number;
   readonly hairpin: boolean;
   readonly isolated?: true;
-  /** Does the bridge carry the gateways' addresses, and the host forward? */
+  /** Absent: the pod is where the bridge puts ports. */
+  readonly vlans?: AttachmentVlans;
+  /** Does the bridge, or the link of its VLAN, carry the gateways' addresses, and the host forward? */
   readonly gateway: boolean;
   readonly forceAddress: boolean;
   readonly masquerade: boolean;
@@ -93,7 +96,11 @@ function keyText({ network, containerId, ifname }: AttachmentKey): string {
  * id and so is not used again soon, when the last one may still be on its way out (K-2.4).
  */
 function hostIfname(identity: Identity, key: AttachmentKey): Ifname {
-  const bytes = identity.digest(join([identity.machineId, 'link', keyText(key)]));
+  return vethName(identity, 'link', keyText(key));
+}
+
+function vethName(identity: Identity, what: string, name: string): Ifname {
+  const bytes = identity.digest(join([identity.machineId, what, name]));
   const hex = Array.from(bytes.slice(0, 6), (byte) => byte.toString(16).padStart(2, '0')).join('');
   return `veth${hex.slice(0, 11)}` as Ifname;
 }
@@ -147,6 +154,27 @@ function routesOf(
   return routes;
 }
 
+/** The VLANs that a configuration asks for, with the link of their gateways where the host is to be one. */
+function vlansFor(identity: Identity, config: Config): Pick<Attachment, 'vlans'> {
+  const ranges = rangesOf(config);
+  if (ranges.length === 0) return {};
+  const { bridge, vlan } = config;
+  const name = gatewayIfname(bridge, vlan);
+  const gateway = {
+    ifname: name,
+    mac: macOf(identity, 'VLAN gateway', name),
+    portIfname: vethName(identity, 'VLAN port', name),
+    portMac: macOf(identity, 'VLAN port', name),
+  };
+  return {
+    vlans: {
+      ranges,
+      ...(config.preserveDefaultVlan ? { keepsDefault: true as const } : {}),
+      ...(vlan !== 0 && (config.isGateway || config.isDefaultGateway) ? { gateway } : {}),
+    },
+  };
+}
+
 /** What an attachment is made of, beside its configuration. */
 export interface Ingredients {
   readonly key: AttachmentKey;
@@ -197,6 +225,7 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     mtuBytes,
     hairpin: config.hairpinMode,
     ...(config.portIsolation ? { isolated: true as const } : {}),
+    ...vlansFor(identity, config),
     gateway: !isPtp && (config.isGateway || config.isDefaultGateway),
     forceAddress: config.forceAddress,
     masquerade: config.ipMasq,

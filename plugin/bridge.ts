@@ -7,6 +7,7 @@ import { type Ip, familyOf } from '../model/ip.ts';
 import { type Link, type LinkRef, OWNER_MARK, isOurs } from '../model/link.ts';
 import { prefixOf } from '../model/prefix.ts';
 import type { Attachment } from './attachment.ts';
+import { gatewayRef, gatewayWithout, vlanProblem } from './vlan.ts';
 
 /** The bridge of configurations that name none, as the reference has it. */
 export const DEFAULT_BRIDGE = 'cni0' as Ifname;
@@ -21,7 +22,7 @@ function bridgeRef({ bridge }: Attachment): LinkRef {
   return { netns: HOST_NETNS, ifname: bridge };
 }
 
-/** The addresses of the gateways as the bridge carries them. */
+/** The addresses of the gateways as the bridge, or the link of its VLAN, carries them. */
 export function gatewayAddresses(attachment: Attachment): Address[] {
   if (!attachment.gateway) return [];
   const unique = new Map<Ip, number>();
@@ -30,11 +31,11 @@ export function gatewayAddresses(attachment: Attachment): Address[] {
   return [...unique].map(([ip, prefixLength]) => makeAddress({ ip, prefixLength }));
 }
 
-/** Addresses of the bridge that cannot stay beside the gateways: other IPv4 ones, and IPv6 ones of an overlapping prefix, as the reference has it. */
+/** Addresses of that link that cannot stay beside the gateways: other IPv4 ones, and IPv6 ones of an overlapping prefix, as the reference has it. */
 export function conflictingAddresses(attachment: Attachment, observed: Host): Address[] {
   const wanted = gatewayAddresses(attachment);
-  const bridge = findLink(observed, bridgeRef(attachment));
-  return (bridge?.addresses ?? []).filter((have) => {
+  const carrier = findLink(observed, gatewayRef(attachment));
+  return (carrier?.addresses ?? []).filter((have) => {
     if (wanted.some((w) => w.ip === have.ip && w.prefixLength === have.prefixLength)) return false;
     if (have.scope === 'link') return false;
     return wanted.some(
@@ -53,12 +54,32 @@ function isOurBridge({ bridgeMac }: Attachment, bridge: Link): boolean {
   return isOurs(bridge) || bridge.mac === bridgeMac;
 }
 
-/** An address as the bridge has it already: of somebody else's we change neither flags nor scope. */
-function asFound(address: Address, bridge: Link | undefined): Address {
-  const same = bridge?.addresses.find(
+/** An address as a link has it already: of somebody else's we change neither flags nor scope. */
+function asFound(address: Address, link: Link | undefined): Address {
+  const same = link?.addresses.find(
     (a) => a.ip === address.ip && a.prefixLength === address.prefixLength,
   );
   return same ?? address;
+}
+
+/** The gateways on the link that carries them. */
+export function desiredGateways(
+  attachment: Attachment,
+  observed: Host,
+): NonNullable<Exclude<DesiredLink, 'absent'>['addresses']> {
+  const carrier = findLink(observed, gatewayRef(attachment));
+  const ours = carrier === undefined || isOurs(carrier) || isOurBridge(attachment, carrier);
+  return {
+    present: gatewayAddresses(attachment).map((a) => (ours ? a : asFound(a, carrier))),
+    absent: attachment.forceAddress ? conflictingAddresses(attachment, observed) : [],
+    others: 'keep',
+  };
+}
+
+/** Why the attachment's VLANs would not be kept apart on its bridge, undefined when they are. */
+export function bridgeVlanProblem(attachment: Attachment, observed: Host): string | undefined {
+  const bridge = findLink(observed, bridgeRef(attachment));
+  return vlanProblem(attachment, observed, !bridge || isOurBridge(attachment, bridge));
 }
 
 /** What the bridge has to be for the attachment to work. */
@@ -75,26 +96,43 @@ export function desiredBridge(attachment: Attachment, observed: Host): DesiredLi
     ...(ours ? { alias: OWNER_MARK } : {}),
     ...(attachment.promiscuous ? { promiscuous: true } : {}),
     up: true,
-    addresses: {
-      present: gatewayAddresses(attachment).map((a) => (ours ? a : asFound(a, existing))),
-      absent: attachment.forceAddress ? conflictingAddresses(attachment, observed) : [],
-      others: 'keep',
-    },
+    // Somebody else's bridge is not switched over: pods of others may depend on how it is.
+    ...(attachment.vlans && ours ? { vlanFiltering: true } : {}),
+    ...(attachment.vlans?.gateway ? {} : { addresses: desiredGateways(attachment, observed) }),
   };
 }
 
-/** What becomes of the bridge when the attachment goes; undefined when nothing does. */
+/** What becomes of the bridge and the link of its VLAN when the attachment goes, by name; none when nothing does. */
 export function bridgeWithout(
   attachment: Attachment,
   observed: Host,
-  use: { readonly bridge: boolean; readonly spareGateways: readonly Ip[] },
-): DesiredLink | undefined {
-  if (attachment.mode === 'ptp') return undefined;
+  use: {
+    readonly bridge: boolean;
+    readonly vlans: boolean;
+    readonly vlanGateway: boolean;
+    readonly spareGateways: readonly Ip[];
+  },
+): Record<string, DesiredLink> {
+  if (attachment.mode === 'ptp') return {};
   const bridge = findLink(observed, bridgeRef(attachment));
-  if (bridge?.kind !== 'bridge') return undefined;
-  if (!use.bridge && isOurBridge(attachment, bridge)) return 'absent';
+  const vlanLink = use.vlanGateway ? {} : gatewayWithout(attachment, observed);
+  if (bridge?.kind !== 'bridge') return vlanLink;
+  if (!use.bridge && isOurBridge(attachment, bridge))
+    return { ...vlanLink, [attachment.bridge]: 'absent' };
+  const carrier = findLink(observed, gatewayRef(attachment));
   const gateways = gatewayAddresses(attachment).filter(({ ip }) => use.spareGateways.includes(ip));
-  const spare = bridge.addresses.filter((a) => gateways.some((gateway) => sameAddress(gateway, a)));
-  if (spare.length === 0) return undefined;
-  return { kind: 'any', addresses: { present: [], absent: spare, others: 'keep' } };
+  const spare = (carrier?.addresses ?? []).filter((a) =>
+    gateways.some((gateway) => sameAddress(gateway, a)),
+  );
+  const addresses = { present: [], absent: spare, others: 'keep' as const };
+  const wishes: Record<string, DesiredLink> =
+    carrier && spare.length > 0 ? { [carrier.ifname]: { kind: 'any', addresses } } : {};
+  // Those that stay are in the bridge's default VLAN.
+  if (attachment.vlans && !use.vlans && isOurBridge(attachment, bridge))
+    wishes[attachment.bridge] = {
+      kind: 'bridge',
+      vlanFiltering: false,
+      ...(carrier === bridge ? { addresses } : {}),
+    };
+  return { ...wishes, ...vlanLink };
 }

@@ -11,12 +11,13 @@ import type { Prefix } from '../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../model/route.ts';
 import { linkSysctlKey } from '../model/sysctl.ts';
 import { type Attachment, formatKey } from './attachment.ts';
-import { bridgeWithout, desiredBridge } from './bridge.ts';
+import { bridgeWithout, desiredBridge, desiredGateways } from './bridge.ts';
 import { MASQUERADE_MAPS, masqueradePart, withoutMasquerade } from './masquerade.ts';
 import { POD_MAPS, isMapped, podPart, withoutPod } from './pod-map.ts';
 import { desiredPod, gatewaysOf, hasFamily, hostEnd, podEnd, podSysctls } from './pod.ts';
 import { isChecked, spoofKeys, spoofPart, spoofTable, withoutSpoof } from './spoof-check.ts';
 import { OWN_TABLES, TABLE, type TablePart, tableOf } from './table.ts';
+import { desiredGateway, desiredVlans, gatewayLinks, gatewayRef } from './vlan.ts';
 
 const IP_FORWARD = 'net/ipv4/ip_forward';
 const IP6_FORWARD = linkSysctlKey(6, 'all', 'forwarding');
@@ -36,7 +37,7 @@ function forwardSysctls(attachment: Attachment): string[] {
 
 /** The host's link that hears the pod. */
 function hearingLink(attachment: Attachment): Attachment['bridge'] {
-  return attachment.mode === 'ptp' ? attachment.hostIfname : attachment.bridge;
+  return attachment.mode === 'ptp' ? attachment.hostIfname : gatewayRef(attachment).ifname;
 }
 
 /**
@@ -136,7 +137,12 @@ function tableScope(attachment: Attachment): TableScope[] {
 function hostLinks(attachment: Attachment): readonly Attachment['bridge'][] {
   return attachment.mode === 'ptp'
     ? [attachment.hostIfname]
-    : [attachment.bridge, attachment.hostIfname];
+    : [attachment.bridge, attachment.hostIfname, ...gatewayLinks(attachment)];
+}
+
+/** VLANs are looked at where the attachment has any. */
+function vlanScope({ vlans }: Attachment): Pick<NetnsScope, 'vlans'> {
+  return vlans ? { vlans: true } : {};
 }
 
 /** What ADD and CHECK read: no more than their plan depends on, however many pods there are. */
@@ -148,6 +154,7 @@ export function attachScope(attachment: Attachment): Scope {
     routes: isPtp || (attachment.forceAddress && attachment.gateway) ? 'all' : 'none',
     sysctls: [...forwardSysctls(attachment), ...hearingSysctls(attachment)],
     nftables: tableScope(attachment),
+    ...vlanScope(attachment),
   };
   const pod: NetnsScope = {
     links: [attachment.key.ifname],
@@ -166,27 +173,32 @@ export function detachScope(attachment: Attachment): Scope {
       routes: 'none',
       sysctls: [],
       nftables: tableScope(attachment),
+      ...vlanScope(attachment),
     },
   };
 }
 
-/** Everything on the host that may be ours, of whatever attachment: what to read where no record says what to look for. */
-export const WHOLE_SCOPE: Scope = {
-  [HOST_NETNS]: {
-    links: 'all',
-    routes: 'none',
-    sysctls: [],
-    nftables: OWN_TABLES.map((table) => ({ ...table, elements: 'all' as const })),
-  },
+const WHOLE_HOST: NetnsScope = {
+  links: 'all',
+  routes: 'none',
+  sysctls: [],
+  nftables: OWN_TABLES.map((table) => ({ ...table, elements: 'all' as const })),
 };
+
+/** Everything on the host that may be ours, of whatever attachment: what to read where no record says what to look for. */
+export const WHOLE_SCOPE: Scope = { [HOST_NETNS]: WHOLE_HOST };
+
+/** The same with the VLANs of every port, which are asked for one by one. */
+export const WHOLE_SCOPE_WITH_VLANS: Scope = { [HOST_NETNS]: { ...WHOLE_HOST, vlans: true } };
 
 /** The settings of the link that hears the pod; only where the host has IPv6, and of the bridges only ours. */
 function wantedHearing(attachment: Attachment, observed: Host): Record<string, string> {
   const sysctls = findNetns(observed, HOST_NETNS)?.sysctls ?? {};
   if (!hasFamily(attachment, 6)) return {};
   if (attachment.mode !== 'ptp') {
-    const bridge = findLink(observed, { netns: HOST_NETNS, ifname: attachment.bridge });
-    if (bridge && !isOurs(bridge) && bridge.mac !== attachment.bridgeMac) return {};
+    const carrier = findLink(observed, gatewayRef(attachment));
+    const macs = [attachment.bridgeMac, attachment.vlans?.gateway?.mac];
+    if (carrier && !isOurs(carrier) && !macs.includes(carrier.mac ?? undefined)) return {};
   }
   return Object.fromEntries(
     HEARING_NAMES.filter((name) => sysctls[linkSysctlKey(6, 'default', name)] !== undefined).map(
@@ -215,7 +227,14 @@ function desiredHostEnd(attachment: Attachment): DesiredLink {
             others: 'keep' as const,
           },
         }
-      : { port: { master: bridge, hairpin, isolated: isolated === true } }),
+      : {
+          port: {
+            master: bridge,
+            hairpin,
+            isolated: isolated === true,
+            ...desiredVlans(attachment),
+          },
+        }),
   };
 }
 
@@ -257,7 +276,12 @@ function desiredTables(attachment: Attachment): Pick<DesiredNetns, 'tables'> {
 /** What a host has to be for the attachment to work. `observed` tells whether shared objects are there already, and whose. */
 export function attached(attachment: Attachment, observed: Host): DesiredHost {
   const bridge =
-    attachment.mode === 'ptp' ? {} : { [attachment.bridge]: desiredBridge(attachment, observed) };
+    attachment.mode === 'ptp'
+      ? {}
+      : {
+          [attachment.bridge]: desiredBridge(attachment, observed),
+          ...desiredGateway(attachment, observed, desiredGateways(attachment, observed)),
+        };
   const forward = forwardSysctls(attachment).map((key) => [key, '1'] as const);
   const hostNetns: DesiredNetns = {
     links: { ...bridge, [attachment.hostIfname]: desiredHostEnd(attachment) },
@@ -272,6 +296,10 @@ export function attached(attachment: Attachment, observed: Host): DesiredHost {
 export interface SharedUse {
   /** Does another attachment use the bridge? */
   readonly bridge: boolean;
+  /** Does another attachment need the bridge to filter VLANs? */
+  readonly vlans: boolean;
+  /** Does another attachment use the link of the VLAN's gateways? */
+  readonly vlanGateway: boolean;
   /** Addresses that ADD put on a bridge which is not ours, and that no other attachment needs. */
   readonly spareGateways: readonly Ip[];
   /** Subnets whose masquerade chain no other attachment needs. */
@@ -324,10 +352,9 @@ export function detached(
   departing: Departing,
 ): DesiredHost {
   const end = departing === 'attachment' ? findLink(observed, hostEnd(attachment)) : undefined;
-  const bridge = bridgeWithout(attachment, observed, use);
   const links: Record<string, DesiredLink> = {
     ...(end && isOwnEnd(attachment, end) ? { [attachment.hostIfname]: 'absent' } : {}),
-    ...(bridge === undefined ? {} : { [attachment.bridge]: bridge }),
+    ...bridgeWithout(attachment, observed, use),
   };
   const tables = tablesWithout(attachment, observed, use, departing);
   return { [HOST_NETNS]: { links, ...(Object.keys(tables).length === 0 ? {} : { tables }) } };

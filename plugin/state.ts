@@ -24,6 +24,8 @@ export interface AttachmentRecord {
 export type SharedObject =
   | `bridge ${string}`
   | `gateway ${string}`
+  | `link ${string}`
+  | `vlans ${string}`
   | `subnet ${string}`
   | `table ${string}`
   | `check ${string}`;

@@ -1,17 +1,20 @@
 /** ADD: attaches a pod to a network. */
 import type { Scope } from '../../backends/backend.ts';
 import { HOST_NETNS, findLink, getLink } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
 import { type Ip, familyOf } from '../../model/ip.ts';
+import type { Mac } from '../../model/mac.ts';
 import { type Plan, joinPlans } from '../../model/plan.ts';
 import { formatPrefixedIp } from '../../model/prefix.ts';
 import { type Attachment, formatKey } from '../attachment.ts';
 import type { Config } from '../cni/config.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { Request } from '../cni/request.ts';
-import { type CniResult, parseResult, resultOf } from '../cni/result.ts';
+import { type CniResult, type SharedMacs, parseResult, resultOf } from '../cni/result.ts';
 import { MissingPluginError } from '../ipam/delegate.ts';
 import { attachScope } from '../network.ts';
 import { podEnd } from '../pod.ts';
+import { gatewayRef } from '../vlan.ts';
 import { type Verify, abandon, attach, planAttachment, reserve } from './attach.ts';
 import type { CallContext } from './context.ts';
 import { releaseDelegated } from './delegated.ts';
@@ -87,13 +90,15 @@ function awaitDad(context: CallContext, attachment: Attachment): void {
 
 function answer(context: CallContext, draft: Draft, plan: Plan): Added {
   const { attachment } = draft;
-  const bridge =
+  const macOf = (ifname: Ifname): Mac | undefined =>
+    getLink(plan.after, { netns: HOST_NETNS, ifname }).mac ?? undefined;
+  const shared: SharedMacs =
     attachment.mode === 'ptp'
-      ? undefined
-      : getLink(plan.after, { netns: HOST_NETNS, ifname: attachment.bridge });
+      ? {}
+      : { bridge: macOf(attachment.bridge), vlanGateway: macOf(gatewayRef(attachment).ifname) };
   return {
     plan,
-    result: resultOf(attachment, bridge?.mac ?? attachment.bridgeMac),
+    result: resultOf(attachment, shared),
     finish: () => context.state.finish(attachment.key),
     cancel: () => takeBack(context, draft),
   };

@@ -1,6 +1,6 @@
 /** Making the network of an attachment whose record is written, or leaving nothing of it. */
 import { applyPlan, type Retreat } from '../../backends/apply.ts';
-import type { Scope } from '../../backends/backend.ts';
+import { BRIDGE_VLANS, type Scope } from '../../backends/backend.ts';
 import { sameJson } from '../../model/canonical.ts';
 import { type DesiredHost, desiredOf } from '../../model/desired.ts';
 import { HOST_NETNS, type Host, findLink, findNetns } from '../../model/host.ts';
@@ -10,16 +10,17 @@ import type { EffectOp } from '../../model/op.ts';
 import { type Plan, planTo, withEffects } from '../../model/plan.ts';
 import { formatPrefixedIp } from '../../model/prefix.ts';
 import { type Attachment, formatKey } from '../attachment.ts';
-import { conflictingAddresses, gatewayAddresses } from '../bridge.ts';
+import { bridgeVlanProblem, conflictingAddresses, gatewayAddresses } from '../bridge.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { attachScope, attached, isOwnEnd } from '../network.ts';
 import type { SharedObject } from '../state.ts';
+import { gatewayRef, vlanField } from '../vlan.ts';
 import type { CallContext } from './context.ts';
 import { releaseDelegated } from './delegated.ts';
 import { detach } from './detach.ts';
 import { type Draft, refuseExisting } from './draft.ts';
 import { logReport } from './report.ts';
-import { usesOf } from './usage.ts';
+import { gatewayObject, usesOf } from './usage.ts';
 
 /** Refuses to take a name from a link that is somebody else's. */
 export function checkNames(attachment: Attachment, observed: Host): void {
@@ -45,6 +46,24 @@ export function checkNames(attachment: Attachment, observed: Host): void {
   }
 }
 
+/** Refuses VLANs where nothing would keep them apart. */
+function checkVlans(attachment: Attachment, observed: Host): void {
+  const { vlans } = attachment;
+  if (!vlans) return;
+  if (observed.kernel?.bridgeVlans === false)
+    throw new CniError(
+      CNI_ERROR.unsupportedField,
+      `unsupported field: ${vlanField(vlans)}: the kernel has no ${BRIDGE_VLANS}, it answers EOPNOTSUPP`,
+    );
+  const problem = bridgeVlanProblem(attachment, observed);
+  if (problem !== undefined)
+    throw new CniError(
+      CNI_ERROR.taken,
+      problem,
+      `it is not ours to change: ip link set ${attachment.bridge} type bridge vlan_filtering 1`,
+    );
+}
+
 /** What stands in the way of the attachment, which no plan can or may remove. */
 function checkObserved(attachment: Attachment, healing: boolean, observed: Host): void {
   const { netns, key, bridge } = attachment;
@@ -67,12 +86,15 @@ function checkObserved(attachment: Attachment, healing: boolean, observed: Host)
     );
   }
   checkNames(attachment, observed);
+  checkVlans(attachment, observed);
   const [conflict] = attachment.forceAddress ? [] : conflictingAddresses(attachment, observed);
   if (conflict) {
+    const carrier = gatewayRef(attachment).ifname;
+    const isBridge = carrier === bridge;
     const wanted = gatewayAddresses(attachment).map(formatPrefixedIp).join(', ');
     throw new CniError(
       CNI_ERROR.taken,
-      `bridge "${bridge}" already has address ${formatPrefixedIp(conflict)}, which conflicts with ${wanted}`,
+      `${isBridge ? 'bridge' : 'link'} "${carrier}" already has address ${formatPrefixedIp(conflict)}, which conflicts with ${wanted}`,
       'with "forceAddress": true it is replaced',
     );
   }
@@ -127,11 +149,13 @@ export function retreatOf(attachment: Attachment, plan: Plan): Retreat {
   return { scope, wish: withoutUnread(desiredOf(plan.before, namedLinks(scope)), scope) };
 }
 
-/** Addresses that the plan puts on a bridge which is somebody else's: nothing there would say that they are ours. */
+/** Addresses that the plan puts on a link which is somebody else's: nothing there would say that they are ours. */
 function claimsOf(attachment: Attachment, plan: Plan): SharedObject[] {
   return plan.ops.flatMap((op) =>
-    op.op === 'address.add' && op.netns === HOST_NETNS && op.ifname === attachment.bridge
-      ? [`gateway ${attachment.bridge} ${op.address.ip}` as const]
+    op.op === 'address.add' &&
+    op.netns === HOST_NETNS &&
+    op.ifname === gatewayRef(attachment).ifname
+      ? [gatewayObject(attachment, op.address.ip)]
       : [],
   );
 }

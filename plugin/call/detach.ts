@@ -7,6 +7,7 @@ import { type Plan, planTo, withEffects } from '../../model/plan.ts';
 import type { Attachment } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { type Departing, detachScope, detached } from '../network.ts';
+import { gatewayLinks } from '../vlan.ts';
 import type { CallContext } from './context.ts';
 import { logReport } from './report.ts';
 import { sharedUse, spareGateways } from './usage.ts';
@@ -15,12 +16,14 @@ import { sharedUse, spareGateways } from './usage.ts';
 const ATTEMPTS = 3;
 
 /** Is the bridge, which no record needs any more, somebody's all the same? Of a state file that was lost, the pods are still there. */
-function hasOtherPorts(context: CallContext, { bridge, hostIfname }: Attachment): boolean {
+function hasOtherPorts(context: CallContext, attachment: Attachment): boolean {
+  const { bridge, hostIfname } = attachment;
+  const own = [hostIfname, ...gatewayLinks(attachment)];
   const observed = context.backend.observe({
     [HOST_NETNS]: { links: 'all', routes: 'none', sysctls: [], nftables: [] },
   });
   const netns = findNetns(observed, HOST_NETNS);
-  return netns !== undefined && portsOf(netns, bridge).some((port) => port.ifname !== hostIfname);
+  return netns !== undefined && portsOf(netns, bridge).some((port) => !own.includes(port.ifname));
 }
 
 /** What removes an attachment from the kernel. */

@@ -14,6 +14,7 @@ import type { AttachmentKey, Request } from '../cni/request.ts';
 import { delegateOf, isUnknownVerb } from '../ipam/delegate.ts';
 import { WHOLE_SCOPE, aliasOf } from '../network.ts';
 import { commentOf } from '../table.ts';
+import { gatewaysOn } from '../vlan.ts';
 import type { CallContext } from './context.ts';
 import { del } from './del.ts';
 import { logOps } from './report.ts';
@@ -75,13 +76,17 @@ function swept(
   );
   const bridge = bridgeOf(config);
   const link = findLink(observed, { netns: HOST_NETNS, ifname: bridge });
+  const gateways = gatewaysOn(host, bridge);
   const noKey = { network, containerId: '', ifname: '' as Ifname };
   const isSpare =
     link?.kind === 'bridge' &&
     isOurs(link) &&
-    portsOf(host, bridge).every((port) => orphans.includes(port)) &&
+    portsOf(host, bridge).every(
+      (each) => orphans.includes(each) || gateways.some(({ port }) => port === each.ifname),
+    ) &&
     !context.state.isUsedByOthers(`bridge ${bridge}`, noKey);
-  const gone = [...orphans.map(({ ifname }) => ifname), ...(isSpare ? [bridge] : [])];
+  const shared = isSpare ? [bridge, ...gateways.map(({ ifname }) => ifname)] : [];
+  const gone = [...orphans.map(({ ifname }) => ifname), ...shared];
   const isOrphan: IsOrphan = ({ comment }) =>
     comment.startsWith(`${network}/`) && !comments.has(comment);
   const isSpareTable = (key: string, { sets }: Table): boolean =>

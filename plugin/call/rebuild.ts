@@ -1,4 +1,5 @@
 /** Records of a state file that was lost, made of what the kernel's own objects say: links carry their alias, elements their comment. */
+import { sameJson } from '../../model/canonical.ts';
 import { HOST_NETNS, type Host, findLink, getNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { ADDRESS_BITS, type Ip, familyOf, findIp } from '../../model/ip.ts';
@@ -6,15 +7,17 @@ import { type Link, OWNER_MARK } from '../../model/link.ts';
 import { ZERO_MAC } from '../../model/mac.ts';
 import { type SetElement, tableKey } from '../../model/nftables.ts';
 import { type Prefix, findPrefixedIp, prefixContains, prefixOf } from '../../model/prefix.ts';
+import { joiningVlans, pvidOf } from '../../model/vlan.ts';
 import { type Attachment, type Identity, formatKey, usualEnds } from '../attachment.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
 import type { AllocatedAddress } from '../ipam/allocate.ts';
 import { MASQUERADE_MAPS, subnetOfChain } from '../masquerade.ts';
-import { WHOLE_SCOPE } from '../network.ts';
+import { WHOLE_SCOPE_WITH_VLANS } from '../network.ts';
 import { POD_MAPS } from '../pod-map.ts';
 import { checksIn, spoofTable } from '../spoof-check.ts';
 import { TABLE_KEY, commentOf } from '../table.ts';
+import { gatewayIfname, gatewayRef } from '../vlan.ts';
 import type { CallContext } from './context.ts';
 import { usesOf } from './usage.ts';
 
@@ -38,13 +41,55 @@ function elementsOf(
   );
 }
 
-/** The subnet of an address: that of the bridge's address beside it, else that of its masquerade chain, else itself. */
-function addressOf(ip: Ip, bridge: Link | undefined, subnet: Prefix | undefined): AllocatedAddress {
-  const gateway = bridge?.addresses.find((a) => prefixContains(prefixOf(a.ip, a.prefixLength), ip));
+/** The subnet of an address: that of the gateway's address beside it, else that of its masquerade chain, else itself. */
+function addressOf(
+  ip: Ip,
+  carrier: Link | undefined,
+  subnet: Prefix | undefined,
+): AllocatedAddress {
+  const gateway = carrier?.addresses.find((a) =>
+    prefixContains(prefixOf(a.ip, a.prefixLength), ip),
+  );
   if (gateway) return { ip, prefixLength: gateway.prefixLength, gateway: gateway.ip };
   const known = subnet === undefined ? undefined : findPrefixedIp(subnet);
   const prefixLength = known?.prefixLength ?? ADDRESS_BITS[familyOf(ip)];
   return { ip, prefixLength, gateway: null };
+}
+
+/** Has the link an address beside which one of these is? */
+function isBeside({ addresses }: Link, ips: ReadonlySet<Ip>): boolean {
+  return addresses.some((a) =>
+    [...ips].some((ip) => prefixContains(prefixOf(a.ip, a.prefixLength), ip)),
+  );
+}
+
+/**
+ * The VLANs of a port of a bridge that filters, unless they are just those that the bridge puts every port in; with the
+ * link of their gateways where that is in the subnet of one of the pod's addresses.
+ */
+function vlansOn(
+  observed: Host,
+  bridge: Link | undefined,
+  link: Link,
+  ips: ReadonlySet<Ip>,
+): Pick<Attachment, 'vlans'> {
+  const ranges = link.port?.vlans;
+  if (!ranges || bridge?.kind !== 'bridge' || bridge.vlans?.filtering !== true) return {};
+  const at = (ifname: Ifname): Link | undefined =>
+    findLink(observed, { netns: HOST_NETNS, ifname });
+  const native = pvidOf(ranges);
+  const end = native === undefined ? undefined : at(gatewayIfname(bridge.ifname, native));
+  const port = end?.kind === 'veth' && end.peer ? at(end.peer.ifname) : undefined;
+  if (end?.mac && port?.mac && port.port?.master === bridge.ifname && isBeside(end, ips)) {
+    const gateway = {
+      ifname: end.ifname,
+      mac: end.mac,
+      portIfname: port.ifname,
+      portMac: port.mac,
+    };
+    return { vlans: { ranges, gateway } };
+  }
+  return sameJson(ranges, joiningVlans(bridge.vlans)) ? {} : { vlans: { ranges } };
 }
 
 function attachmentOf(
@@ -68,9 +113,11 @@ function attachmentOf(
     }),
   );
   const ips = new Set([...pods, ...masqueraded].flatMap((element) => findIp(element.key) ?? []));
+  const vlans = vlansOn(observed, bridge, link, ips);
+  const carrier = master && findLink(observed, gatewayRef({ bridge: master, ...vlans }));
   const addresses = [...ips].map((ip): AllocatedAddress => {
     const subnet = subnets.get(ip);
-    if (master !== undefined) return addressOf(ip, bridge, subnet);
+    if (master !== undefined) return addressOf(ip, carrier || undefined, subnet);
     const gateways = link.addresses.filter((a) => familyOf(a.ip) === familyOf(ip));
     const own =
       gateways.find((a) => subnet !== undefined && prefixContains(subnet, a.ip)) ?? gateways[0];
@@ -98,6 +145,7 @@ function attachmentOf(
     mtuBytes: link.mtuBytes,
     hairpin: link.port?.hairpin ?? false,
     ...(link.port?.isolated ? { isolated: true as const } : {}),
+    ...vlans,
     gateway: master !== undefined && addresses.some(({ gateway }) => gateway !== null),
     forceAddress: false,
     masquerade: masqueraded.length > 0,
@@ -110,7 +158,7 @@ function attachmentOf(
 
 /** Writes a record for each attachment that the kernel tells of and nobody has recorded, and answers their names. */
 export function rebuild(context: CallContext): string[] {
-  const observed = context.backend.observe(WHOLE_SCOPE);
+  const observed = context.backend.observe(WHOLE_SCOPE_WITH_VLANS);
   const names: string[] = [];
   for (const link of Object.values(getNetns(observed, HOST_NETNS).links)) {
     const key = keyOf(link);

@@ -5,6 +5,7 @@ import { findIp, type Ip, parseIp } from '../../model/ip.ts';
 import { type Prefix, parsePrefix } from '../../model/prefix.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
 import { OWN_IPAM } from '../ipam/delegate.ts';
+import { gatewayNameProblem } from '../vlan.ts';
 import { CNI_ERROR, CniError } from './error.ts';
 
 /** Reads a text by a parser that throws, so that its message becomes the issue's. */
@@ -228,17 +229,22 @@ function readIpam(raw: unknown, problems: string[]): Pick<Config, 'ipam' | 'dele
     : { ipam: null, delegate: type };
 }
 
-/** Keys whose effect is not there yet: a pod that silently went without it would be in the wrong network. */
-function refuseMissing({ vlan, vlanTrunk = [] }: Config): void {
-  const [asked] = [
-    ...(vlan === 0 ? [] : [`vlan = ${vlan}`]),
-    ...(vlanTrunk.length === 0 ? [] : [`vlanTrunk = ${JSON.stringify(vlanTrunk)}`]),
-  ];
-  if (asked !== undefined)
-    throw new CniError(
-      CNI_ERROR.unsupportedField,
-      `unsupported field: ${asked.slice(0, SHOWN_LENGTH)}`,
-    );
+/** Rules of VLANs, whose words the reference has (collectVlanTrunk). */
+function checkVlans(value: Config): void {
+  const { vlan, vlanTrunk = [], mode } = value;
+  if (mode === 'ptp' && (vlan !== 0 || vlanTrunk.length > 0))
+    refuse('vlan: it is about a bridge, which mode "ptp" has not');
+  for (const { minID, maxID } of vlanTrunk) {
+    if ((minID === undefined) !== (maxID === undefined))
+      refuse(
+        `vlanTrunk: minID and maxID should be configured simultaneously, ${minID === undefined ? 'minID' : 'maxID'} is missing`,
+      );
+    if (minID !== undefined && maxID !== undefined && minID > maxID)
+      refuse(`vlanTrunk: minID ${minID} is greater than maxID ${maxID}`);
+  }
+  const isGateway = value.isGateway || value.isDefaultGateway;
+  const problem = vlan !== 0 && isGateway ? gatewayNameProblem(value) : undefined;
+  if (problem !== undefined) refuse(`bridge: its link of VLAN ${vlan} ${problem}`);
 }
 
 /** Rules that hold between keys. */
@@ -261,8 +267,6 @@ function checkTogether(value: Config): void {
     if (!hasIpam) refuse('ipam: a pod that is routed to needs addresses');
     for (const key of ['macspoofchk', 'portIsolation', 'hairpinMode', 'promiscMode'] as const)
       if (value[key]) refuse(`${key}: it is about a bridge, which mode "ptp" has not`);
-    if (value.vlan !== 0 || (value.vlanTrunk ?? []).length > 0)
-      refuse('vlan: it is about a bridge, which mode "ptp" has not');
   }
   if (value.ipspoofchk && !hasIpam)
     refuse("ipspoofchk: without IPAM no address is known to be the pod's");
@@ -288,6 +292,6 @@ export function parseConfig(raw: Raw): Config {
   const { ipMasqBackend: _backend, ...rest } = plain;
   const value: Config = { ...rest, ...addresses };
   checkTogether(value);
-  refuseMissing(value);
+  checkVlans(value);
   return value;
 }

@@ -56,14 +56,22 @@ function routesOf(attachment: Attachment): ResultRoute[] {
   }));
 }
 
+/** The MAC addresses that links which attachments share really have; undefined: not known. */
+export interface SharedMacs {
+  readonly bridge?: Mac | undefined;
+  readonly vlanGateway?: Mac | undefined;
+}
+
 /**
- * What ADD answers about an attachment. `bridgeMac` is the one that the bridge really has. The links are in the
- * reference's order: the bridge where there is one, the host end, the pod's.
+ * What ADD answers about an attachment. The links are in the reference's order: the bridge where there is one, the host
+ * end, the pod's, that of the VLAN's gateways.
  */
-export function resultOf(attachment: Attachment, bridgeMac: Mac): CniResult {
-  const { mtuBytes } = attachment;
+export function resultOf(attachment: Attachment, shared: SharedMacs): CniResult {
+  const { mtuBytes, vlans } = attachment;
   const interfaces: ResultInterface[] = [
-    ...(attachment.mode === 'ptp' ? [] : [{ name: attachment.bridge, mac: bridgeMac }]),
+    ...(attachment.mode === 'ptp'
+      ? []
+      : [{ name: attachment.bridge, mac: shared.bridge ?? attachment.bridgeMac }]),
     { name: attachment.hostIfname, mac: attachment.hostMac, mtu: mtuBytes },
     {
       name: attachment.key.ifname,
@@ -72,10 +80,15 @@ export function resultOf(attachment: Attachment, bridgeMac: Mac): CniResult {
       sandbox: attachment.netns,
     },
   ];
+  const pod = interfaces.length - 1;
+  if (vlans?.gateway) {
+    const { ifname, mac } = vlans.gateway;
+    interfaces.push({ name: ifname, mac: shared.vlanGateway ?? mac });
+  }
   return {
     interfaces,
     ips: attachment.addresses.map((address) => ({
-      interface: interfaces.length - 1,
+      interface: pod,
       address: formatPrefixedIp(address),
       ...(address.gateway === null ? {} : { gateway: address.gateway }),
     })),

@@ -3,6 +3,7 @@ import type { Scope } from '../../backends/backend.ts';
 import type { Op } from '../../model/op.ts';
 import { countOps, stepsOf } from '../../model/plan-text.ts';
 import type { Plan } from '../../model/plan.ts';
+import { VLAN_ID_MAX, VLAN_ID_MIN } from '../../model/vlan.ts';
 import type { Attachment } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { ifname, ip, mac, prefix } from './values.ts';
@@ -24,6 +25,14 @@ const name = z
   .string()
   .check(z.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, 'it has characters that a name cannot have'));
 
+const vlanId = z.int().check(z.minimum(VLAN_ID_MIN), z.maximum(VLAN_ID_MAX));
+const vlanRange = z.strictObject({
+  first: vlanId,
+  last: vlanId,
+  pvid: z.boolean(),
+  untagged: z.boolean(),
+});
+
 /** The netns is a path that the runtime gave, or a name of `ip netns`. */
 const attachment = z.strictObject({
   key: z.strictObject({ network: name, containerId: name, ifname }),
@@ -38,6 +47,13 @@ const attachment = z.strictObject({
   mode: z.exactOptional(z.literal('ptp')),
   hairpin: z.boolean(),
   isolated: z.exactOptional(z.literal(true)),
+  vlans: z.exactOptional(
+    z.strictObject({
+      ranges: z.array(vlanRange),
+      keepsDefault: z.exactOptional(z.literal(true)),
+      gateway: z.exactOptional(z.strictObject({ ifname, mac, portIfname: ifname, portMac: mac })),
+    }),
+  ),
   gateway: z.boolean(),
   forceAddress: z.boolean(),
   masquerade: z.boolean(),

@@ -29,6 +29,15 @@ const ROUTES = [
   { dst: '2001:db8::/32' },
 ];
 
+/** VLANs of a pod's port, as far as a configuration can choose them. */
+const VLANS = [
+  { vlan: 100 },
+  { vlan: 100, preserveDefaultVlan: true },
+  { vlan: 1 },
+  { vlanTrunk: [{ minID: 200, maxID: 210 }, { id: 5 }] },
+  { vlan: 205, vlanTrunk: [{ minID: 200, maxID: 210 }] },
+];
+
 /** Bridges that pods are put on: one that is nobody's, and the names that foreign bridges have in generated hosts. */
 export const POD_BRIDGES = ['cni0', 'br0', 'br1'];
 
@@ -52,6 +61,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
         { macspoofchk: true },
         { mode: 'ptp' },
       ),
+      vlans: fc.constantFrom({}, {}, {}, ...VLANS),
       ipspoofchk: fc.constantFrom({}, {}, { ipspoofchk: true }),
       podVerdict: fc.constantFrom({}, {}, { podVerdict: 'drop' }),
       dad: fc.constantFrom({}, {}, { enabledad: true }),
@@ -70,6 +80,8 @@ export function configurations(): fc.Arbitrary<RawConfig> {
         forceAddress,
         ipMasq,
         ...port,
+        // VLANs are a bridge's.
+        ...('mode' in port ? {} : more.vlans),
         ...more.ipspoofchk,
         ...more.podVerdict,
         ...more.dad,
@@ -90,16 +102,18 @@ export function layer2Configurations(): fc.Arbitrary<RawConfig> {
         { portIsolation: true },
         { macspoofchk: true },
       ),
+      vlans: fc.constantFrom({}, {}, ...VLANS),
       down: fc.constantFrom({}, { disableContainerInterface: true }),
       ipam: fc.constantFrom({}, { ipam: {} }, { ipam: { type: '' } }),
       cniVersion: fc.constantFrom(...VERSIONS),
     })
-    .map(({ bridge, port, down, ipam, cniVersion }) => ({
+    .map(({ bridge, port, vlans, down, ipam, cniVersion }) => ({
       cniVersion,
       name: 'net',
       type: 'cube-cni',
       bridge,
       ...port,
+      ...vlans,
       ...down,
       ...ipam,
     }));

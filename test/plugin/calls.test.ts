@@ -4,6 +4,7 @@ import { applyPlan } from '../../backends/apply.ts';
 import { makeAddress } from '../../model/address.ts';
 import { HOST_NETNS, type Host, findLink, findNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
+import { OWNER_MARK } from '../../model/link.ts';
 import { parseMac } from '../../model/mac.ts';
 import type { NftCommand } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
@@ -17,6 +18,7 @@ import { del, planDel } from '../../plugin/call/del.ts';
 import { parseConfig } from '../../plugin/cni/config.ts';
 import { CniError } from '../../plugin/cni/error.ts';
 import { formatPlanFile, parsePlanFile } from '../../plugin/format/plan-file.ts';
+import { gatewayLinks } from '../../plugin/vlan.ts';
 import {
   type RawConfig,
   configurations,
@@ -141,8 +143,8 @@ describe('ADD', () => {
           return {
             name,
             mac: link?.mac,
-            // A bridge's follows its ports, and is not told.
-            ...(link?.kind === 'bridge' ? {} : { mtu: link?.mtuBytes }),
+            // That of links which attachments share is not told.
+            ...(link?.alias === OWNER_MARK ? {} : { mtu: link?.mtuBytes }),
             ...(sandbox === undefined ? {} : { sandbox }),
           };
         });
@@ -437,7 +439,7 @@ function plainLinks(host: Host): Record<string, unknown> {
 function partOf(host: Host, attachment: Attachment, whose: 'own' | 'foreign'): unknown {
   const { bridge, hostIfname, netns: pod, key } = attachment;
   const own: Readonly<Record<string, readonly string[]>> = {
-    [HOST_NETNS]: [bridge, hostIfname],
+    [HOST_NETNS]: [bridge, hostIfname, ...gatewayLinks(attachment)],
     [pod]: [key.ifname],
   };
   const netns = Object.entries(host.netns).map(([name, { links, routes, nftables, sysctls }]) => {

@@ -177,12 +177,15 @@ describe('a configuration', () => {
     ['ipam', { type: '../host-local' }, '7 ipam.type: invalid plugin name: ../host-local'],
     ['mode', 'vlan', '7 mode: it must be one of bridge, ptp, not "vlan"'],
     ['vlan', 4095, '7 vlan: it must be at most 4094, not 4095'],
-    ['vlan', 5, '2 unsupported field: vlan = 5'],
-    [
+    ['vlan', -1, '7 vlan: it must be at least 0, not -1'],
+    ['vlanTrunk', [{ minID: 9, maxID: 5 }], '7 vlanTrunk: minID 9 is greater than maxID 5'],
+    ['vlanTrunk', [{ minID: 0, maxID: 5 }], '7 vlanTrunk[0].minID: it must be at least 1, not 0'],
+    ['vlanTrunk', [{ id: 4095 }], '7 vlanTrunk[0].id: it must be at most 4094, not 4095'],
+    ...(['minID', 'maxID'] as const).map((missing): [string, unknown, string] => [
       'vlanTrunk',
-      [{ minID: 5, maxID: 9 }],
-      '2 unsupported field: vlanTrunk = [{"minID":5,"maxID":9}]',
-    ],
+      [{ [missing === 'minID' ? 'maxID' : 'minID']: 5 }],
+      `7 vlanTrunk: minID and maxID should be configured simultaneously, ${missing} is missing`,
+    ]),
   ])('with %s %j is refused', (key, value, expected) => {
     expect(problem(withKey(key, value))).toBe(expected);
   });

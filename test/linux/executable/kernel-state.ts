@@ -45,11 +45,16 @@ function isLinkLocal(value: unknown): boolean {
 
 interface LinkInfo {
   readonly info_kind?: string;
+  readonly info_data?: { readonly vlan_filtering?: number };
   readonly info_slave_data?: Readonly<Record<string, unknown>>;
 }
 
 function linkState(link: Json): [string, unknown] {
-  const { info_kind: kind, info_slave_data: port } = (link['linkinfo'] ?? {}) as LinkInfo;
+  const {
+    info_kind: kind,
+    info_data: data,
+    info_slave_data: port,
+  } = (link['linkinfo'] ?? {}) as LinkInfo;
   const flags = (link['flags'] ?? []) as readonly string[];
   const addresses = (link['addr_info'] ?? []) as readonly Json[];
   return [
@@ -59,6 +64,7 @@ function linkState(link: Json): [string, unknown] {
       kind,
       up: flags.includes('UP'),
       promiscuous: link['promiscuity'],
+      ...(data?.vlan_filtering === undefined ? {} : { vlanFiltering: data.vlan_filtering }),
       port: port && { hairpin: port['hairpin'], isolated: port['isolated'] },
       addr_info: addresses.filter(({ local }) => !isLinkLocal(local)).map(settled),
     },
@@ -140,4 +146,28 @@ export function mainRoutes(netns: string): string[] {
       JSON.stringify({ dst, gateway, dev, scope, prefsrc, metric }),
     )
     .toSorted();
+}
+
+interface VlanRow {
+  readonly ifname: string;
+  readonly vlans: readonly {
+    readonly vlan: number;
+    readonly vlanEnd?: number;
+    readonly flags?: readonly string[];
+  }[];
+}
+
+/** The VLANs of every bridge and port that has any: `100-199 PVID Egress Untagged`. */
+export function vlansOf(netns: string): Record<string, string[]> {
+  const name = netns.replace('/run/netns/', '');
+  const text = run('bridge', '-n', name, '-j', '-compressvlans', 'vlan', 'show');
+  const rows = JSON.parse(text.trim() || '[]') as VlanRow[];
+  return Object.fromEntries(
+    rows.map(({ ifname, vlans }) => [
+      ifname,
+      vlans.map(({ vlan, vlanEnd, flags = [] }) =>
+        [vlanEnd === undefined ? vlan : `${vlan}-${vlanEnd}`, ...flags].join(' '),
+      ),
+    ]),
+  );
 }

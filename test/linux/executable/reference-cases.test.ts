@@ -1,7 +1,6 @@
 /**
  * The cases by which the reference bridge is tested (plugins/main/bridge/bridge_test.go of containernetworking/plugins), for
- * every version of the specification, on the executable. Left out are those of VLANs, which are refused so far: the kernel
- * that this was written on has no VLAN filtering to test them with either.
+ * every version of the specification, on the executable. Those of VLANs need another kernel: `vlan.test.ts`.
  */
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
