@@ -11,14 +11,16 @@ import {
   type Rule,
   type Ruleset,
   type SetElement,
-  type SetKeyType,
   type Statement,
   type Table,
   type Verdict,
   fieldTypesOf,
   fieldsOf,
+  holdsTargets,
   keyTypeOf,
+  setsOfRule,
   tableKey,
+  targetTypeOf,
 } from './nftables.ts';
 import { type Prefix, prefixLengthOf } from './prefix.ts';
 
@@ -40,12 +42,6 @@ function ruleTargets(rule: Rule): string[] {
   return rule.statements.flatMap((s) => (s.kind === 'verdict' ? targetOf(s) : []));
 }
 
-function ruleSets(rule: Rule): string[] {
-  return rule.statements.flatMap((s) =>
-    s.kind === 'vmap' ? [s.map] : s.kind === 'lookup' ? [s.set] : [],
-  );
-}
-
 /** Does a rule, be it the chain's own, or a map element lead to it (nf_tables_delchain)? */
 function chainInUse(table: Table, name: string): boolean {
   return (
@@ -60,7 +56,7 @@ function chainInUse(table: Table, name: string): boolean {
 
 function setInUse(table: Table, name: string): boolean {
   return Object.values(table.chains).some((chain) =>
-    chain.rules.some((r) => ruleSets(r).includes(name)),
+    chain.rules.some((r) => setsOfRule(r).includes(name)),
   );
 }
 
@@ -68,7 +64,7 @@ function setInUse(table: Table, name: string): boolean {
 function successors(table: Table, chain: Chain): string[] {
   return chain.rules.flatMap((rule) => [
     ...ruleTargets(rule),
-    ...ruleSets(rule).flatMap((name) =>
+    ...setsOfRule(rule).flatMap((name) =>
       Object.values(table.sets[name]?.elements ?? {}).flatMap((e) => targetOf(e.verdict)),
     ),
   ]);
@@ -138,7 +134,7 @@ function addChain(table: Table, command: NftCommand & { do: 'add chain' }): Tabl
 /** Registers have four bytes each, and no two fields share one (K-8.6; include/net/netfilter/nf_tables.h, NFT_REG32_SIZE). */
 const REGISTER_BYTES = 4;
 
-function keyRegisters(type: SetKeyType): number {
+function keyRegisters(type: Parameters<typeof fieldTypesOf>[0]): number {
   let registers = 0;
   for (const each of fieldTypesOf(type)) registers += Math.ceil(FIELD_BYTES[each] / REGISTER_BYTES);
   return registers;
@@ -155,18 +151,28 @@ function filledRegisters(statement: Statement): number {
     const isShort = length > 0 && length % 8 === 0;
     return Math.ceil((isShort ? length / 8 : bytes) / REGISTER_BYTES);
   }
-  if (statement.kind !== 'lookup' && statement.kind !== 'vmap') return 0;
+  if (statement.kind === 'local' || statement.kind === 'mark' || statement.kind === 'marked')
+    return 1;
+  if (!('field' in statement)) return 0;
   let registers = 0;
   for (const field of fieldsOf(statement.field)) registers += keyRegisters(FIELD_TYPES[field]);
   return registers;
 }
 
+/** Where packets are translated (nft_masq_validate, nft_nat_validate). */
+const TRANSLATED_AT: Readonly<Partial<Record<Statement['kind'], readonly ChainHook['hook'][]>>> = {
+  masquerade: ['postrouting'],
+  dnat: ['prerouting', 'output'],
+};
+
+const PACKETS_ONLY: ReadonlySet<Statement['kind']> = new Set(['masquerade', 'dnat', 'local']);
+
 function addRule(table: Table, command: NftCommand & { do: 'add rule' }): Table | Errno {
   const chain = table.chains[command.chain];
   if (chain === undefined) return 'ENOENT';
-  // Frames are not translated: there the expression is unknown, before any is looked at (nf_tables_newrule).
-  const masquerades = command.rule.statements.some((s) => s.kind === 'masquerade');
-  if (table.family === 'bridge' && masquerades) return 'ENOENT';
+  // Frames are not translated, nor routed: there the expression is unknown, before any is looked at (nf_tables_newrule).
+  const isUnknown = command.rule.statements.some(({ kind }) => PACKETS_ONLY.has(kind));
+  if (table.family === 'bridge' && isUnknown) return 'ENOENT';
   let filled = 0;
   for (const statement of command.rule.statements) {
     filled = Math.max(filled, filledRegisters(statement));
@@ -174,22 +180,19 @@ function addRule(table: Table, command: NftCommand & { do: 'add rule' }): Table 
       const fault = verdictFault(table, statement);
       if (fault) return fault;
     }
-    if (statement.kind === 'vmap' || statement.kind === 'lookup') {
-      const name = statement.kind === 'vmap' ? statement.map : statement.set;
+    if (statement.kind === 'vmap' || statement.kind === 'lookup' || statement.kind === 'dnat') {
+      const name = statement.kind === 'lookup' ? statement.set : statement.map;
       const set = table.sets[name];
       if (set === undefined) return 'ENOENT';
       // The kernel compares as many bytes as the set's keys have, wherever in the rule they were loaded; only `nft`
       // knows types (nf_tables_api.c, nft_parse_register_load).
       if (keyRegisters(set.keyType) > filled) return 'ENODATA';
       if (statement.kind === 'vmap' && set.holds !== 'verdict') return 'EINVAL';
+      if (statement.kind === 'dnat' && !holdsTargets(set.holds)) return 'EINVAL';
     }
-    if (
-      statement.kind === 'masquerade' &&
-      chain.hook !== null &&
-      (chain.hook.type !== 'nat' || chain.hook.hook !== 'postrouting')
-    ) {
+    const hooks = TRANSLATED_AT[statement.kind];
+    if (hooks && chain.hook && (chain.hook.type !== 'nat' || !hooks.includes(chain.hook.hook)))
       return 'EOPNOTSUPP';
-    }
   }
   const rules = [...chain.rules, command.rule];
   return { ...table, chains: { ...table.chains, [chain.name]: { ...chain, rules } } };
@@ -227,11 +230,16 @@ function addElement(table: Table, command: NftCommand & { do: 'add element' }): 
   const { element } = command;
   if (set.keyType !== keyTypeOf(element.key)) return 'EINVAL';
   if ((set.holds === 'verdict') !== (element.verdict !== null)) return 'EINVAL';
+  const targetType = element.target === undefined ? undefined : targetTypeOf(element.target);
+  if ((holdsTargets(set.holds) ? set.holds : undefined) !== targetType) return 'EINVAL';
   const fault = verdictFault(table, element.verdict);
   if (fault) return fault;
   const existing = set.elements[element.key];
   // An element that stands there with the same value stays as it is, with its first comment.
-  if (existing) return sameJson(existing.verdict, element.verdict) ? table : 'EEXIST';
+  if (existing)
+    return sameJson([existing.verdict, existing.target], [element.verdict, element.target])
+      ? table
+      : 'EEXIST';
   return withElements(table, set, { ...set.elements, [element.key]: element });
 }
 

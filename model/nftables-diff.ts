@@ -1,15 +1,16 @@
 import { sameJson } from './canonical.ts';
-import type { Chain, NftCommand, NftSet, Rule, Ruleset, Table, TableRef } from './nftables.ts';
+import {
+  type Chain,
+  type NftCommand,
+  type NftSet,
+  type Rule,
+  type Ruleset,
+  type Table,
+  type TableRef,
+  setsOfRule,
+} from './nftables.ts';
 
 const EMPTY: Pick<Table, 'chains' | 'sets'> = { chains: {}, sets: {} };
-
-function setsOf(rules: readonly Rule[]): string[] {
-  return rules.flatMap((rule) =>
-    rule.statements.flatMap((s) =>
-      s.kind === 'vmap' ? [s.map] : s.kind === 'lookup' ? [s.set] : [],
-    ),
-  );
-}
 
 function sameSetShape(a: NftSet, b: NftSet): boolean {
   return a.keyType === b.keyType && a.holds === b.holds;
@@ -43,7 +44,7 @@ function diffTable(ref: TableRef, from: Pick<Table, 'chains' | 'sets'>, to: Tabl
     if (!before || replaced.has(chain.name)) return chain.rules.length > 0;
     return (
       !sameJson(before.rules, chain.rules) ||
-      setsOf(before.rules).some((name) => gone.has(name)) ||
+      before.rules.flatMap(setsOfRule).some((name) => gone.has(name)) ||
       leads(before.rules)
     );
   });

@@ -1,5 +1,5 @@
 import type { Ifname } from './ifname.ts';
-import { type Ip, familyOf, findIp } from './ip.ts';
+import { type Family, type Ip, familyOf, findIp } from './ip.ts';
 import { type Mac, findMac } from './mac.ts';
 import type { Prefix } from './prefix.ts';
 
@@ -15,10 +15,30 @@ export type Verdict =
 export type AddressField = 'ip saddr' | 'ip daddr' | 'ip6 saddr' | 'ip6 daddr';
 
 /** What rules look at. The headers of Ethernet and ARP can be looked at in tables of family bridge only. */
-export type Field = AddressField | 'iifname' | 'ether saddr' | 'arp saddr ether' | 'arp saddr ip';
+export type Field =
+  | AddressField
+  | 'iifname'
+  | 'ether saddr'
+  | 'arp saddr ether'
+  | 'arp saddr ip'
+  | 'meta l4proto'
+  | 'th dport';
 
-/** What is looked up in a set or map: a field, or two of which the first is the link that a packet came in by. */
-export type LookupField = Field | `iifname . ${Exclude<Field, 'iifname'>}`;
+/** What can be looked up without another field before or behind it. */
+type LoneField = Exclude<Field, 'meta l4proto' | 'th dport'>;
+
+/** The transport protocol with the port that a packet is for. */
+type PortFields = 'meta l4proto . th dport';
+
+/**
+ * What is looked up in a set or map: a field; two of which the first is the link that a packet came in by; or the port
+ * that it is for, alone or at its address.
+ */
+export type LookupField =
+  | LoneField
+  | `iifname . ${Exclude<LoneField, 'iifname'>}`
+  | PortFields
+  | `${'ip daddr' | 'ip6 daddr'} . ${PortFields}`;
 
 /** One part of a rule; they are evaluated left to right, a match that fails ends the rule. */
 export type Statement =
@@ -37,6 +57,19 @@ export type Statement =
   /** Takes the verdict that the map holds for the field; goes on when it holds none. */
   | { readonly kind: 'vmap'; readonly field: LookupField; readonly map: string }
   | { readonly kind: 'masquerade' }
+  /** Sends the packet to the address and port that the map holds for the field, and ends; goes on when it holds none. */
+  | {
+      readonly kind: 'dnat';
+      readonly family: Family;
+      readonly field: LookupField;
+      readonly map: string;
+    }
+  /** Only packets for an address of this host, a broadcast address not among them (fib_addr.c, RTN_LOCAL). */
+  | { readonly kind: 'local' }
+  /** Sets or clears bits of the packet's mark. */
+  | { readonly kind: 'mark'; readonly bits: number; readonly on: boolean }
+  /** Only packets whose mark has all of these bits. */
+  | { readonly kind: 'marked'; readonly bits: number }
   | ({ readonly kind: 'verdict' } & Verdict)
   /** Something that is not understood: kept by the kernel's expression names, never written. */
   | { readonly kind: 'opaque'; readonly expression: string };
@@ -64,30 +97,55 @@ export interface Chain {
 }
 
 /** The type of one field, as nft calls it. */
-export type FieldType = 'ipv4_addr' | 'ipv6_addr' | 'ether_addr' | 'ifname';
+export type FieldType =
+  | 'ipv4_addr'
+  | 'ipv6_addr'
+  | 'ether_addr'
+  | 'ifname'
+  | 'inet_proto'
+  | 'inet_service';
 
 /** The type of the keys of a set. */
-export type SetKeyType = FieldType | `ifname . ${Exclude<FieldType, 'ifname'>}`;
+export type SetKeyType =
+  | Exclude<FieldType, 'inet_proto' | 'inet_service'>
+  | `ifname . ${'ether_addr' | 'ipv4_addr' | 'ipv6_addr'}`
+  | 'inet_proto . inet_service'
+  | `${'ipv4_addr' | 'ipv6_addr'} . inet_proto . inet_service`;
+
+/** The type of what a map holds that is no verdict: where packets are sent. */
+export type TargetType = 'ipv4_addr . inet_service' | 'ipv6_addr . inet_service';
+
+/** Transport protocols, by their numbers (IANA, "Protocol Numbers"). */
+export const TRANSPORTS = { tcp: 6, udp: 17, sctp: 132 } as const;
+export type Transport = keyof typeof TRANSPORTS;
+
+/** A port of a transport protocol, at any address or at one. */
+export type PortKey = `${Transport} . ${number}` | `${Ip} . ${Transport} . ${number}`;
+
+/** Where packets are sent: an address and a port. */
+export type Target = `${Ip} . ${number}`;
 
 /**
- * The key of an element in canonical text: `10.0.0.1`, `veth0`, `veth0 . 02:fc:00:00:00:01`. A link's name that reads
+ * The key of an element in canonical text: `10.0.0.1`, `veth0`, `veth0 . 02:fc:00:00:00:01`, `tcp . 80`. A link's name that reads
  * like an IPv4 address can only stand in front of something else.
  */
-export type SetKey = Ip | Mac | Ifname | `${Ifname} . ${Ip | Mac}`;
+export type SetKey = Ip | Mac | Ifname | `${Ifname} . ${Ip | Mac}` | PortKey;
 
 export interface SetElement {
   readonly key: SetKey;
-  /** Null in a set, the verdict in a map of verdicts. */
+  /** The verdict in a map of verdicts, else null. */
   readonly verdict: Verdict | null;
+  /** In a map of targets. */
+  readonly target?: Target;
   /** '' when there is none. */
   readonly comment: string;
 }
 
-/** A named set, or with `holds: 'verdict'` a verdict map. */
+/** A named set, or where it holds something a map. */
 export interface NftSet {
   readonly name: string;
   readonly keyType: SetKeyType;
-  readonly holds: 'nothing' | 'verdict';
+  readonly holds: 'nothing' | 'verdict' | TargetType;
   readonly elements: Readonly<Record<string, SetElement>>;
 }
 
@@ -139,6 +197,8 @@ export const FIELD_TYPES: Readonly<Record<Field, FieldType>> = {
   'ether saddr': 'ether_addr',
   'arp saddr ether': 'ether_addr',
   'arp saddr ip': 'ipv4_addr',
+  'meta l4proto': 'inet_proto',
+  'th dport': 'inet_service',
 };
 
 /** How many bytes a value of each type has; a link's name is followed by zeros (IFNAMSIZ). */
@@ -147,6 +207,8 @@ export const FIELD_BYTES: Readonly<Record<FieldType, number>> = {
   ipv6_addr: 16,
   ether_addr: 6,
   ifname: 16,
+  inet_proto: 1,
+  inet_service: 2,
 };
 
 const AND = ' . ';
@@ -156,13 +218,13 @@ export function fieldsOf(field: LookupField): Field[] {
   return field.split(AND) as Field[];
 }
 
-/** The types that a key type joins. */
-export function fieldTypesOf(type: SetKeyType): FieldType[] {
+/** The types that a key type, or that of a target, joins. */
+export function fieldTypesOf(type: SetKeyType | TargetType | FieldType): FieldType[] {
   return type.split(AND) as FieldType[];
 }
 
-/** The parts that a key joins. */
-export function keyPartsOf(key: SetKey): string[] {
+/** The parts that a key or a target joins. */
+export function keyPartsOf(key: SetKey | Target): string[] {
   return key.split(AND);
 }
 
@@ -174,13 +236,39 @@ function partTypeOf(part: string): FieldType {
 
 /** The type of the set that can hold a key. */
 export function keyTypeOf(key: SetKey): SetKeyType {
-  const [first = '', second] = keyPartsOf(key);
+  const [first = '', second, third] = keyPartsOf(key);
+  if (third !== undefined)
+    return `${familyOf(first) === 4 ? 'ipv4_addr' : 'ipv6_addr'} . inet_proto . inet_service`;
+  if (second !== undefined && /^\d+$/.test(second)) return 'inet_proto . inet_service';
   const type = partTypeOf(second ?? first);
-  return second === undefined ? type : (`ifname${AND}${type}` as SetKeyType);
+  return (second === undefined ? type : `ifname${AND}${type}`) as SetKeyType;
+}
+
+/** The type of the map that can hold a target. */
+export function targetTypeOf(target: Target): TargetType {
+  const [ip = ''] = keyPartsOf(target);
+  return familyOf(ip) === 4 ? 'ipv4_addr . inet_service' : 'ipv6_addr . inet_service';
+}
+
+/** Does a set hold targets? */
+export function holdsTargets(holds: NftSet['holds']): holds is TargetType {
+  return holds !== 'nothing' && holds !== 'verdict';
+}
+
+/** The sets and maps that a rule names. */
+export function setsOfRule({ statements }: Rule): string[] {
+  return statements.flatMap((s) =>
+    s.kind === 'vmap' || s.kind === 'dnat' ? [s.map] : s.kind === 'lookup' ? [s.set] : [],
+  );
 }
 
 function formatVerdict(verdict: Verdict): string {
   return 'chain' in verdict ? `${verdict.verdict} ${verdict.chain}` : verdict.verdict;
+}
+
+/** A mark as nft prints it. */
+function formatBits(bits: number): string {
+  return `0x${(bits >>> 0).toString(16).padStart(8, '0')}`;
 }
 
 function formatStatement(statement: Statement): string {
@@ -193,6 +281,16 @@ function formatStatement(statement: Statement): string {
       return `${statement.field} vmap @${statement.map}`;
     case 'masquerade':
       return 'masquerade';
+    case 'dnat': {
+      const family = statement.family === 4 ? 'ip' : 'ip6';
+      return `dnat ${family} to ${statement.field} map @${statement.map}`;
+    }
+    case 'local':
+      return 'fib daddr type local';
+    case 'mark':
+      return `meta mark set meta mark ${statement.on ? `| ${formatBits(statement.bits)}` : `& ${formatBits(~statement.bits)}`}`;
+    case 'marked':
+      return `meta mark & ${formatBits(statement.bits)} == ${formatBits(statement.bits)}`;
     case 'verdict':
       return formatVerdict(statement);
     case 'opaque':
@@ -211,15 +309,15 @@ export function formatRule(rule: Rule): string {
 
 /** A key as nft reads it: names of links are in quotes. */
 function formatKey(key: SetKey): string {
-  const [first = '', second] = keyPartsOf(key);
-  if (second !== undefined) return `"${first}"${AND}${second}`;
-  return keyTypeOf(key) === 'ifname' ? `"${first}"` : first;
+  const [first, ...others] = keyPartsOf(key);
+  return [keyTypeOf(key).startsWith('ifname') ? `"${first}"` : first, ...others].join(AND);
 }
 
 /** An element as it stands between the braces of `nft add element`. */
 export function formatElement(element: SetElement): string {
-  const verdict = element.verdict === null ? '' : ` : ${formatVerdict(element.verdict)}`;
-  return `${formatKey(element.key)}${formatComment(element.comment)}${verdict}`;
+  const { key, verdict, target, comment } = element;
+  const held = verdict === null ? target : formatVerdict(verdict);
+  return `${formatKey(key)}${formatComment(comment)}${held === undefined ? '' : ` : ${held}`}`;
 }
 
 function formatHook({ type, hook, priority, policy }: ChainHook): string {
@@ -241,8 +339,9 @@ export function formatCommand(command: NftCommand): string {
     case 'add rule':
       return `add rule ${table} ${command.chain} ${formatRule(command.rule)}`;
     case 'add set': {
-      const kind = command.holds === 'verdict' ? 'map' : 'set';
-      const type = command.holds === 'verdict' ? `${command.keyType} : verdict` : command.keyType;
+      const { keyType, holds } = command;
+      const kind = holds === 'nothing' ? 'set' : 'map';
+      const type = holds === 'nothing' ? keyType : `${keyType} : ${holds}`;
       return `add ${kind} ${table} ${command.set} { type ${type}; }`;
     }
     case 'delete set':

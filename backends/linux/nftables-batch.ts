@@ -1,5 +1,11 @@
 /** Changes to a ruleset as one batch: all of it or nothing (net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
-import type { NftCommand, SetElement, SetKeyType } from '../../model/nftables.ts';
+import {
+  type NftCommand,
+  type NftSet,
+  type SetElement,
+  type SetKeyType,
+  holdsTargets,
+} from '../../model/nftables.ts';
 import {
   type Writer,
   closeNest,
@@ -19,7 +25,7 @@ import {
   openMessage,
 } from './message.ts';
 import { putData, putStatements } from './nftables-encode.ts';
-import { encodeKey, keyBytesOf, keyTypeNumber } from './nftables-key.ts';
+import { encodeKey, encodeTarget, typeBytes, typeNumber } from './nftables-key.ts';
 import {
   DATA_VERDICT,
   HOOKS,
@@ -68,6 +74,7 @@ const NF_ACCEPT = 1;
 const UDATA_KEY_BYTE_ORDER = 0;
 const UDATA_DATA_BYTE_ORDER = 1;
 const UDATA_KEY_TYPEOF = 3;
+const UDATA_DATA_TYPEOF = 4;
 const UDATA_DATA_INTERVAL = 6;
 
 /** nftables: include/datatype.h, enum byteorder. */
@@ -78,17 +85,21 @@ function noteNumber(type: number, value: number): number[] {
   return [type, 4, value, 0, 0, 0];
 }
 
-/** What nft notes of a concatenation: that it is one (EXPR_CONCAT), and nothing of its parts, which the key type says. */
-const NOTED_CONCATENATION = [UDATA_KEY_TYPEOF, 8, ...noteNumber(0, 13), 1, 0];
+/** What nft notes of a concatenation: that it is one (EXPR_CONCAT), and nothing of its parts, which the type says. */
+function noteConcatenation(type: number): number[] {
+  return [type, 8, ...noteNumber(0, 13), 1, 0];
+}
 
 /** The byte order of a set's keys and data, and that elements of a map need not be merged. */
-function setUserdata(keyType: SetKeyType, isMap: boolean): Uint8Array {
+function setUserdata(keyType: SetKeyType, holds: NftSet['holds']): Uint8Array {
+  const isMap = holds !== 'nothing';
   const isJoined = keyType.includes(' . ');
   const order = isJoined ? 'none' : keyType === 'ifname' ? 'host' : 'network';
   return Uint8Array.from([
     ...noteNumber(UDATA_KEY_BYTE_ORDER, BYTE_ORDERS[order]),
     ...(isMap ? noteNumber(UDATA_DATA_BYTE_ORDER, BYTE_ORDERS.none) : []),
-    ...(isJoined ? NOTED_CONCATENATION : []),
+    ...(isJoined ? noteConcatenation(UDATA_KEY_TYPEOF) : []),
+    ...(holdsTargets(holds) ? noteConcatenation(UDATA_DATA_TYPEOF) : []),
     ...(isMap ? noteNumber(UDATA_DATA_INTERVAL, 0) : []),
   ]);
 }
@@ -130,17 +141,18 @@ function putRule(writer: Writer, command: NftCommand & { do: 'add rule' }): void
 
 /** `id` has to be unlike those of the other new sets of the batch; rules and elements find the set by its name. */
 function putSet(writer: Writer, command: NftCommand & { do: 'add set' }, id: number): void {
-  const isMap = command.holds === 'verdict';
+  const { keyType, holds } = command;
   putText(writer, NAME, command.set);
-  putBe32(writer, NFTA_SET_FLAGS, isMap ? NFT_SET_MAP : 0);
-  putBe32(writer, NFTA_SET_KEY_TYPE, keyTypeNumber(command.keyType));
-  putBe32(writer, NFTA_SET_KEY_LEN, keyBytesOf(command.keyType));
-  if (isMap) {
-    putBe32(writer, NFTA_SET_DATA_TYPE, DATA_VERDICT);
-    putBe32(writer, NFTA_SET_DATA_LEN, 0);
+  putBe32(writer, NFTA_SET_FLAGS, holds === 'nothing' ? 0 : NFT_SET_MAP);
+  putBe32(writer, NFTA_SET_KEY_TYPE, typeNumber(keyType));
+  putBe32(writer, NFTA_SET_KEY_LEN, typeBytes(keyType));
+  if (holds !== 'nothing') {
+    const targets = holdsTargets(holds);
+    putBe32(writer, NFTA_SET_DATA_TYPE, targets ? typeNumber(holds) : DATA_VERDICT);
+    putBe32(writer, NFTA_SET_DATA_LEN, targets ? typeBytes(holds) : 0);
   }
   putBe32(writer, NFTA_SET_ID, id);
-  putBytes(writer, NFTA_SET_USERDATA, setUserdata(command.keyType, isMap));
+  putBytes(writer, NFTA_SET_USERDATA, setUserdata(keyType, holds));
 }
 
 /** Puts a list with one element; a bare key stands for the element that has it. */
@@ -154,6 +166,7 @@ export function putElement(
   const nest = openNest(writer, NFTA_LIST_ELEM);
   putData(writer, NFTA_SET_ELEM_KEY, encodeKey(element.key));
   if (element.verdict) putVerdict(writer, NFTA_SET_ELEM_DATA, element.verdict);
+  if (element.target) putData(writer, NFTA_SET_ELEM_DATA, encodeTarget(element.target));
   if (element.comment) putBytes(writer, NFTA_SET_ELEM_USERDATA, encodeComment(element.comment));
   closeNest(writer, nest);
   closeNest(writer, list);

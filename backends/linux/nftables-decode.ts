@@ -1,5 +1,5 @@
 /** The kernel's expressions as a rule's statements (nftables: src/netlink_delinearize.c). */
-import { ipFromBytes } from '../../model/ip.ts';
+import { type Family, ipFromBytes } from '../../model/ip.ts';
 import {
   type AddressField,
   FIELD_BYTES,
@@ -37,13 +37,26 @@ import {
   NFTA_BITWISE_MASK,
   NFTA_BITWISE_XOR,
   NFTA_BITWISE_OP,
+  NFT_BITWISE_MASK_XOR,
   NFTA_LOOKUP_SET,
   NFTA_LOOKUP_SREG,
   NFTA_LOOKUP_DREG,
   NFTA_LOOKUP_FLAGS,
   NFTA_IMMEDIATE_DREG,
   NFTA_IMMEDIATE_DATA,
-  NFT_META_IIFNAME,
+  NFTA_FIB_DREG,
+  NFTA_FIB_RESULT,
+  NFTA_FIB_FLAGS,
+  NFTA_FIB_F_DADDR,
+  NFTA_NAT_TYPE,
+  NFTA_NAT_FAMILY,
+  NFTA_NAT_REG_ADDR_MIN,
+  NFTA_NAT_REG_PROTO_MIN,
+  NFTA_META_SREG,
+  NFT_FIB_RESULT_ADDRTYPE,
+  NFT_META_MARK,
+  NFT_NAT_DNAT,
+  RTN_LOCAL,
   NFT_META_NFPROTO,
   NFT_META_PROTOCOL,
   NFT_PAYLOAD_LL_HEADER,
@@ -51,16 +64,18 @@ import {
   NFT_CMP_NEQ,
   NFT_LOOKUP_F_INV,
   NFT_REG_VERDICT,
-  NFT_REG_1,
-  NFT_REG_2,
+  REGISTER_BYTES,
   ETHER_TYPES,
   ETHER_TYPE_PLACE,
+  META_FIELDS,
+  type MetaField,
   PLACES,
+  isMetaField,
   type Protocol,
   findField,
   isRegister,
 } from './nftables-expression.ts';
-import { NFPROTO, decodeVerdict } from './nftables-number.ts';
+import { NFPROTO, decodeVerdict, findFamily } from './nftables-number.ts';
 
 interface Expression {
   readonly name: string;
@@ -78,7 +93,7 @@ function readExpressions(list: Attributes, start: number, end: number): Expressi
 }
 
 function isRegister1(attributes: Attributes, type: number): boolean {
-  return isRegister(NFT_REG_1, findBe32(attributes, type));
+  return isRegister(0, findBe32(attributes, type));
 }
 
 function findData(attributes: Attributes, type: number): Uint8Array | undefined {
@@ -89,6 +104,10 @@ function findData(attributes: Attributes, type: number): Uint8Array | undefined 
 function isZero(bytes: Uint8Array = new Uint8Array(0)): boolean {
   for (let i = 0; i < bytes.length; i += 1) if (bytes[i] !== 0) return false;
   return true;
+}
+
+function isMaskXor(data: Attributes): boolean {
+  return (findBe32(data, NFTA_BITWISE_OP) ?? NFT_BITWISE_MASK_XOR) === NFT_BITWISE_MASK_XOR;
 }
 
 /** The number of leading ones of a mask, undefined when there are ones behind a zero. */
@@ -142,6 +161,8 @@ interface Load {
   readonly bytes: number;
 }
 
+const META_NAMES = Object.keys(META_FIELDS) as MetaField[];
+
 /** What an expression loads to a register, of a packet of this protocol. */
 function decodeLoad(
   expression: Expression | undefined,
@@ -150,10 +171,10 @@ function decodeLoad(
   protocol: Protocol | undefined,
 ): Load | undefined {
   if (expression?.name === 'meta') {
+    const key = findBe32(expression.data, NFTA_META_KEY);
+    const field = META_NAMES.find((name) => META_FIELDS[name] === key);
     const isThere = isRegister(register, findBe32(expression.data, NFTA_META_DREG));
-    return isThere && findBe32(expression.data, NFTA_META_KEY) === NFT_META_IIFNAME
-      ? { field: 'iifname', bytes: FIELD_BYTES.ifname }
-      : undefined;
+    return field && isThere ? { field, bytes: FIELD_BYTES[FIELD_TYPES[field]] } : undefined;
   }
   if (expression?.name !== 'payload') return undefined;
   const { data } = expression;
@@ -167,7 +188,7 @@ function decodeLoad(
 }
 
 function isAddressField(field: Field): field is AddressField {
-  return field !== 'iifname' && (PLACES[field].protocol ?? 'arp') !== 'arp';
+  return !isMetaField(field) && (PLACES[field].protocol ?? 'arp') !== 'arp';
 }
 
 function decodeMatch(
@@ -184,8 +205,7 @@ function decodeMatch(
     const mask = findData(next.data, NFTA_BITWISE_MASK);
     const ones = mask?.length === fullBytes && length === fullBytes ? maskLength(mask) : undefined;
     const flips = !isZero(findData(next.data, NFTA_BITWISE_XOR));
-    if (ones === undefined || flips || (findBe32(next.data, NFTA_BITWISE_OP) ?? 0) !== 0)
-      return undefined;
+    if (ones === undefined || flips || !isMaskXor(next.data)) return undefined;
     prefixLength = ones;
     compareAt += 1;
   }
@@ -201,30 +221,138 @@ function decodeMatch(
   };
 }
 
-/** A field's load with what is done to it: `load [load] lookup` or `load [bitwise] cmp`. */
+/** Fields that are looked up together. */
+const JOINED: readonly LookupField[] = [
+  'iifname . ip saddr',
+  'iifname . ip daddr',
+  'iifname . ip6 saddr',
+  'iifname . ip6 daddr',
+  'iifname . ether saddr',
+  'iifname . arp saddr ether',
+  'iifname . arp saddr ip',
+  'meta l4proto . th dport',
+  'ip daddr . meta l4proto . th dport',
+  'ip6 daddr . meta l4proto . th dport',
+];
+
+/** The loads that begin at an expression, each into the registers behind those of the one before. */
+function decodeLoads(
+  expressions: readonly Expression[],
+  at: number,
+  table: NftFamily,
+  protocol: Protocol | undefined,
+): Load[] {
+  const loads: Load[] = [];
+  for (let register = 0; ;) {
+    const load = decodeLoad(expressions[at + loads.length], register, table, protocol);
+    if (!load) return loads;
+    loads.push(load);
+    register += Math.ceil(load.bytes / REGISTER_BYTES);
+  }
+}
+
+/** What sends packets where a lookup says: the family, undefined where the expression says something else. */
+function decodeDnat(expression: Expression | undefined): Family | undefined {
+  if (expression?.name !== 'nat') return undefined;
+  const { data } = expression;
+  const family = findFamily(findBe32(data, NFTA_NAT_FAMILY));
+  if (family !== 'ip' && family !== 'ip6') return undefined;
+  const port = family === 'ip' ? 1 : 4;
+  return findBe32(data, NFTA_NAT_TYPE) === NFT_NAT_DNAT &&
+    isRegister1(data, NFTA_NAT_REG_ADDR_MIN) &&
+    isRegister(port, findBe32(data, NFTA_NAT_REG_PROTO_MIN))
+    ? familyNumber(family)
+    : undefined;
+}
+
+function familyNumber(family: 'ip' | 'ip6'): Family {
+  return family === 'ip' ? 4 : 6;
+}
+
+/** Fields' loads with what is done to them: `load... lookup [nat]` or `load [bitwise] cmp`. */
 function decodeField(
   expressions: readonly Expression[],
   at: number,
   table: NftFamily,
   protocol: Protocol | undefined,
 ): Decoded | undefined {
-  const first = decodeLoad(expressions[at], NFT_REG_1, table, protocol);
+  const loads = decodeLoads(expressions, at, table, protocol);
+  const [first] = loads;
   if (!first) return undefined;
-  const second =
-    first.field === 'iifname'
-      ? decodeLoad(expressions[at + 1], NFT_REG_2, table, protocol)
-      : undefined;
-  const last = second ?? first;
-  const needed = last.field === 'iifname' ? undefined : PLACES[last.field].protocol;
-  const lookup = expressions[at + (second ? 2 : 1)];
+  const headers = loads.map(({ field }) =>
+    isMetaField(field) ? undefined : PLACES[field].protocol,
+  );
+  const needed = headers.find((each) => each !== undefined);
+  const lookup = expressions[at + loads.length];
   if (lookup?.name !== 'lookup') {
-    const match = second ? undefined : decodeMatch(expressions, at, first);
+    const match = loads.length > 1 ? undefined : decodeMatch(expressions, at, first);
     return match && { ...match, protocol: needed };
   }
-  if (last.bytes !== FIELD_BYTES[FIELD_TYPES[last.field]]) return undefined;
-  const field = (second ? `iifname . ${second.field}` : first.field) as LookupField;
+  if (loads.some(({ field, bytes }) => bytes !== FIELD_BYTES[FIELD_TYPES[field]])) return undefined;
+  const joined = loads.map(({ field }) => field).join(' . ');
+  const field = loads.length > 1 ? JOINED.find((each) => each === joined) : loneField(first.field);
+  if (!field) return undefined;
+  const count = loads.length + 1;
+  const family = decodeDnat(expressions[at + count]);
+  const map = findText(lookup.data, NFTA_LOOKUP_SET);
+  const isTarget =
+    isRegister1(lookup.data, NFTA_LOOKUP_SREG) && isRegister1(lookup.data, NFTA_LOOKUP_DREG);
+  if (family !== undefined && map !== undefined && isTarget)
+    return { statement: { kind: 'dnat', family, field, map }, protocol: needed, count: count + 1 };
   const statement = decodeLookup(field, lookup.data);
-  return statement && { statement, protocol: needed, count: second ? 3 : 2 };
+  return statement && { statement, protocol: needed, count };
+}
+
+function loneField(field: Field): LookupField | undefined {
+  return field === 'meta l4proto' || field === 'th dport' ? undefined : field;
+}
+
+/** Four bytes in the byte order of the machine. */
+function hostNumber(bytes: Uint8Array | undefined): number | undefined {
+  if (bytes?.length !== 4) return undefined;
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+}
+
+/** Is the destination an address of this host? `fib cmp` */
+function decodeLocal(expressions: readonly Expression[], at: number): Statement | undefined {
+  const { name, data } = expressions[at] as Expression;
+  if (name !== 'fib' || !isRegister1(data, NFTA_FIB_DREG)) return undefined;
+  const compare = decodeCompare(expressions[at + 1]);
+  return findBe32(data, NFTA_FIB_RESULT) === NFT_FIB_RESULT_ADDRTYPE &&
+    findBe32(data, NFTA_FIB_FLAGS) === NFTA_FIB_F_DADDR &&
+    compare?.negate === false &&
+    hostNumber(compare.bytes) === RTN_LOCAL
+    ? { kind: 'local' }
+    : undefined;
+}
+
+/** Bits of the mark, set, cleared or asked for: `meta bitwise meta` or `meta bitwise cmp`. */
+function decodeMark(expressions: readonly Expression[], at: number): Statement | undefined {
+  const [load, change, end] = expressions.slice(at, at + 3) as [
+    Expression,
+    Expression?,
+    Expression?,
+  ];
+  const loads =
+    load.name === 'meta' &&
+    findBe32(load.data, NFTA_META_KEY) === NFT_META_MARK &&
+    isRegister1(load.data, NFTA_META_DREG);
+  if (!loads || change?.name !== 'bitwise' || !isMaskXor(change.data)) return undefined;
+  const mask = hostNumber(findData(change.data, NFTA_BITWISE_MASK));
+  const flips = hostNumber(findData(change.data, NFTA_BITWISE_XOR));
+  if (mask === undefined || flips === undefined) return undefined;
+  const compare = decodeCompare(end);
+  if (compare)
+    return !compare.negate && flips === 0 && hostNumber(compare.bytes) === mask
+      ? { kind: 'marked', bits: mask }
+      : undefined;
+  const bits = ~mask >>> 0;
+  const sets =
+    end?.name === 'meta' &&
+    findBe32(end.data, NFTA_META_KEY) === NFT_META_MARK &&
+    isRegister1(end.data, NFTA_META_SREG);
+  if (!sets || bits === 0 || (flips !== 0 && flips !== bits)) return undefined;
+  return { kind: 'mark', bits, on: flips !== 0 };
 }
 
 function decodeSingle({ name, data }: Expression): Statement {
@@ -284,6 +412,13 @@ export function decodeStatements(
   let protocol: Protocol | undefined = table === 'ip' || table === 'ip6' ? table : undefined;
   let at = 0;
   while (at < expressions.length) {
+    const local = decodeLocal(expressions, at);
+    const mark = decodeMark(expressions, at);
+    if (local || mark) {
+      statements.push((local ?? mark) as Statement);
+      at += local ? 2 : 3;
+      continue;
+    }
     const asked = decodeProtocol(expressions, at, table);
     const field = decodeField(expressions, asked ? at + 2 : at, table, asked ?? protocol);
     // Only a condition of the field behind it: by itself, or before another, it would be a statement of its own.

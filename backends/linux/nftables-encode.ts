@@ -1,5 +1,5 @@
 /** A rule's statements as the kernel's expressions, in the form that nft itself gives them (nftables: src/netlink_linearize.c). */
-import { ADDRESS_BITS, type Ip, familyOf, ipBytes } from '../../model/ip.ts';
+import { ADDRESS_BITS, type Family, type Ip, familyOf, ipBytes } from '../../model/ip.ts';
 import {
   FIELD_BYTES,
   FIELD_TYPES,
@@ -30,6 +30,8 @@ import {
   NFTA_BITWISE_DREG,
   NFTA_BITWISE_LEN,
   NFTA_BITWISE_MASK,
+  NFTA_BITWISE_OP,
+  NFT_BITWISE_MASK_XOR,
   NFTA_BITWISE_XOR,
   NFTA_LOOKUP_SET,
   NFTA_LOOKUP_SREG,
@@ -37,7 +39,19 @@ import {
   NFTA_LOOKUP_FLAGS,
   NFTA_IMMEDIATE_DREG,
   NFTA_IMMEDIATE_DATA,
-  NFT_META_IIFNAME,
+  NFTA_FIB_DREG,
+  NFTA_FIB_RESULT,
+  NFTA_FIB_FLAGS,
+  NFTA_FIB_F_DADDR,
+  NFTA_NAT_TYPE,
+  NFTA_NAT_FAMILY,
+  NFTA_NAT_REG_ADDR_MIN,
+  NFTA_NAT_REG_PROTO_MIN,
+  NFTA_META_SREG,
+  NFT_FIB_RESULT_ADDRTYPE,
+  NFT_META_MARK,
+  NFT_NAT_DNAT,
+  RTN_LOCAL,
   NFT_META_NFPROTO,
   NFT_META_PROTOCOL,
   NFT_PAYLOAD_LL_HEADER,
@@ -46,10 +60,13 @@ import {
   NFT_LOOKUP_F_INV,
   NFT_REG_VERDICT,
   NFT_REG_1,
-  NFT_REG_2,
+  REGISTER_BYTES,
+  registerNumber,
   ETHER_TYPES,
   ETHER_TYPE_PLACE,
+  META_FIELDS,
   PLACES,
+  isMetaField,
   type Protocol,
 } from './nftables-expression.ts';
 import { NFPROTO, putVerdict } from './nftables-number.ts';
@@ -120,8 +137,8 @@ function putProtocol(writer: Writer, family: NftFamily, protocol: Protocol): voi
 
 /** Loads so many bytes of a field. */
 function putLoad(writer: Writer, field: Field, lengthBytes: number, register: number): void {
-  if (field === 'iifname') {
-    putMeta(writer, NFT_META_IIFNAME, register);
+  if (isMetaField(field)) {
+    putMeta(writer, META_FIELDS[field], register);
     return;
   }
   const { header, offset } = PLACES[field];
@@ -156,22 +173,74 @@ function putMatch(writer: Writer, { field, negate, value }: Statement & { kind: 
   putCompare(writer, negate, bytes);
 }
 
-function putLookup(writer: Writer, statement: Statement & { kind: 'lookup' | 'vmap' }): void {
-  let register = NFT_REG_1;
+function putLookup(
+  writer: Writer,
+  statement: Statement & { kind: 'lookup' | 'vmap' | 'dnat' },
+): void {
+  let index = 0;
   for (const field of fieldsOf(statement.field)) {
-    putLoad(writer, field, FIELD_BYTES[FIELD_TYPES[field]], register);
-    // Only a link's name has another field behind it, and that fills the first register.
-    register = NFT_REG_2;
+    const bytes = FIELD_BYTES[FIELD_TYPES[field]];
+    putLoad(writer, field, bytes, registerNumber(index));
+    index += Math.ceil(bytes / REGISTER_BYTES);
   }
   putExpression(writer, 'lookup', () => {
     putBe32(writer, NFTA_LOOKUP_SREG, NFT_REG_1);
-    if (statement.kind === 'vmap') {
-      putBe32(writer, NFTA_LOOKUP_DREG, NFT_REG_VERDICT);
+    if (statement.kind !== 'lookup') {
+      const target = statement.kind === 'vmap' ? NFT_REG_VERDICT : NFT_REG_1;
+      putBe32(writer, NFTA_LOOKUP_DREG, target);
       putText(writer, NFTA_LOOKUP_SET, statement.map);
     } else {
       putText(writer, NFTA_LOOKUP_SET, statement.set);
       if (statement.negate) putBe32(writer, NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
     }
+  });
+}
+
+/** Where the packet goes is what the lookup left: an address, and behind it a port. */
+function putDnat(writer: Writer, family: Family): void {
+  putExpression(writer, 'nat', () => {
+    putBe32(writer, NFTA_NAT_TYPE, NFT_NAT_DNAT);
+    putBe32(writer, NFTA_NAT_FAMILY, NFPROTO[family === 4 ? 'ip' : 'ip6']);
+    putBe32(writer, NFTA_NAT_REG_ADDR_MIN, NFT_REG_1);
+    const registers = ADDRESS_BITS[family] / 8 / REGISTER_BYTES;
+    putBe32(writer, NFTA_NAT_REG_PROTO_MIN, registerNumber(registers));
+  });
+}
+
+/** A number in the byte order of the machine. */
+function hostBytes(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}
+
+function putLocal(writer: Writer): void {
+  putExpression(writer, 'fib', () => {
+    putBe32(writer, NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+    putBe32(writer, NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+    putBe32(writer, NFTA_FIB_DREG, NFT_REG_1);
+  });
+  putCompare(writer, false, hostBytes(RTN_LOCAL));
+}
+
+/** Loads the mark and leaves of it what the masks do. */
+function putMarkBits(writer: Writer, mask: number, flips: number): void {
+  putMeta(writer, NFT_META_MARK, NFT_REG_1);
+  putExpression(writer, 'bitwise', () => {
+    putBe32(writer, NFTA_BITWISE_SREG, NFT_REG_1);
+    putBe32(writer, NFTA_BITWISE_DREG, NFT_REG_1);
+    putBe32(writer, NFTA_BITWISE_OP, NFT_BITWISE_MASK_XOR);
+    putBe32(writer, NFTA_BITWISE_LEN, REGISTER_BYTES);
+    putData(writer, NFTA_BITWISE_MASK, hostBytes(mask));
+    putData(writer, NFTA_BITWISE_XOR, hostBytes(flips));
+  });
+}
+
+function putMark(writer: Writer, { bits, on }: Statement & { kind: 'mark' }): void {
+  putMarkBits(writer, ~bits, on ? bits : 0);
+  putExpression(writer, 'meta', () => {
+    putBe32(writer, NFTA_META_KEY, NFT_META_MARK);
+    putBe32(writer, NFTA_META_SREG, NFT_REG_1);
   });
 }
 
@@ -186,12 +255,12 @@ function putImmediate(writer: Writer, verdict: Verdict): void {
 function protocolOf(family: NftFamily, lookup: LookupField): Protocol | undefined {
   let protocol: Protocol | undefined;
   for (const field of fieldsOf(lookup)) {
-    if (field === 'iifname') continue;
+    if (isMetaField(field)) continue;
     const place = PLACES[field];
     const isOfFrames = place.header === NFT_PAYLOAD_LL_HEADER || place.protocol === 'arp';
     if (isOfFrames && family !== 'bridge')
       throw new Error(`"${field}" can only be looked at in a table of family bridge`);
-    protocol = place.protocol;
+    protocol = place.protocol ?? protocol;
   }
   return protocol;
 }
@@ -216,6 +285,20 @@ export function putStatements(
       case 'lookup':
       case 'vmap':
         putLookup(writer, statement);
+        break;
+      case 'dnat':
+        putLookup(writer, statement);
+        putDnat(writer, statement.family);
+        break;
+      case 'local':
+        putLocal(writer);
+        break;
+      case 'mark':
+        putMark(writer, statement);
+        break;
+      case 'marked':
+        putMarkBits(writer, statement.bits, 0);
+        putCompare(writer, false, hostBytes(statement.bits));
         break;
       case 'masquerade':
         putExpression(writer, 'masq', () => undefined);

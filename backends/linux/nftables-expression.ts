@@ -8,6 +8,7 @@ export const NFTA_DATA_VALUE = 1;
 export const NFTA_DATA_VERDICT = 2;
 
 export const NFTA_META_DREG = 1;
+export const NFTA_META_SREG = 3;
 export const NFTA_META_KEY = 2;
 export const NFTA_CMP_SREG = 1;
 export const NFTA_CMP_OP = 2;
@@ -22,30 +23,54 @@ export const NFTA_BITWISE_LEN = 3;
 export const NFTA_BITWISE_MASK = 4;
 export const NFTA_BITWISE_XOR = 5;
 export const NFTA_BITWISE_OP = 6;
+/** What a bitwise expression does that says nothing else. */
+export const NFT_BITWISE_MASK_XOR = 0;
 export const NFTA_LOOKUP_SET = 1;
 export const NFTA_LOOKUP_SREG = 2;
 export const NFTA_LOOKUP_DREG = 3;
 export const NFTA_LOOKUP_FLAGS = 5;
+export const NFTA_FIB_DREG = 1;
+export const NFTA_FIB_RESULT = 2;
+export const NFTA_FIB_FLAGS = 3;
+export const NFTA_NAT_TYPE = 1;
+export const NFTA_NAT_FAMILY = 2;
+export const NFTA_NAT_REG_ADDR_MIN = 3;
+export const NFTA_NAT_REG_PROTO_MIN = 5;
 export const NFTA_IMMEDIATE_DREG = 1;
 export const NFTA_IMMEDIATE_DATA = 2;
 
 export const NFT_META_PROTOCOL = 1;
-export const NFT_META_IIFNAME = 6;
+export const NFT_META_MARK = 3;
+const NFT_META_IIFNAME = 6;
 export const NFT_META_NFPROTO = 15;
+const NFT_META_L4PROTO = 16;
+export const NFT_FIB_RESULT_ADDRTYPE = 3;
+export const NFTA_FIB_F_DADDR = 2;
+export const NFT_NAT_DNAT = 1;
+/** include/uapi/linux/rtnetlink.h. */
+export const RTN_LOCAL = 2;
 export const NFT_PAYLOAD_LL_HEADER = 0;
 const NFT_PAYLOAD_NETWORK_HEADER = 1;
+const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
 export const NFT_CMP_EQ = 0;
 export const NFT_CMP_NEQ = 1;
 export const NFT_LOOKUP_F_INV = 1;
 export const NFT_REG_VERDICT = 0;
-/** The first and second register of 16 bytes; they may be called by the number of their first four bytes. */
+/** The first register of 16 bytes, which also is the first of those of four bytes. */
 export const NFT_REG_1 = 1;
-export const NFT_REG_2 = 2;
 const NFT_REG32_00 = 8;
 
-/** Is it this register of 16 bytes, by either of its numbers? */
-export function isRegister(register: number, value: number | undefined): boolean {
-  return value === register || value === NFT_REG32_00 + 4 * (register - NFT_REG_1);
+/** NFT_REG32_SIZE: what a register holds. */
+export const REGISTER_BYTES = 4;
+
+/** nft's number of a register, counted in those of four bytes from 0: where one of 16 bytes begins, by that one's. */
+export function registerNumber(index: number): number {
+  return index % 4 === 0 ? NFT_REG_1 + index / 4 : NFT_REG32_00 + index;
+}
+
+/** Is it this register, by either of its numbers? */
+export function isRegister(index: number, value: number | undefined): boolean {
+  return value === registerNumber(index) || value === NFT_REG32_00 + index;
 }
 
 /** By what number an Ethernet frame says which protocol it carries (include/uapi/linux/if_ether.h, ETH_P_*). */
@@ -57,8 +82,17 @@ export type Protocol = keyof typeof ETHER_TYPES;
 /** Where the type of a frame lies in its header. */
 export const ETHER_TYPE_PLACE = { header: NFT_PAYLOAD_LL_HEADER, offset: 12, bytes: 2 } as const;
 
+/** What is known of a packet without reading it, by the key that asks for it (NFT_META_*). */
+export const META_FIELDS = { iifname: NFT_META_IIFNAME, 'meta l4proto': NFT_META_L4PROTO } as const;
+export type MetaField = keyof typeof META_FIELDS;
+
+/** Is the field none of a header's? */
+export function isMetaField(field: Field): field is MetaField {
+  return Object.hasOwn(META_FIELDS, field);
+}
+
 /** A field that lies in a header. */
-export type HeaderField = Exclude<Field, 'iifname'>;
+export type HeaderField = Exclude<Field, MetaField>;
 
 /** Where a field lies, and in packets of which protocol; undefined: in all. */
 export interface HeaderPlace {
@@ -78,6 +112,7 @@ export const PLACES: Readonly<Record<HeaderField, HeaderPlace>> = {
   'ether saddr': { header: NFT_PAYLOAD_LL_HEADER, offset: 6, protocol: undefined },
   'arp saddr ether': { header: NETWORK, offset: 8, protocol: 'arp' },
   'arp saddr ip': { header: NETWORK, offset: 14, protocol: 'arp' },
+  'th dport': { header: NFT_PAYLOAD_TRANSPORT_HEADER, offset: 2, protocol: undefined },
 };
 
 const HEADER_FIELDS = Object.keys(PLACES) as HeaderField[];

@@ -1,5 +1,5 @@
 /** Keys of sets as bytes: the parts one after the other, each filled up to whole registers (nftables: src/expression.c, concat_expr). */
-import { type Ifname, ifnameProblem } from '../../model/ifname.ts';
+import { ifnameProblem } from '../../model/ifname.ts';
 import { type Ip, ipBytes, ipFromBytes } from '../../model/ip.ts';
 import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
 import {
@@ -7,9 +7,14 @@ import {
   type FieldType,
   type SetKey,
   type SetKeyType,
+  TRANSPORTS,
+  type Target,
+  type TargetType,
+  type Transport,
   fieldTypesOf,
   keyPartsOf,
   keyTypeOf,
+  targetTypeOf,
 } from '../../model/nftables.ts';
 
 /** NFT_REG32_SIZE. */
@@ -21,6 +26,8 @@ const TYPE_NUMBERS: Readonly<Record<FieldType, number>> = {
   ipv6_addr: 8,
   ether_addr: 9,
   ifname: 41,
+  inet_proto: 12,
+  inet_service: 13,
 };
 /** TYPE_BITS: so many bits each type takes in the number of a concatenation. */
 const TYPE_BITS = 6;
@@ -33,10 +40,18 @@ const KEY_TYPES: readonly SetKeyType[] = [
   'ifname . ether_addr',
   'ifname . ipv4_addr',
   'ifname . ipv6_addr',
+  'inet_proto . inet_service',
+  'ipv4_addr . inet_proto . inet_service',
+  'ipv6_addr . inet_proto . inet_service',
 ];
 
-/** nft's number of a key type. */
-export function keyTypeNumber(type: SetKeyType): number {
+const TARGET_TYPES: readonly TargetType[] = [
+  'ipv4_addr . inet_service',
+  'ipv6_addr . inet_service',
+];
+
+/** nft's number of the type of keys or targets. */
+export function typeNumber(type: SetKeyType | TargetType): number {
   let number = 0;
   for (const each of fieldTypesOf(type)) number = (number << TYPE_BITS) | TYPE_NUMBERS[each];
   return number;
@@ -44,7 +59,13 @@ export function keyTypeNumber(type: SetKeyType): number {
 
 /** The key type with this number, undefined for one that the model lacks. */
 export function findKeyType(number: number | undefined): SetKeyType | undefined {
-  for (const type of KEY_TYPES) if (keyTypeNumber(type) === number) return type;
+  for (const type of KEY_TYPES) if (typeNumber(type) === number) return type;
+  return undefined;
+}
+
+/** The type of targets with this number, undefined for one that the model lacks. */
+export function findTargetType(number: number | undefined): TargetType | undefined {
+  for (const type of TARGET_TYPES) if (typeNumber(type) === number) return type;
   return undefined;
 }
 
@@ -52,24 +73,37 @@ function paddedBytes(type: FieldType): number {
   return Math.ceil(FIELD_BYTES[type] / REGISTER_BYTES) * REGISTER_BYTES;
 }
 
-/** How many bytes keys of a type have. One that stands alone is not filled up. */
-export function keyBytesOf(type: SetKeyType): number {
-  const [first, second] = fieldTypesOf(type) as [FieldType, FieldType?];
-  return second === undefined ? FIELD_BYTES[first] : paddedBytes(first) + paddedBytes(second);
+/** How many bytes keys or targets of a type have. One that stands alone is not filled up. */
+export function typeBytes(type: SetKeyType | TargetType): number {
+  const types = fieldTypesOf(type);
+  if (types.length === 1) return FIELD_BYTES[types[0] as FieldType];
+  let bytes = 0;
+  for (const each of types) bytes += paddedBytes(each);
+  return bytes;
 }
 
 function partBytes(type: FieldType, part: string): Uint8Array {
   if (type === 'ifname') return new TextEncoder().encode(part);
+  if (type === 'inet_proto') return Uint8Array.of(TRANSPORTS[part as Transport]);
+  if (type === 'inet_service') return Uint8Array.of(Number(part) >> 8, Number(part) & 255);
   return type === 'ether_addr' ? macBytes(part as Mac) : ipBytes(part as Ip);
 }
 
 /** The bytes of a key. */
 export function encodeKey(key: SetKey): Uint8Array {
-  const type = keyTypeOf(key);
-  const bytes = new Uint8Array(keyBytesOf(type));
+  return encodeParts(keyTypeOf(key), key);
+}
+
+/** The bytes of a target. */
+export function encodeTarget(target: Target): Uint8Array {
+  return encodeParts(targetTypeOf(target), target);
+}
+
+function encodeParts(type: SetKeyType | TargetType, text: SetKey | Target): Uint8Array {
+  const bytes = new Uint8Array(typeBytes(type));
   const types = fieldTypesOf(type);
   let at = 0;
-  for (const [index, part] of keyPartsOf(key).entries()) {
+  for (const [index, part] of keyPartsOf(text).entries()) {
     const each = types[index] as FieldType;
     bytes.set(partBytes(each, part), at);
     at += paddedBytes(each);
@@ -77,24 +111,39 @@ export function encodeKey(key: SetKey): Uint8Array {
   return bytes;
 }
 
-function decodePart(type: FieldType, bytes: Uint8Array): Ip | Mac | Ifname | undefined {
+const TRANSPORT_NAMES = Object.keys(TRANSPORTS) as Transport[];
+
+function decodePart(type: FieldType, bytes: Uint8Array): string | undefined {
+  if (type === 'inet_proto') return TRANSPORT_NAMES.find((name) => TRANSPORTS[name] === bytes[0]);
+  if (type === 'inet_service') return `${((bytes[0] ?? 0) << 8) | (bytes[1] ?? 0)}`;
   if (type === 'ether_addr') return macFromBytes(bytes);
   if (type !== 'ifname') return ipFromBytes(bytes);
   const nul = bytes.indexOf(0);
   const name = new TextDecoder().decode(nul < 0 ? bytes : bytes.subarray(0, nul));
-  return ifnameProblem(name) === undefined ? (name as Ifname) : undefined;
+  return ifnameProblem(name) === undefined ? name : undefined;
 }
 
-/** The key in these bytes; undefined where they hold none that would be written as they are. */
-export function decodeKey(type: SetKeyType, bytes: Uint8Array): SetKey | undefined {
-  if (bytes.length !== keyBytesOf(type)) return undefined;
-  let key = '';
+/** The parts in these bytes, joined; undefined where they hold none that would be written as they are. */
+function decodeParts(type: SetKeyType | TargetType, bytes: Uint8Array): string | undefined {
+  if (bytes.length !== typeBytes(type)) return undefined;
+  let text = '';
   let at = 0;
   for (const each of fieldTypesOf(type)) {
     const part = decodePart(each, bytes.subarray(at, at + FIELD_BYTES[each]));
     if (part === undefined) return undefined;
-    key += `${key === '' ? '' : ' . '}${part}`;
+    text += `${text === '' ? '' : ' . '}${part}`;
     at += paddedBytes(each);
   }
-  return keyTypeOf(key as SetKey) === type ? (key as SetKey) : undefined;
+  return text;
+}
+
+/** The key in these bytes; undefined where they hold none that the model has. */
+export function decodeKey(type: SetKeyType, bytes: Uint8Array): SetKey | undefined {
+  const key = decodeParts(type, bytes);
+  return key !== undefined && keyTypeOf(key as SetKey) === type ? (key as SetKey) : undefined;
+}
+
+/** The target in these bytes; undefined where they hold none. */
+export function decodeTarget(type: TargetType, bytes: Uint8Array): Target | undefined {
+  return decodeParts(type, bytes) as Target | undefined;
 }

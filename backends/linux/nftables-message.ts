@@ -1,14 +1,15 @@
 /** Reading a ruleset (net/netfilter/nf_tables_api.c, nf_tables_get* and nf_tables_dump_*). */
-import type {
-  Chain,
-  ChainHook,
-  NftFamily,
-  NftSet,
-  Rule,
-  SetElement,
-  SetKey,
-  SetKeyType,
-  TableRef,
+import {
+  type Chain,
+  type ChainHook,
+  type NftFamily,
+  type NftSet,
+  type Rule,
+  type SetElement,
+  type SetKey,
+  type TableRef,
+  type TargetType,
+  holdsTargets,
 } from '../../model/nftables.ts';
 import {
   type Attributes,
@@ -24,7 +25,7 @@ import {
 import { type Message, NLM_F_DUMP, encodeMessage } from './message.ts';
 import { putElement } from './nftables-batch.ts';
 import { decodeStatements } from './nftables-decode.ts';
-import { decodeKey, findKeyType } from './nftables-key.ts';
+import { decodeKey, decodeTarget, findKeyType, findTargetType } from './nftables-key.ts';
 import {
   DATA_VERDICT,
   HOOKS,
@@ -213,35 +214,47 @@ export interface SetRecord {
   readonly set: Omit<NftSet, 'elements'>;
 }
 
+/** What a set holds by its flags and the number of its data's type, undefined for what the model lacks. */
+function decodeHolds(flags: number, dataType: number): NftSet['holds'] | undefined {
+  if (flags === 0) return 'nothing';
+  if (flags !== NFT_SET_MAP) return undefined;
+  return dataType === DATA_VERDICT ? 'verdict' : findTargetType(dataType);
+}
+
 /** A set in an answer; undefined for those the model lacks: anonymous, with intervals or timeouts, of other types. */
 export function decodeSet(message: Message): SetRecord | undefined {
   const attributes = attributesOf(message, NFT_MSG.newSet);
   if (!attributes) return undefined;
   const flags = findBe32(attributes, NFTA_SET_FLAGS) ?? 0;
   const keyType = findKeyType(findBe32(attributes, NFTA_SET_KEY_TYPE));
-  const isMap =
-    flags === NFT_SET_MAP && (findBe32(attributes, NFTA_SET_DATA_TYPE) ?? 0) >>> 0 === DATA_VERDICT;
-  if (!keyType || (flags !== 0 && !isMap)) return undefined;
+  const holds = decodeHolds(flags, (findBe32(attributes, NFTA_SET_DATA_TYPE) ?? 0) >>> 0);
+  if (!keyType || !holds) return undefined;
   return {
     table: findText(attributes, NFTA_SET_TABLE) ?? '',
     set: {
       name: findText(attributes, NFTA_SET_NAME) ?? '',
       keyType,
-      holds: isMap ? 'verdict' : 'nothing',
+      holds,
     },
   };
 }
 
-function decodeElement(element: Attributes, keyType: SetKeyType): SetElement | undefined {
+function decodeElement(
+  element: Attributes,
+  { keyType, holds }: Pick<NftSet, 'keyType' | 'holds'>,
+): SetElement | undefined {
   const nest = findNest(element, NFTA_SET_ELEM_KEY);
   const bytes = nest && findBytes(nest, NFTA_DATA_VALUE);
   const key = bytes && decodeKey(keyType, bytes);
   if (key === undefined || (findBe32(element, NFTA_SET_ELEM_FLAGS) ?? 0) !== 0) return undefined;
   const data = findNest(element, NFTA_SET_ELEM_DATA);
   const verdict = data && findNest(data, NFTA_DATA_VERDICT);
+  const value = data && holdsTargets(holds) ? findBytes(data, NFTA_DATA_VALUE) : undefined;
+  const target = value && decodeTarget(holds as TargetType, value);
   return {
     key,
     verdict: (verdict && decodeVerdict(verdict)) ?? null,
+    ...(target === undefined ? {} : { target }),
     comment: decodeComment(findBytes(element, NFTA_SET_ELEM_USERDATA)),
   };
 }
@@ -252,14 +265,17 @@ export interface ElementsRecord {
   readonly elements: readonly SetElement[];
 }
 
-/** The elements in an answer, of a set with this type of keys; a dump tells those of one set in several. */
-export function decodeElements(message: Message, keyType: SetKeyType): ElementsRecord | undefined {
+/** The elements in an answer, of a set of this shape; a dump tells those of one set in several. */
+export function decodeElements(
+  message: Message,
+  shape: Pick<NftSet, 'keyType' | 'holds'>,
+): ElementsRecord | undefined {
   const attributes = attributesOf(message, NFT_MSG.newSetElem);
   const span = attributes && findSpan(attributes, NFTA_SET_ELEM_LIST_ELEMENTS);
   if (!attributes || !span) return undefined;
   const elements: SetElement[] = [];
   eachAttribute(attributes, span.start, span.end, (_type, start, end) => {
-    const element = decodeElement(readAttributes(attributes, start, end), keyType);
+    const element = decodeElement(readAttributes(attributes, start, end), shape);
     if (element) elements.push(element);
   });
   return { set: findText(attributes, NFTA_SET_ELEM_LIST_SET) ?? '', elements };

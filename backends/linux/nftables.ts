@@ -61,11 +61,12 @@ function makeAsker(socket: NetlinkSocket, netns: string): Asker {
 function readElements(
   asker: Asker,
   scope: TableScope,
-  { name, keyType }: Omit<NftSet, 'elements'>,
+  { name, keyType, holds }: Omit<NftSet, 'elements'>,
 ): Record<string, SetElement> {
   const what = `the elements of set "${name}" of table "${tableKey(scope)}"`;
   const elements: Record<string, SetElement> = {};
-  const decode = (answer: Message): ElementsRecord | undefined => decodeElements(answer, keyType);
+  const decode = (answer: Message): ElementsRecord | undefined =>
+    decodeElements(answer, { keyType, holds });
   const take = (record: ElementsRecord | undefined): void => {
     for (const element of record?.elements ?? []) elements[element.key] = element;
   };

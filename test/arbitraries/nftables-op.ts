@@ -89,8 +89,63 @@ function sightCommand(draw: Draw, ref: TableRef): NftCommand {
   return draw.of(commands)();
 }
 
+const TO4 = 'ipv4_addr . inet_service';
+const TO6 = 'ipv6_addr . inet_service';
+const PORT_FIELDS = 'meta l4proto . th dport';
+
+/** Maps from ports to where their packets go, by the field that is looked up in them. */
+const PORT_MAPS = [
+  { set: 'ports4', field: PORT_FIELDS, holds: TO4, at: undefined },
+  { set: 'ports6', field: PORT_FIELDS, holds: TO6, at: undefined },
+  { set: 'hostports4', field: `ip daddr . ${PORT_FIELDS}`, holds: TO4, at: '10.0.0.9' },
+] as const;
+
+/** What sends packets for a port elsewhere, and marks them. */
+function portCommand(draw: Draw, ref: TableRef): NftCommand {
+  const { set, field, holds, at } = draw.of(PORT_MAPS);
+  const port = `${draw.of(['tcp', 'udp'] as const)} . ${draw.of([80, 443])}` as const;
+  const key: SetKey = at === undefined ? port : `${parseIp(at)} . ${port}`;
+  const ip = parseIp(holds === TO4 ? '10.0.0.1' : 'fd00::1');
+  const element: SetElement = {
+    key,
+    verdict: null,
+    target: `${ip} . ${draw.of([80, 8080])}`,
+    comment: draw.of(['', 'pod']),
+  };
+  const rule = (...statements: Statement[]): NftCommand => ({
+    ...ref,
+    do: 'add rule',
+    chain: draw.of(['dst', 'dst', 'dst', 'other', 'base']),
+    rule: { statements, comment: '' },
+  });
+  const dnat = (map: string): Statement => ({
+    kind: 'dnat',
+    family: holds === TO4 ? 4 : 6,
+    field,
+    map,
+  });
+  const mark: Statement = { kind: 'mark', bits: draw.of([0x2000, 1]), on: draw.oneIn(2) };
+  const hook: ChainHook = { type: 'nat', hook: 'prerouting', priority: -100, policy: 'accept' };
+  const commands: readonly (() => NftCommand)[] = [
+    () => ({ ...ref, do: 'add chain', chain: 'dst', hook }),
+    () => ({ ...ref, do: 'add set', set, keyType: keyTypeOf(key), holds }),
+    () => ({ ...ref, do: 'add set', set, keyType: keyTypeOf(key), holds }),
+    () => ({ ...ref, do: 'add element', set, element }),
+    () => ({ ...ref, do: 'add element', set, element }),
+    () => ({ ...ref, do: 'add element', set: draw.of([set, 'v4', 'map4']), element }),
+    () => ({ ...ref, do: 'delete element', set, key }),
+    () => rule(dnat(set)),
+    () => rule({ kind: 'local' }, dnat(draw.oneIn(6) ? 'v4' : set)),
+    () => rule(mark),
+    () => rule({ kind: 'marked', bits: 0x2000 }, { kind: 'verdict', verdict: 'accept' }),
+    () => ({ ...ref, do: 'delete set', set }),
+  ];
+  return draw.of(commands)();
+}
+
 function nftCommand(draw: Draw, ref: TableRef): NftCommand {
   if (draw.oneIn(3)) return sightCommand(draw, ref);
+  if (draw.oneIn(3)) return portCommand(draw, ref);
   const verdict = (): Verdict =>
     draw.of<Verdict>([
       { verdict: 'accept' },

@@ -14,6 +14,7 @@ import type {
   SetKeyType,
   Statement,
   Table,
+  Target,
   Verdict,
 } from '../../model/nftables.ts';
 import { tableKey } from '../../model/nftables.ts';
@@ -25,18 +26,31 @@ interface PayloadJson {
 }
 type FieldJson = PayloadJson | { readonly meta: { readonly key: string } };
 type JoinedJson = FieldJson | { readonly concat: readonly FieldJson[] };
-type KeyTextJson = string | { readonly concat: readonly string[] };
+type KeyTextJson = string | { readonly concat: readonly (string | number)[] };
 type ValueJson = string | { readonly prefix: { readonly addr: string; readonly len: number } };
 interface MatchJson {
   readonly op: '==' | '!=';
   readonly left: JoinedJson;
   readonly right: ValueJson;
 }
+type MarkJson = Readonly<Record<string, readonly [unknown, number]>>;
+interface SpecialMatchJson {
+  readonly left: { readonly fib?: unknown } & MarkJson;
+  readonly right: string | number;
+}
+interface DnatJson {
+  readonly family: 'ip' | 'ip6';
+  readonly addr: { readonly map: { readonly key: JoinedJson; readonly data: string } };
+}
 type ExpressionJson =
   | { readonly match: MatchJson }
   | { readonly vmap: { readonly key: JoinedJson; readonly data: string } }
   | { readonly masquerade: null }
+  | { readonly dnat: DnatJson }
+  | { readonly mangle: { readonly value: MarkJson } }
   | VerdictJson;
+/** What an element of a map holds: a verdict, or where packets go. */
+type HeldJson = VerdictJson | { readonly concat: readonly [string, number] };
 type KeyJson =
   | KeyTextJson
   | { readonly elem: { readonly val: KeyTextJson; readonly comment?: string } };
@@ -48,7 +62,9 @@ interface Named {
 }
 interface SetJson extends Named {
   readonly type: string | readonly string[];
-  readonly elem?: readonly (KeyJson | readonly [KeyJson, VerdictJson])[];
+  /** What a map holds. */
+  readonly map?: NftSet['holds'];
+  readonly elem?: readonly (KeyJson | readonly [KeyJson, HeldJson])[];
 }
 interface ChainJson extends Named {
   readonly type?: ChainHook['type'];
@@ -93,8 +109,26 @@ function toStatement(json: ExpressionJson): Statement {
     return { kind: 'vmap', field: toLookupField(key), map: data.slice(1) };
   }
   if ('masquerade' in json) return { kind: 'masquerade' };
+  if ('dnat' in json && json.dnat) {
+    const { family, addr } = json.dnat as DnatJson;
+    return {
+      kind: 'dnat',
+      family: family === 'ip' ? 4 : 6,
+      field: toLookupField(addr.map.key),
+      map: addr.map.data.slice(1),
+    };
+  }
+  if ('mangle' in json && json.mangle) {
+    const [[operator, [, mask]]] = Object.entries((json.mangle as { value: MarkJson }).value) as [
+      [string, [unknown, number]],
+    ];
+    return { kind: 'mark', bits: operator === '|' ? mask : ~mask >>> 0, on: operator === '|' };
+  }
   if (!('match' in json) || !json.match)
     return { kind: 'verdict', ...toVerdict(json as VerdictJson) };
+  const special = json.match as unknown as SpecialMatchJson;
+  if (special.left.fib !== undefined) return { kind: 'local' };
+  if (typeof special.right === 'number') return { kind: 'marked', bits: special.right };
   const { op, left, right } = json.match as MatchJson;
   const field = toLookupField(left);
   const negate = op === '!=';
@@ -107,15 +141,17 @@ function toStatement(json: ExpressionJson): Statement {
     : { kind: 'match', field: field as AddressField, negate, value: right as Ip };
 }
 
-function toElement(json: KeyJson | readonly [KeyJson, VerdictJson]): SetElement {
-  const [key, verdict] = Array.isArray(json)
-    ? (json as unknown as readonly [KeyJson, VerdictJson])
+function toElement(json: KeyJson | readonly [KeyJson, HeldJson]): SetElement {
+  const [key, held] = Array.isArray(json)
+    ? (json as unknown as readonly [KeyJson, HeldJson])
     : [json as KeyJson, null];
   const { val, comment } =
     typeof key === 'string' || 'concat' in key ? { val: key, comment: undefined } : key.elem;
   return {
     key: toKey(val),
-    verdict: verdict ? toVerdict(verdict) : null,
+    ...(held && 'concat' in held
+      ? { verdict: null, target: (held.concat as readonly unknown[]).join(' . ') as Target }
+      : { verdict: held ? toVerdict(held) : null }),
     comment: comment ?? '',
   };
 }
@@ -159,7 +195,7 @@ export function readRuleset(json: unknown): Ruleset {
           }));
       const found = [
         ...ofTable(table, sets).map((set) => toSet(set, 'nothing')),
-        ...ofTable(table, maps).map((set) => toSet(set, 'verdict')),
+        ...ofTable(table, maps).map((set) => toSet(set, set.map ?? 'verdict')),
       ];
       return [
         tableKey({ family: table.family, table: table.name }),

@@ -82,12 +82,14 @@ export const ANSWERS: readonly Answer[] = [
       decode: decodeSet,
     },
   ]),
-  ...BATCH.filter((command) => command.do === 'add set').map(({ family, table, set, keyType }) => ({
-    name: `elements of ${family} ${set}`,
-    protocol: 'netfilter' as const,
-    question: encodeElementDump({ family, table }, set),
-    decode: (message: Message) => decodeElements(message, keyType),
-  })),
+  ...BATCH.filter((command) => command.do === 'add set').map(
+    ({ family, table, set, keyType, holds }) => ({
+      name: `elements of ${family} ${set}`,
+      protocol: 'netfilter' as const,
+      question: encodeElementDump({ family, table }, set),
+      decode: (message: Message) => decodeElements(message, { keyType, holds }),
+    }),
+  ),
   {
     name: 'flow count',
     protocol: 'netfilter',

@@ -27,8 +27,10 @@ import {
   type Rule,
   type SetKey,
   type Statement,
+  type Target,
   type Verdict,
   keyTypeOf,
+  targetTypeOf,
 } from '../../../model/nftables.ts';
 import { type Prefix, prefixOf } from '../../../model/prefix.ts';
 import { type Route, makeRoute } from '../../../model/route.ts';
@@ -127,12 +129,17 @@ const verdicts: fc.Arbitrary<Verdict> = fc.oneof(
 );
 
 /** What rules may look at beside the fields of one IP family, for tables of a family. */
-const fieldsBeside: Readonly<Record<NftFamily, readonly Exclude<Field, 'iifname'>[]>> = {
+type HeaderField = Exclude<Field, 'iifname' | 'meta l4proto' | 'th dport'>;
+
+const fieldsBeside: Readonly<Record<NftFamily, readonly HeaderField[]>> = {
   ip: [],
   ip6: [],
   inet: [],
   bridge: ['ether saddr', 'arp saddr ether', 'arp saddr ip'],
 };
+
+/** Some bits of a mark, at least one. */
+const bits = fc.integer({ min: 1, max: 0xffffffff });
 
 const statements = (table: NftFamily, family: Family): fc.Arbitrary<Statement> => {
   const addressFields =
@@ -163,6 +170,23 @@ const statements = (table: NftFamily, family: Family): fc.Arbitrary<Statement> =
     }),
     fc.record({ kind: fc.constant('vmap'), field: lookupField, map: names }),
     fc.constant<Statement>({ kind: 'masquerade' }),
+    fc.constant<Statement>({ kind: 'local' }),
+    fc.record({ kind: fc.constant('mark'), bits, on: fc.boolean() }),
+    fc.record({ kind: fc.constant('marked'), bits }),
+    fc.record({
+      kind: fc.constantFrom('dnat' as const),
+      family: fc.constant(family),
+      field: fc.constantFrom<LookupField[]>(
+        'meta l4proto . th dport',
+        family === 4 ? 'ip daddr . meta l4proto . th dport' : 'ip6 daddr . meta l4proto . th dport',
+      ),
+      map: names,
+    }),
+    fc.record({
+      kind: fc.constant('vmap'),
+      field: fc.constant<LookupField>('meta l4proto . th dport'),
+      map: names,
+    }),
     verdicts.map((verdict): Statement => ({ kind: 'verdict', ...verdict })),
   );
 };
@@ -181,6 +205,8 @@ const rules: fc.Arbitrary<{ family: NftFamily; rule: Rule }> = fc
   });
 
 const linkNames = names.map((name) => parseIfname(name));
+const transports = fc.constantFrom('tcp' as const, 'udp' as const, 'sctp' as const);
+const ports = fc.nat({ max: 65_535 });
 const keys: fc.Arbitrary<SetKey> = fc.oneof(
   families.chain(ipOf),
   macs,
@@ -188,7 +214,15 @@ const keys: fc.Arbitrary<SetKey> = fc.oneof(
   fc
     .tuple(linkNames, fc.oneof(families.chain(ipOf), macs))
     .map(([name, second]): SetKey => `${name} . ${second}`),
+  fc.tuple(transports, ports).map(([name, port]): SetKey => `${name} . ${port}`),
+  fc
+    .tuple(families.chain(ipOf), transports, ports)
+    .map(([ip, name, port]): SetKey => `${ip} . ${name} . ${port}`),
 );
+
+const targets = fc
+  .tuple(families.chain(ipOf), ports)
+  .map(([ip, port]): Target => `${ip} . ${port}`);
 
 test('an address that is sent reads as itself', () => {
   fc.assert(
@@ -264,7 +298,7 @@ test('a set that is sent reads as itself', () => {
     fc.property(
       names,
       keys.map(keyTypeOf),
-      fc.constantFrom('nothing', 'verdict'),
+      fc.constantFrom('nothing', 'verdict', 'ipv4_addr . inet_service', 'ipv6_addr . inet_service'),
       (name, keyType, holds) => {
         expect(decodeSet(inBatch('inet', { do: 'add set', set: name, keyType, holds }))).toEqual({
           table: 't',
@@ -280,7 +314,16 @@ test('an element that is sent reads as itself', () => {
     fc.property(names, keys, fc.option(verdicts), comments, (set, key, verdict, comment) => {
       const element = { key, verdict, comment };
       const message = inBatch('inet', { do: 'add element', set, element });
-      expect(decodeElements(message, keyTypeOf(key))).toEqual({ set, elements: [element] });
+      const shape = { keyType: keyTypeOf(key), holds: verdict ? 'verdict' : 'nothing' } as const;
+      expect(decodeElements(message, shape)).toEqual({ set, elements: [element] });
+    }),
+  );
+  fc.assert(
+    fc.property(names, keys, targets, comments, (set, key, target, comment) => {
+      const element = { key, verdict: null, target, comment };
+      const message = inBatch('inet', { do: 'add element', set, element });
+      const shape = { keyType: keyTypeOf(key), holds: targetTypeOf(target) };
+      expect(decodeElements(message, shape)).toEqual({ set, elements: [element] });
     }),
   );
 });

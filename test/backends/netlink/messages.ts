@@ -282,6 +282,24 @@ export const BRIDGE_RULES: readonly Rule[] = [
   rule('', { kind: 'vmap', field: 'iifname', map: 'linkmap' }),
 ];
 
+const dnat = (family: 4 | 6, field: LookupField, map: string): Statement => ({
+  kind: 'dnat',
+  family,
+  field,
+  map,
+});
+
+/** Rules of a chain of type nat that sees packets before they are routed. */
+const PORT_RULES: readonly Rule[] = [
+  rule('', { kind: 'local' }, { kind: 'mark', bits: 0x2000, on: true }),
+  rule('', dnat(4, 'ip daddr . meta l4proto . th dport', 'hostports4')),
+  rule('', dnat(6, 'ip6 daddr . meta l4proto . th dport', 'hostports6')),
+  rule('ports', dnat(4, 'meta l4proto . th dport', 'ports4')),
+  rule('', { kind: 'local' }, dnat(6, 'meta l4proto . th dport', 'ports6')),
+  rule('', { kind: 'marked', bits: 0x2000 }, match('ip saddr', '10.0.0.0/8'), ACCEPT),
+  rule('', { kind: 'mark', bits: 0x2000, on: false }),
+];
+
 /** Rules of a chain of type nat. */
 export const NAT_RULES: readonly Rule[] = [
   rule('', { kind: 'masquerade' }),
@@ -316,6 +334,44 @@ const LINK_SETS: readonly NftCommand[] = [TABLE, BRIDGE_TABLE].flatMap((ref) => 
   addElement(ref, 'links4', key(parseIp('10.0.0.1')), 'pod'),
   addElement(ref, 'links6', key(parseIp('fd00::1'))),
 ]);
+
+const TO4 = 'ipv4_addr . inet_service';
+const TO6 = 'ipv6_addr . inet_service';
+const [IP4, IP6] = [parseIp('10.0.0.2'), parseIp('fd00::2')];
+
+/** Maps from ports to where their packets go. */
+const PORT_MAPS: readonly NftCommand[] = [
+  { ...TABLE, do: 'add set', set: 'ports4', keyType: 'inet_proto . inet_service', holds: TO4 },
+  { ...TABLE, do: 'add set', set: 'ports6', keyType: 'inet_proto . inet_service', holds: TO6 },
+  {
+    ...TABLE,
+    do: 'add set',
+    set: 'hostports4',
+    keyType: 'ipv4_addr . inet_proto . inet_service',
+    holds: TO4,
+  },
+  {
+    ...TABLE,
+    do: 'add set',
+    set: 'hostports6',
+    keyType: 'ipv6_addr . inet_proto . inet_service',
+    holds: TO6,
+  },
+  ...(
+    [
+      ['ports4', 'tcp . 8080', `${IP4} . 80`, 'pod'],
+      ['ports4', 'sctp . 65535', `${IP4} . 1`, ''],
+      ['ports6', 'udp . 53', `${IP6} . 5353`, 'pod'],
+      ['hostports4', `${IP4} . tcp . 443`, `${IP4} . 8443`, 'pod'],
+      ['hostports6', `${IP6} . udp . 443`, `${IP6} . 8443`, ''],
+    ] as const
+  ).map(([set, port, target, comment]): NftCommand => ({
+    ...TABLE,
+    do: 'add element',
+    set,
+    element: { key: port, verdict: null, target, comment },
+  })),
+];
 
 /** A batch with every kind of command that adds. */
 export const BATCH: readonly NftCommand[] = [
@@ -372,6 +428,13 @@ export const BATCH: readonly NftCommand[] = [
     set: 'm6',
     element: { key: parseIp('fd00::3'), verdict: { verdict: 'accept' }, comment: 'pod y' },
   },
+  {
+    ...TABLE,
+    do: 'add chain',
+    chain: 'ports',
+    hook: { type: 'nat', hook: 'prerouting', priority: -100, policy: 'accept' },
+  },
+  ...PORT_MAPS,
   { ...BRIDGE_TABLE, do: 'add table' },
   {
     ...BRIDGE_TABLE,
@@ -397,6 +460,12 @@ export const BATCH: readonly NftCommand[] = [
     rule: each,
   })),
   ...RULES.map((each): NftCommand => ({ ...TABLE, do: 'add rule', chain: 'rules', rule: each })),
+  ...PORT_RULES.map((each): NftCommand => ({
+    ...TABLE,
+    do: 'add rule',
+    chain: 'ports',
+    rule: each,
+  })),
   ...NAT_RULES.map((each): NftCommand => ({ ...TABLE, do: 'add rule', chain: 'nat', rule: each })),
 ];
 
