@@ -5,7 +5,9 @@ import { type Mac, localMac } from '../model/mac.ts';
 import { DEFAULT_PREFIX, type Prefix, prefixIp } from '../model/prefix.ts';
 import type { Config, ConfigRoute } from './cni/config.ts';
 import { type Dns, isEmptyDns } from './cni/dns.ts';
+import { type PortMapping, hostPortsFor } from './cni/port-mappings.ts';
 import type { AttachmentKey } from './cni/request.ts';
+import type { HostPorts } from './host-port.ts';
 import { type AllocatedAddress, subnetOf } from './ipam/allocate.ts';
 import { type AttachmentVlans, gatewayIfname, rangesOf } from './vlan.ts';
 
@@ -66,6 +68,8 @@ export interface Attachment {
   readonly ipSpoofCheck?: true;
   /** Absent: made by a version that had no map of pods. */
   readonly verdict?: PodVerdict;
+  /** Ports of the host that lead to the pod. */
+  readonly hostPorts?: HostPorts;
   readonly addresses: readonly AllocatedAddress[];
   readonly routes: readonly PodRoute[];
   readonly dns?: Dns;
@@ -154,6 +158,21 @@ function routesOf(
   return routes;
 }
 
+/** The ports that lead to a pod with these addresses; none before it has any, which another plugin may give later. */
+function portsFor(
+  { snat, masqAll }: Config,
+  mappings: readonly PortMapping[],
+  addresses: readonly AllocatedAddress[],
+): Pick<Attachment, 'hostPorts'> {
+  if (mappings.length === 0 || addresses.length === 0) return {};
+  const ports = hostPortsFor(
+    mappings,
+    addresses.map(({ ip }) => ip),
+  );
+  if (!snat) return { hostPorts: { ports } };
+  return { hostPorts: { ports, sourceNat: masqAll ? 'all' : 'subnet' } };
+}
+
 /** The VLANs that a configuration asks for, with the link of their gateways where the host is to be one. */
 function vlansFor(identity: Identity, config: Config): Pick<Attachment, 'vlans'> {
   const ranges = rangesOf(config);
@@ -187,6 +206,7 @@ export interface Ingredients {
   readonly routes: readonly ConfigRoute[];
   readonly dns: Dns | undefined;
   readonly ipam: DelegatedIpam | undefined;
+  readonly portMappings: readonly PortMapping[];
 }
 
 /** The gateway that an address has where its plugin gave none and the bridge is to be one: the first address of its subnet (calcGateways of the reference bridge). */
@@ -209,7 +229,7 @@ function asHost(address: AllocatedAddress): AllocatedAddress {
 
 /** The attachment that these ingredients make. */
 export function makeAttachment(identity: Identity, ingredients: Ingredients): Attachment {
-  const { key, netns, config, mac, mtuBytes, dns, ipam } = ingredients;
+  const { key, netns, config, mac, mtuBytes, dns, ipam, portMappings } = ingredients;
   const addresses = ingredients.addresses.map((address) => withGateway(address, config));
   const isPtp = config.mode === 'ptp';
   return {
@@ -223,7 +243,8 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     hostMac: macOf(identity, 'host end', keyText(key)),
     podMac: mac ?? macOf(identity, 'pod end', keyText(key)),
     mtuBytes,
-    hairpin: config.hairpinMode,
+    // Where bridged frames pass the host's rules, a pod that asks for its own host port is asked by the port it asks from.
+    hairpin: config.hairpinMode || (portMappings.length > 0 && !isPtp && !config.promiscMode),
     ...(config.portIsolation ? { isolated: true as const } : {}),
     ...vlansFor(identity, config),
     gateway: !isPtp && (config.isGateway || config.isDefaultGateway),
@@ -234,6 +255,7 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     ...(config.macspoofchk ? { macSpoofCheck: true as const } : {}),
     ...(config.ipspoofchk ? { ipSpoofCheck: true as const } : {}),
     verdict: config.podVerdict,
+    ...portsFor(config, portMappings, addresses),
     addresses: isPtp ? addresses.map(asHost) : addresses,
     routes: routesOf(config, ingredients.routes, addresses),
     ...(dns === undefined || isEmptyDns(dns) ? {} : { dns }),

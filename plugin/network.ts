@@ -12,6 +12,7 @@ import { PROTOCOL_CUBE, makeRoute } from '../model/route.ts';
 import { linkSysctlKey } from '../model/sysctl.ts';
 import { type Attachment, formatKey } from './attachment.ts';
 import { bridgeWithout, desiredBridge, desiredGateways } from './bridge.ts';
+import { type PortUse, leadsFromLocalhost, portKeys, portPart, withoutPorts } from './host-port.ts';
 import { MASQUERADE_MAPS, masqueradePart, withoutMasquerade } from './masquerade.ts';
 import { POD_MAPS, isMapped, podPart, withoutPod } from './pod-map.ts';
 import { desiredPod, gatewaysOf, hasFamily, hostEnd, podEnd, podSysctls } from './pod.ts';
@@ -36,7 +37,7 @@ function forwardSysctls(attachment: Attachment): string[] {
 }
 
 /** The host's link that hears the pod. */
-function hearingLink(attachment: Attachment): Attachment['bridge'] {
+export function hearingLink(attachment: Attachment): Attachment['bridge'] {
   return attachment.mode === 'ptp' ? attachment.hostIfname : gatewayRef(attachment).ifname;
 }
 
@@ -54,6 +55,19 @@ function hearingSysctls(attachment: Attachment): string[] {
     linkSysctlKey(6, 'default', name),
     linkSysctlKey(6, hearingLink(attachment), name),
   ]);
+}
+
+/** The setting of that link by which packets for 127.0.0.0/8 may leave through it (net/ipv4/route.c, IN_DEV_ROUTE_LOCALNET). */
+const LOCALNET = 'route_localnet';
+
+/** That setting of the link that leads to the pod. */
+export function localnetKey(attachment: Attachment): string {
+  return linkSysctlKey(4, hearingLink(attachment), LOCALNET);
+}
+
+function localnetSysctls(attachment: Attachment): string[] {
+  if (!leadsFromLocalhost(attachment)) return [];
+  return [linkSysctlKey(4, 'default', LOCALNET), localnetKey(attachment)];
 }
 
 /** A purpose that our tables serve for an attachment: its part of a table while it is there, and when it goes. */
@@ -98,6 +112,13 @@ function purposesOf(attachment: Attachment): Purpose[] {
       keys: addressKeys(attachment, POD_MAPS),
       part: podPart(attachment),
       without: (_use, departing) => withoutPod(going(departing)),
+    });
+  if (attachment.hostPorts)
+    purposes.push({
+      table: TABLE,
+      keys: portKeys(attachment),
+      part: portPart(attachment),
+      without: (use, departing) => withoutPorts(attachment, use.ports, departing === 'attachment'),
     });
   if (isChecked(attachment))
     purposes.push({
@@ -152,7 +173,11 @@ export function attachScope(attachment: Attachment): Scope {
     links: hostLinks(attachment),
     // Addresses that are to be replaced take the routes of others along (K-3.5): undo brings both back.
     routes: isPtp || (attachment.forceAddress && attachment.gateway) ? 'all' : 'none',
-    sysctls: [...forwardSysctls(attachment), ...hearingSysctls(attachment)],
+    sysctls: [
+      ...forwardSysctls(attachment),
+      ...hearingSysctls(attachment),
+      ...localnetSysctls(attachment),
+    ],
     nftables: tableScope(attachment),
     ...vlanScope(attachment),
   };
@@ -171,7 +196,7 @@ export function detachScope(attachment: Attachment): Scope {
     [HOST_NETNS]: {
       links: hostLinks(attachment),
       routes: 'none',
-      sysctls: [],
+      sysctls: localnetSysctls(attachment),
       nftables: tableScope(attachment),
       ...vlanScope(attachment),
     },
@@ -285,7 +310,11 @@ export function attached(attachment: Attachment, observed: Host): DesiredHost {
   const forward = forwardSysctls(attachment).map((key) => [key, '1'] as const);
   const hostNetns: DesiredNetns = {
     links: { ...bridge, [attachment.hostIfname]: desiredHostEnd(attachment) },
-    sysctls: { ...Object.fromEntries(forward), ...wantedHearing(attachment, observed) },
+    sysctls: {
+      ...Object.fromEntries(forward),
+      ...wantedHearing(attachment, observed),
+      ...(leadsFromLocalhost(attachment) ? { [localnetKey(attachment)]: '1' } : {}),
+    },
     ...desiredHostRoutes(attachment),
     ...desiredTables(attachment),
   };
@@ -308,6 +337,8 @@ export interface SharedUse {
   readonly masquerade: boolean;
   /** Is another attachment checked in the same table? */
   readonly spoofCheck: boolean;
+  /** What leads to host ports. */
+  readonly ports: PortUse;
   /** Those of our tables that another attachment uses, by key. */
   readonly tables: readonly string[];
 }
@@ -357,5 +388,25 @@ export function detached(
     ...bridgeWithout(attachment, observed, use),
   };
   const tables = tablesWithout(attachment, observed, use, departing);
-  return { [HOST_NETNS]: { links, ...(Object.keys(tables).length === 0 ? {} : { tables }) } };
+  return {
+    [HOST_NETNS]: {
+      links,
+      ...(Object.keys(tables).length === 0 ? {} : { tables }),
+      ...localnetWithout(attachment, observed, use, links),
+    },
+  };
+}
+
+/** The link of the last pod whose ports led from 127.0.0.1, if it stays: the rule that guards it goes. */
+function localnetWithout(
+  attachment: Attachment,
+  observed: Host,
+  use: SharedUse,
+  links: Readonly<Record<string, DesiredLink>>,
+): Pick<DesiredNetns, 'sysctls'> {
+  const link = hearingLink(attachment);
+  const key = localnetKey(attachment);
+  const isOn = findNetns(observed, HOST_NETNS)?.sysctls[key] === '1';
+  const stays = findLink(observed, { netns: HOST_NETNS, ifname: link }) && links[link] !== 'absent';
+  return isOn && stays && use.ports.spareLocalhost ? { sysctls: { [key]: '0' } } : {};
 }

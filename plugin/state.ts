@@ -26,6 +26,9 @@ export type SharedObject =
   | `gateway ${string}`
   | `link ${string}`
   | `vlans ${string}`
+  | `port ${string}`
+  | `snat ${string}`
+  | `localhost ${string}`
   | `subnet ${string}`
   | `table ${string}`
   | `check ${string}`;
@@ -64,6 +67,11 @@ export interface State {
   readonly isUsedByOthers: (object: SharedObject, key: AttachmentKey) => boolean;
   /** Does a record other than that of `key` use an object that begins so? */
   readonly isAnyUsedByOthers: (kind: `${string} `, key: AttachmentKey) => boolean;
+  /** The objects that begin so and that records other than that of `key` use, each with its user. */
+  readonly othersUsing: (
+    kind: `${string} `,
+    key: AttachmentKey,
+  ) => readonly { readonly object: string; readonly user: AttachmentKey }[];
   /** Notes that we made an object that nothing in the kernel marks as ours. */
   readonly claim: (object: SharedObject) => void;
   readonly isClaimed: (object: SharedObject) => boolean;

@@ -6,8 +6,10 @@ import {
   type Attributes,
   closeNest,
   findBe32,
+  findBytes,
   findNest,
   findSpan,
+  findU8,
   openNest,
   putBytes,
   putU32,
@@ -31,6 +33,9 @@ const CTA_ID = 12;
 const CTA_ZONE = 18;
 const CTA_FILTER = 25;
 const CTA_TUPLE_IP = 1;
+const CTA_TUPLE_PROTO = 2;
+const CTA_PROTO_NUM = 1;
+const CTA_PROTO_DST_PORT = 3;
 /** CTA_IP_V4_SRC or CTA_IP_V6_SRC; the destination's follows. */
 const CTA_IP_SRC = { 4: 1, 16: 3 } as const;
 const CTA_FILTER_ORIG_FLAGS = 1;
@@ -133,6 +138,28 @@ export function decodeFlowOf(message: Message, address: Uint8Array): Flow | unde
     !involves(attributes, CTA_TUPLE_REPLY, address)
   )
     return undefined;
+  return flowIn(message, attributes);
+}
+
+/** A connection in an answer that was begun to one of these ports, by `portNumber`; undefined for another, and another message. */
+export function decodeFlowTo(message: Message, ports: ReadonlySet<number>): Flow | undefined {
+  if (message.type !== IPCTNL_MSG_CT_NEW) return undefined;
+  const attributes = readAttributes(message, message.start + NFGENMSG_BYTES, message.end);
+  const tuple = findNest(attributes, CTA_TUPLE_ORIG);
+  const transport = tuple && findNest(tuple, CTA_TUPLE_PROTO);
+  const protocol = transport && findU8(transport, CTA_PROTO_NUM);
+  const bytes = transport && findBytes(transport, CTA_PROTO_DST_PORT);
+  if (protocol === undefined || bytes?.length !== 2) return undefined;
+  const port = ((bytes[0] ?? 0) << 8) | (bytes[1] ?? 0);
+  return ports.has(portNumber(protocol, port)) ? flowIn(message, attributes) : undefined;
+}
+
+/** One number for a port of a transport protocol. */
+export function portNumber(protocol: number, port: number): number {
+  return protocol * 65_536 + port;
+}
+
+function flowIn(message: Message, attributes: Attributes): Flow {
   const parts = [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID].flatMap((type) => {
     const span = findSpan(attributes, type);
     // Headers and payloads are copied together, with the padding behind them.

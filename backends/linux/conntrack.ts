@@ -1,16 +1,19 @@
 /** Forgetting the tracked connections of an address. */
 import type { Errno, Fault } from '../../model/errno.ts';
 import { ipBytes } from '../../model/ip.ts';
+import { TRANSPORTS } from '../../model/nftables.ts';
 import type { OpOf } from '../../model/op.ts';
 import {
   type Flow,
   type FlowField,
   decodeFlowCount,
   decodeFlowOf,
+  decodeFlowTo,
   encodeFlowCountGet,
   encodeFlowDel,
   encodeFlowDump,
   encodeFlowSearch,
+  portNumber,
 } from './conntrack-message.ts';
 import type { Kernel } from './kernel.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
@@ -72,12 +75,25 @@ function findFlows(
   return undefined;
 }
 
-/** Forgets every connection that has the address in one of its four places. */
-export function flushConntrack(
-  kernel: Kernel,
-  { netns: name, ip }: OpOf<'conntrack.flush'>,
+/** Any address of a family: a dump of all connections, and a deletion by what names one, only need to know the family. */
+const ANY_ADDRESS = { 4: new Uint8Array(4), 6: new Uint8Array(16) } as const;
+
+/** Forgets every connection that was begun to one of these ports. */
+function flushPorts(
+  socket: NetlinkSocket,
+  { family, ports }: Extract<OpOf<'conntrack.flush'>, { readonly ports: unknown }>,
 ): Fault | undefined {
-  const netns = kernel.netns(name);
+  const numbers = new Set(
+    ports.map(({ protocol, port }) => portNumber(TRANSPORTS[protocol], port)),
+  );
+  const address = ANY_ADDRESS[family];
+  const flows = socket.dump(encodeFlowDump(address), (message) => decodeFlowTo(message, numbers));
+  return isFault(flows) ? flows : forget(socket, address, flows);
+}
+
+/** Forgets the connections of an address, in any of its four places, or those begun to ports. */
+export function flushConntrack(kernel: Kernel, op: OpOf<'conntrack.flush'>): Fault | undefined {
+  const netns = kernel.netns(op.netns);
   if (isFault(netns)) return netns;
   const socket = netns.netfilter();
   if (isFault(socket)) return UNSUPPORTED.has(socket.errno) ? undefined : socket;
@@ -85,7 +101,8 @@ export function flushConntrack(
   if (isFault(entries)) return UNSUPPORTED.has(entries.errno) ? undefined : entries;
   // Most netns track nothing.
   if (entries.count === 0) return undefined;
-  const address = ipBytes(ip);
+  if ('ports' in op) return flushPorts(socket, op);
+  const address = ipBytes(op.ip);
   let refused: Fault | undefined;
   const fault = findFlows(socket, address, entries.count, (flows) => {
     const each = forget(socket, address, flows);

@@ -8,13 +8,18 @@ export interface NftBatch {
   readonly commands: readonly NftCommand[];
 }
 
+/** Text as a shell takes it for one: in quotes where it would read it otherwise. No command of ours holds a single quote. */
+function quoted(text: string): string {
+  return /["|&;<>$`]/.test(text) ? `'${text}'` : text;
+}
+
 export const nftBatch: OpKind<'nft.batch'> = {
   apply: (host, { netns: name, commands }) => {
     const netns = getNetns(host, name);
     const after = applyBatch(netns.nftables, commands);
     return after.ok ? done(withNetns(host, name, { ...netns, nftables: after.ruleset })) : after;
   },
-  describe: ({ commands }) => commands.map((command) => `nft ${formatCommand(command)}`),
+  describe: ({ commands }) => commands.map((command) => `nft ${quoted(formatCommand(command))}`),
   sign: ({ commands }) =>
     commands.every((c) => c.do.startsWith('delete'))
       ? '-'

@@ -15,7 +15,14 @@ import { MissingPluginError } from '../ipam/delegate.ts';
 import { attachScope } from '../network.ts';
 import { podEnd } from '../pod.ts';
 import { gatewayRef } from '../vlan.ts';
-import { type Verify, abandon, attach, planAttachment, reserve } from './attach.ts';
+import {
+  type Verify,
+  abandon,
+  attach,
+  planAttachment,
+  refuseTakenPorts,
+  reserve,
+} from './attach.ts';
 import type { CallContext } from './context.ts';
 import { releaseDelegated } from './delegated.ts';
 import { detach } from './detach.ts';
@@ -158,6 +165,7 @@ function recordGiven(context: CallContext, attachment: Attachment): void {
   for (let waitedMs = 0; ; waitedMs += DEPARTURE_PAUSE_MS) {
     const taken = context.state.transact(() => {
       const found = takenAddress(context, attachment);
+      if (!found) refuseTakenPorts(context, attachment);
       if (!found) context.state.put(attachment, context.worker, usesOf(attachment));
       return found;
     });
@@ -254,6 +262,7 @@ export function planAdd(
 ): { readonly plan: Plan; readonly attachment: Attachment; readonly scope: Scope } {
   checkNetns(context, request.netns);
   const draft = draftAttachment(context, request, config, mtuOf(context, config));
+  refuseTakenPorts(context, draft.attachment);
   return {
     plan: planAttachment(context, draft),
     attachment: draft.attachment,

@@ -12,7 +12,8 @@ import { formatPrefixedIp } from '../../model/prefix.ts';
 import { type Attachment, formatKey } from '../attachment.ts';
 import { bridgeVlanProblem, conflictingAddresses, gatewayAddresses } from '../bridge.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
-import { attachScope, attached, isOwnEnd } from '../network.ts';
+import { formatPort } from '../host-port.ts';
+import { attachScope, attached, isOwnEnd, localnetKey } from '../network.ts';
 import type { SharedObject } from '../state.ts';
 import { gatewayRef, vlanField } from '../vlan.ts';
 import type { CallContext } from './context.ts';
@@ -20,7 +21,7 @@ import { releaseDelegated } from './delegated.ts';
 import { detach } from './detach.ts';
 import { type Draft, refuseExisting } from './draft.ts';
 import { logReport } from './report.ts';
-import { gatewayObject, usesOf } from './usage.ts';
+import { gatewayObject, localhostObject, portWords, usesOf } from './usage.ts';
 
 /** Refuses to take a name from a link that is somebody else's. */
 export function checkNames(attachment: Attachment, observed: Host): void {
@@ -103,7 +104,7 @@ function checkObserved(attachment: Attachment, healing: boolean, observed: Host)
 /** Who had an address before may still be remembered: by the host's connections, and by neighbours with his MAC address. */
 function effectsOf(context: CallContext, attachment: Attachment): EffectOp[] {
   const { key, netns, addresses, podMac, dad } = attachment;
-  return addresses
+  const ofAddresses = addresses
     .filter(({ ip }) => context.state.wasUsed(key.network, ip))
     .flatMap(({ ip }): EffectOp[] => {
       const flush: EffectOp = { op: 'conntrack.flush', netns: HOST_NETNS, ip };
@@ -111,6 +112,17 @@ function effectsOf(context: CallContext, attachment: Attachment): EffectOp[] {
       if (dad && familyOf(ip) === 6) return [flush];
       return [flush, { op: 'address.announce', netns, ifname: key.ifname, ip, mac: podMac }];
     });
+  return [...portFlushes(attachment), ...ofAddresses];
+}
+
+/** Who sent to a port before it led to the pod would go on being answered by nobody: UDP has no other end. */
+function portFlushes({ hostPorts }: Attachment): EffectOp[] {
+  return ([4, 6] as const).flatMap((family): EffectOp[] => {
+    const ports = (hostPorts?.ports ?? [])
+      .filter(({ podIp }) => familyOf(podIp) === family)
+      .map(({ protocol, port }) => ({ protocol, port }));
+    return ports.length === 0 ? [] : [{ op: 'conntrack.flush', netns: HOST_NETNS, family, ports }];
+  });
 }
 
 /** The plan of an ADD, from what is there now. */
@@ -149,14 +161,16 @@ export function retreatOf(attachment: Attachment, plan: Plan): Retreat {
   return { scope, wish: withoutUnread(desiredOf(plan.before, namedLinks(scope)), scope) };
 }
 
-/** Addresses that the plan puts on a link which is somebody else's: nothing there would say that they are ours. */
+/** What the plan does to a link that may be somebody else's, and of which nothing there would say that it is ours. */
 function claimsOf(attachment: Attachment, plan: Plan): SharedObject[] {
   return plan.ops.flatMap((op) =>
     op.op === 'address.add' &&
     op.netns === HOST_NETNS &&
     op.ifname === gatewayRef(attachment).ifname
       ? [gatewayObject(attachment, op.address.ip)]
-      : [],
+      : op.op === 'sysctl.set' && op.key === localnetKey(attachment)
+        ? [localhostObject(attachment)]
+        : [],
   );
 }
 
@@ -217,6 +231,22 @@ export function abandon(context: CallContext, { attachment, begun }: Draft, clea
   context.state.remove(attachment.key);
 }
 
+/** Refuses a port of this host that leads to another pod, at the same address or where one of the two means every address. */
+export function refuseTakenPorts({ state }: CallContext, { key, hostPorts }: Attachment): void {
+  for (const each of hostPorts?.ports ?? []) {
+    const words = portWords(each);
+    for (const { object, user } of state.othersUsing(words, key)) {
+      const at = object.slice(words.length);
+      if (at !== '*' && each.hostIp !== null && at !== each.hostIp) continue;
+      throw new CniError(
+        CNI_ERROR.taken,
+        `host port ${formatPort(each)} is taken by ${formatKey(user)}`,
+        at === '*' ? 'at every address of this host' : `at ${at}`,
+      );
+    }
+  }
+}
+
 /**
  * Writes the record of a draft. What an ADD that died made for another configuration is removed before,
  * while its record still tells of it.
@@ -230,6 +260,7 @@ export function reserve(context: CallContext, choose: () => Draft): Draft {
       const { attachment, begun } = chosen;
       // What another plugin has given to an ADD that died, or has not yet, only that plugin knows.
       const goesOn = begun?.ipam === undefined && sameJson(begun, attachment);
+      refuseTakenPorts(context, attachment);
       if (begun && !goesOn && !(gone && sameJson(begun, gone)))
         return { draft: chosen, isWritten: false };
       context.state.put(attachment, context.worker, usesOf(attachment));

@@ -10,7 +10,7 @@ import { type Departing, detachScope, detached } from '../network.ts';
 import { gatewayLinks } from '../vlan.ts';
 import type { CallContext } from './context.ts';
 import { logReport } from './report.ts';
-import { sharedUse, spareGateways } from './usage.ts';
+import { sharedUse, spareClaims } from './usage.ts';
 
 /** The kernel removes links on its own when their netns goes: what has vanished between reading and acting is looked for again. */
 const ATTEMPTS = 3;
@@ -67,5 +67,5 @@ export function detach(
     if (attempt === ATTEMPTS)
       throw new CniError(CNI_ERROR.kernel, formatFailure(op, fault), 'DEL may be called again');
   }
-  for (const object of spareGateways(context.state, attachment)) context.state.unclaim(object);
+  for (const object of spareClaims(context.state, attachment)) context.state.unclaim(object);
 }

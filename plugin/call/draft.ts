@@ -8,6 +8,7 @@ import { type Choices, choicesOf } from '../cni/choices.ts';
 import type { Config, ConfigRoute, IpamConfig } from '../cni/config.ts';
 import { type Dns, isEmptyDns, parseResolvConf } from '../cni/dns.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
+import { hostPortsFor } from '../cni/port-mappings.ts';
 import type { Request } from '../cni/request.ts';
 import {
   type CniResult,
@@ -165,6 +166,8 @@ export function draftAttachment(
   checkAddresses(request, mtuBytes, addresses);
   if (!ipam && delegate === null && !holdsLinks(request.cniVersion))
     throw new CniError(CNI_ERROR.invalidConfig, 'cannot convert: no valid IP addresses');
+  // Before anything is made: there is nothing that they could lead to.
+  if (!ipam && delegate === null) hostPortsFor(choices.portMappings, []);
   return {
     attachment: makeAttachment(context.identity, {
       key: request.key,
@@ -176,6 +179,7 @@ export function draftAttachment(
       routes: ipam?.routes ?? [],
       dns: dnsOf(config, choices, ipam ? resolvConfOf(context, ipam) : undefined),
       ipam: delegate === null ? undefined : { type: delegate, stdin: request.stdin },
+      portMappings: choices.portMappings,
     }),
     begun: record?.attachment,
   };
@@ -221,6 +225,7 @@ export function completeDraft(
     routes: given.routes.map(configRoute),
     dns: dnsOf(config, choices, given.dns),
     ipam: begun.ipam,
+    portMappings: choices.portMappings,
   });
   return { attachment, begun };
 }

@@ -91,7 +91,10 @@ function swept(
     comment.startsWith(`${network}/`) && !comments.has(comment);
   const isSpareTable = (key: string, { sets }: Table): boolean =>
     !context.state.isUsedByOthers(`table ${key}`, noKey) &&
-    Object.values(sets).every(({ elements }) => Object.values(elements).every(isOrphan));
+    Object.values(sets).every(({ elements }) =>
+      // One without a comment is part of the table, and nobody's.
+      Object.values(elements).every((each) => each.comment === '' || isOrphan(each)),
+    );
   return {
     links: Object.fromEntries(gone.map((ifname) => [ifname, 'absent' as const])),
     tables: Object.fromEntries(

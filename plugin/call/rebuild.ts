@@ -11,6 +11,7 @@ import { joiningVlans, pvidOf } from '../../model/vlan.ts';
 import { type Attachment, type Identity, formatKey, usualEnds } from '../attachment.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
+import { SOURCE_MAPS, portsIn, subnetOfSourceChain } from '../host-port.ts';
 import type { AllocatedAddress } from '../ipam/allocate.ts';
 import { MASQUERADE_MAPS, subnetOfChain } from '../masquerade.ts';
 import { WHOLE_SCOPE_WITH_VLANS } from '../network.ts';
@@ -105,10 +106,11 @@ function attachmentOf(
     elementsOf(observed, POD_MAPS, key),
     elementsOf(observed, MASQUERADE_MAPS, key),
   ];
+  const replaced = elementsOf(observed, SOURCE_MAPS, key);
   const subnets = new Map<string, Prefix>(
-    masqueraded.flatMap(({ key: ip, verdict }) => {
-      const subnet =
-        verdict !== null && 'chain' in verdict ? subnetOfChain(verdict.chain) : undefined;
+    [...masqueraded, ...replaced].flatMap(({ key: ip, verdict }) => {
+      const chain = verdict !== null && 'chain' in verdict ? verdict.chain : '';
+      const subnet = subnetOfChain(chain) ?? subnetOfSourceChain(chain);
       return subnet === undefined ? [] : [[ip, subnet] as const];
     }),
   );
@@ -131,6 +133,7 @@ function attachmentOf(
   const { nftables } = getNetns(observed, HOST_NETNS);
   const table = nftables[tableKey(spoofTable(master === undefined ? { mode: 'ptp' } : {}))];
   const checks = table ? checksIn(table, link.ifname, commentOf(key)) : {};
+  const hostPorts = portsIn(nftables[TABLE_KEY] ?? { sets: {} }, commentOf(key));
   const isDropped = pods.some(({ verdict }) => verdict?.verdict === 'drop');
   return {
     key,
@@ -150,6 +153,7 @@ function attachmentOf(
     forceAddress: false,
     masquerade: masqueraded.length > 0,
     ...(pods.length > 0 ? { verdict: isDropped ? ('drop' as const) : ('accept' as const) } : {}),
+    ...(hostPorts ? { hostPorts } : {}),
     ...checks,
     addresses,
     routes: [],

@@ -34,6 +34,7 @@ function imagined(context: CallContext, request: Request, config: Config): Attac
     routes: [],
     dns: undefined,
     ipam: undefined,
+    portMappings: [],
   });
 }
 

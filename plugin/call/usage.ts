@@ -1,9 +1,10 @@
-import type { Ip } from '../../model/ip.ts';
+import { type Ip, familyOf } from '../../model/ip.ts';
 import type { Attachment } from '../attachment.ts';
 import { gatewayAddresses } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
+import { type HostPort, leadsFromLocalhost, sourceSubnets } from '../host-port.ts';
 import { masqueradedSubnets } from '../masquerade.ts';
-import { type SharedUse, tablesOf } from '../network.ts';
+import { type SharedUse, hearingLink, tablesOf } from '../network.ts';
 import { isChecked, spoofTable } from '../spoof-check.ts';
 import type { SharedObject, State } from '../state.ts';
 import { gatewayRef } from '../vlan.ts';
@@ -23,6 +24,30 @@ function gatewayLinkObjects({ vlans }: Attachment): SharedObject[] {
   return vlans?.gateway ? [`link ${vlans.gateway.ifname}`] : [];
 }
 
+/** A port of this host; all that could be in its way begin with the same words. */
+export function portWords({ protocol, port, podIp }: HostPort): `port ${string} ` {
+  return `port ${familyOf(podIp)} ${protocol} ${port} `;
+}
+
+/** What leads to an attachment's host ports. */
+function portObjects(attachment: Attachment): SharedObject[] {
+  const { hostPorts } = attachment;
+  if (!hostPorts) return [];
+  return [
+    ...hostPorts.ports.map((each) => `${portWords(each)}${each.hostIp ?? '*'}` as const),
+    ...sourceSubnets(attachment).map((prefix) => `snat ${prefix}` as const),
+    ...(hostPorts.sourceNat === 'all' ? [ALL_SOURCES] : []),
+    ...(leadsFromLocalhost(attachment) ? [localhostObject(attachment)] : []),
+  ];
+}
+
+const ALL_SOURCES: SharedObject = 'snat all';
+
+/** That the link to the pods takes packets for 127.0.0.0/8. */
+export function localhostObject(attachment: Attachment): SharedObject {
+  return `localhost ${hearingLink(attachment)}`;
+}
+
 /** That the bridge filters VLANs. */
 function vlansObject({ bridge }: Attachment): SharedObject {
   return `vlans ${bridge}`;
@@ -37,15 +62,16 @@ export function usesOf(attachment: Attachment): SharedObject[] {
     ...gatewayLinkObjects(attachment),
     ...masqueradedSubnets(attachment).map((prefix) => `subnet ${prefix}` as const),
     ...(isChecked(attachment) ? [checkOf(attachment)] : []),
+    ...portObjects(attachment),
     ...tablesOf(attachment).map((key) => `table ${key}` as const),
   ];
 }
 
-/** The gateways that ADD put on a bridge of somebody else and that only this attachment still uses. */
-export function spareGateways(state: State, attachment: Attachment): SharedObject[] {
+/** What ADD did to a link of somebody else and only this attachment still needs: gateways on it, and the door to 127.0.0.0/8. */
+export function spareClaims(state: State, attachment: Attachment): SharedObject[] {
   return usesOf(attachment).filter(
     (object) =>
-      object.startsWith('gateway ') &&
+      (object.startsWith('gateway ') || object.startsWith('localhost ')) &&
       state.isClaimed(object) &&
       !state.isUsedByOthers(object, attachment.key),
   );
@@ -54,7 +80,7 @@ export function spareGateways(state: State, attachment: Attachment): SharedObjec
 /** What others still need of what an attachment uses. */
 export function sharedUse(state: State, attachment: Attachment): SharedUse {
   const key: AttachmentKey = attachment.key;
-  const spare = spareGateways(state, attachment);
+  const spare = spareClaims(state, attachment);
   return {
     bridge: state.isUsedByOthers(`bridge ${attachment.bridge}`, key),
     spareGateways: gatewayAddresses(attachment)
@@ -67,6 +93,16 @@ export function sharedUse(state: State, attachment: Attachment): SharedUse {
     ),
     masquerade: state.isAnyUsedByOthers('subnet ', key),
     spoofCheck: state.isUsedByOthers(checkOf(attachment), key),
+    ports: {
+      any: state.isAnyUsedByOthers('port ', key),
+      allSources: state.isUsedByOthers(ALL_SOURCES, key),
+      unusedSubnets: sourceSubnets(attachment).filter(
+        (prefix) => !state.isUsedByOthers(`snat ${prefix}`, key),
+      ),
+      spareLocalhost:
+        state.isClaimed(localhostObject(attachment)) &&
+        !state.isUsedByOthers(localhostObject(attachment), key),
+    },
     tables: tablesOf(attachment).filter((table) => state.isUsedByOthers(`table ${table}`, key)),
   };
 }

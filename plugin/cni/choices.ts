@@ -8,6 +8,7 @@ import { type Prefix, findPrefixedIp, parsePrefix } from '../../model/prefix.ts'
 import type { ConfigRange } from './config.ts';
 import type { Dns } from './dns.ts';
 import { CNI_ERROR, CniError } from './error.ts';
+import { type PortMapping, readPortMappings } from './port-mappings.ts';
 import type { Request } from './request.ts';
 
 /** The choices for one attachment. */
@@ -19,6 +20,7 @@ export interface Choices {
   /** Range sets before those of the configuration. */
   readonly rangeSets: readonly (readonly ConfigRange[])[];
   readonly dns: Dns | undefined;
+  readonly portMappings: readonly PortMapping[];
 }
 
 type Raw = Readonly<Record<string, unknown>>;
@@ -132,7 +134,7 @@ function parseArgs(text: string): ReadonlyMap<string, string> {
 
 /** Capabilities whose effect is not there yet: a plugin has to act on what it is asked for, or to fail. */
 function refuseMissing(runtimeConfig: Raw): void {
-  for (const key of ['portMappings', 'bandwidth']) {
+  for (const key of ['bandwidth']) {
     const value = runtimeConfig[key];
     const asked =
       value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0);
@@ -176,5 +178,6 @@ export function choicesOf({ config, args: text }: Pick<Request, 'config' | 'args
       ),
     ),
     dns: readDns(runtime['dns']),
+    portMappings: readPortMappings(runtime['portMappings']),
   };
 }

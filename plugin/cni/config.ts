@@ -4,6 +4,7 @@ import { ifnameProblem, type Ifname } from '../../model/ifname.ts';
 import { findIp, type Ip, parseIp } from '../../model/ip.ts';
 import { type Prefix, parsePrefix } from '../../model/prefix.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
+import { MARK_BIT } from '../host-port.ts';
 import { OWN_IPAM } from '../ipam/delegate.ts';
 import { gatewayNameProblem } from '../vlan.ts';
 import { CNI_ERROR, CniError } from './error.ts';
@@ -141,6 +142,12 @@ const config = z.object({
   disableContainerInterface: z._default(z.boolean(), false),
   portIsolation: z._default(z.boolean(), false),
   podVerdict: z._default(z.enum(['accept', 'drop']), 'accept'),
+  snat: z._default(z.boolean(), true),
+  masqAll: z._default(z.boolean(), false),
+  markMasqBit: z._default(z.int().check(z.minimum(0), z.maximum(31)), MARK_BIT),
+  conditionsV4: z.optional(z.array(z.string())),
+  conditionsV6: z.optional(z.array(z.string())),
+  externalSetMarkChain: z.optional(z.string()),
   dns: z.optional(dns),
 });
 
@@ -229,6 +236,22 @@ function readIpam(raw: unknown, problems: string[]): Pick<Config, 'ipam' | 'dele
     : { ipam: null, delegate: type };
 }
 
+/** Keys of the reference's portmap whose effect is not there: ports that were open to others than they say would be worse than none. */
+function refuseMissing(value: Config): void {
+  const { markMasqBit, conditionsV4 = [], conditionsV6 = [], externalSetMarkChain = '' } = value;
+  const asked = [
+    ...(markMasqBit === MARK_BIT ? [] : [`markMasqBit = ${markMasqBit}`]),
+    ...(conditionsV4.length === 0 ? [] : [`conditionsV4 = ${JSON.stringify(conditionsV4)}`]),
+    ...(conditionsV6.length === 0 ? [] : [`conditionsV6 = ${JSON.stringify(conditionsV6)}`]),
+    ...(externalSetMarkChain === '' ? [] : [`externalSetMarkChain = ${externalSetMarkChain}`]),
+  ];
+  if (asked[0] !== undefined)
+    throw new CniError(
+      CNI_ERROR.unsupportedField,
+      `unsupported field: ${asked[0].slice(0, SHOWN_LENGTH)}`,
+    );
+}
+
 /** Rules of VLANs, whose words the reference has (collectVlanTrunk). */
 function checkVlans(value: Config): void {
   const { vlan, vlanTrunk = [], mode } = value;
@@ -293,5 +316,6 @@ export function parseConfig(raw: Raw): Config {
   const value: Config = { ...rest, ...addresses };
   checkTogether(value);
   checkVlans(value);
+  refuseMissing(value);
   return value;
 }

@@ -25,6 +25,7 @@ const name = z
   .string()
   .check(z.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, 'it has characters that a name cannot have'));
 
+const port = z.int().check(z.minimum(1), z.maximum(65_535));
 const vlanId = z.int().check(z.minimum(VLAN_ID_MIN), z.maximum(VLAN_ID_MAX));
 const vlanRange = z.strictObject({
   first: vlanId,
@@ -62,6 +63,20 @@ const attachment = z.strictObject({
   macSpoofCheck: z.exactOptional(z.literal(true)),
   ipSpoofCheck: z.exactOptional(z.literal(true)),
   verdict: z.exactOptional(z.enum(['accept', 'drop'])),
+  hostPorts: z.exactOptional(
+    z.strictObject({
+      ports: z.array(
+        z.strictObject({
+          protocol: z.enum(['tcp', 'udp', 'sctp']),
+          port,
+          hostIp: z.nullable(ip),
+          podIp: ip,
+          podPort: port,
+        }),
+      ),
+      sourceNat: z.exactOptional(z.enum(['subnet', 'all'])),
+    }),
+  ),
   addresses: z.array(
     z.strictObject({
       ip,

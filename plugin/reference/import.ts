@@ -155,6 +155,7 @@ function importOne(
     routes: [],
     dns: undefined,
     ipam: undefined,
+    portMappings: [],
   });
   return {
     ...attachment,

@@ -203,6 +203,16 @@ export function storeOver(db: Database, file: string): Store {
         `${kind.trimEnd()}!`,
         ...keyValues(key),
       ),
+    othersUsing: (kind, key) =>
+      rows<{ object: string; network: string; container_id: string; ifname: Ifname }>(
+        `SELECT object, network, container_id, ifname FROM usage WHERE object >= ? AND object < ? AND NOT (${OWNER})`,
+        kind,
+        `${kind.trimEnd()}!`,
+        ...keyValues(key),
+      ).map(({ object, network, container_id: containerId, ifname }) => ({
+        object,
+        user: { network, containerId, ifname },
+      })),
     claim: (object) => run('INSERT OR IGNORE INTO claim (object) VALUES (?)', object),
     isClaimed: (object) => holds('SELECT 1 FROM claim WHERE object = ?', object),
     unclaim: (object) => run('DELETE FROM claim WHERE object = ?', object),

@@ -153,7 +153,10 @@ export function addressAnnounce(netns: NetnsName, host: Host, draw: Draw): Effec
   return { op: 'address.announce', netns, ifname, ip, mac: draw.of(MACS) };
 }
 
-/** The connections of an address are forgotten: programs have none, so all there is to see is that nothing else goes. */
+/** Connections of an address or to a port are forgotten: programs have none, so all there is to see is that nothing else goes. */
 export function conntrackFlush(netns: NetnsName, draw: Draw): EffectOp {
-  return { op: 'conntrack.flush', netns, ip: someAddress(draw, undefined).ip };
+  const ports = [{ protocol: draw.of(['tcp', 'udp'] as const), port: draw.of([53, 80]) }];
+  return draw.oneIn(3)
+    ? { op: 'conntrack.flush', netns, family: draw.of([4, 6]), ports }
+    : { op: 'conntrack.flush', netns, ip: someAddress(draw, undefined).ip };
 }

@@ -29,6 +29,16 @@ const ROUTES = [
   { dst: '2001:db8::/32' },
 ];
 
+/** Host ports, as a runtime asks for them, and whose sources are replaced. Each at an address of its own or at all. */
+const PORTS = [
+  { runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80 }] } },
+  {
+    masqAll: true,
+    runtimeConfig: { portMappings: [{ hostPort: 53, containerPort: 53, protocol: 'udp' }] },
+  },
+  { snat: false, runtimeConfig: { portMappings: [{ hostPort: 443, containerPort: 8443 }] } },
+];
+
 /** VLANs of a pod's port, as far as a configuration can choose them. */
 const VLANS = [
   { vlan: 100 },
@@ -63,6 +73,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
       ),
       vlans: fc.constantFrom({}, {}, {}, ...VLANS),
       ipspoofchk: fc.constantFrom({}, {}, { ipspoofchk: true }),
+      ports: fc.constantFrom({}, {}, {}, {}, ...PORTS),
       podVerdict: fc.constantFrom({}, {}, { podVerdict: 'drop' }),
       dad: fc.constantFrom({}, {}, { enabledad: true }),
       mtu: fc.constantFrom({}, { mtu: 0 }, { mtu: 1280 }, { mtu: 1450 }, { mtu: 9000 }),
@@ -83,6 +94,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
         // VLANs are a bridge's.
         ...('mode' in port ? {} : more.vlans),
         ...more.ipspoofchk,
+        ...more.ports,
         ...more.podVerdict,
         ...more.dad,
         ...more.mtu,

@@ -50,6 +50,7 @@ const COMMON_PINS: Pins = [
   ['net/ipv4/conf/default/promote_secondaries', '0'],
   ['net/ipv4/conf/default/arp_notify', '0'],
   ['net/ipv4/conf/default/proxy_arp', '0'],
+  ['net/ipv4/conf/default/route_localnet', '0'],
   ['net/ipv4/ip_forward', '0'],
 ];
 

@@ -190,6 +190,13 @@ describe.skipIf(requirement('root', 'iproute2'))('address.announce', () => {
   });
 });
 
+const to = (family: 4 | 6, protocol: 'tcp' | 'udp', number: number): OpOf<'conntrack.flush'> => ({
+  op: 'conntrack.flush',
+  netns: HOST,
+  family,
+  ports: [{ protocol, port: number }],
+});
+
 describe.skipIf(requirement('root', 'iproute2', 'nftables', 'conntrack'))('conntrack.flush', () => {
   beforeEach(() => {
     backend = makeLinuxBackend();
@@ -220,6 +227,16 @@ describe.skipIf(requirement('root', 'iproute2', 'nftables', 'conntrack'))('connt
       expect(tracked()).toEqual([11, 12, 13]);
       must(flush('10.1.0.5'), flush('fd00::5'), flush('192.0.2.1'));
       expect(tracked()).toEqual([11, 12, 13]);
+    });
+
+    test('those to ports go, of one protocol and family, and no others', () => {
+      const all = [1, 2, 3, 4, 5, 11, 12, 13, 21, 22, 23];
+      must(to(4, 'tcp', 53), to(6, 'udp', 54), to(4, 'udp', 9));
+      expect(tracked()).toEqual(all);
+      must(to(6, 'udp', 53));
+      expect(tracked()).toEqual([1, 2, 3, 4, 5, 11, 12]);
+      must(to(4, 'udp', 53));
+      expect(tracked()).toEqual([]);
     });
 
     test('the kernel searches a large table itself, with the same outcome', () => {

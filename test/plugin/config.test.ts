@@ -59,6 +59,9 @@ describe('a configuration', () => {
       disableContainerInterface: false,
       portIsolation: false,
       podVerdict: 'accept',
+      snat: true,
+      masqAll: false,
+      markMasqBit: 13,
       delegate: null,
       ipam: { subnet: '10.244.1.0/24', reuseDelaySeconds: 0 },
     });

@@ -151,6 +151,17 @@ export function plainHost(
 const CHECKED: Readonly<Record<string, string>> = { '0.3.0': '0.4.0', '0.3.1': '0.4.0' };
 
 /** The request of a container whose netns is that of pod `pod`. */
+/** The configuration with host ports of the pod's own, where it asks for any: no two pods can have one port. */
+function withOwnPorts(raw: Readonly<Record<string, unknown>>, pod: number): unknown {
+  const runtime = raw['runtimeConfig'] as { portMappings?: { hostPort: number }[] } | undefined;
+  if (!runtime?.portMappings) return raw;
+  const portMappings = runtime.portMappings.map((each) => ({
+    ...each,
+    hostPort: each.hostPort + pod,
+  }));
+  return { ...raw, runtimeConfig: { ...runtime, portMappings } };
+}
+
 export function requestFor(
   verb: Exclude<Verb, 'VERSION'>,
   raw: Readonly<Record<string, unknown>>,
@@ -167,9 +178,12 @@ export function requestFor(
       CNI_PATH: '/opt/cni/bin',
     },
     JSON.stringify(
-      verb === 'CHECK'
-        ? { ...raw, cniVersion: CHECKED[String(raw['cniVersion'])] ?? raw['cniVersion'] }
-        : raw,
+      withOwnPorts(
+        verb === 'CHECK'
+          ? { ...raw, cniVersion: CHECKED[String(raw['cniVersion'])] ?? raw['cniVersion'] }
+          : raw,
+        pod,
+      ),
     ),
   );
 }
