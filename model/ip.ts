@@ -122,6 +122,11 @@ export function ipBits(ip: Ip): bigint {
   return ipv6Groups(ip).reduce((bits, group) => (bits << 16n) | BigInt(group), 0n);
 }
 
+/** 127.0.0.0/8 or ::1. */
+export function isLoopback(ip: Ip): boolean {
+  return familyOf(ip) === 4 ? ipBits(ip) >> 24n === 127n : ipBits(ip) === 1n;
+}
+
 /** The address of `family` with these bits; throws when they do not fit. */
 export function ipFromBits(family: Family, bits: bigint): Ip {
   if (bits < 0n || bits >> BigInt(ADDRESS_BITS[family]) !== 0n) {

@@ -74,11 +74,6 @@ export function isLinkLocal(ip: Ip): boolean {
   return familyOf(ip) === 6 && ipBits(ip) >> 118n === 0x3fan;
 }
 
-/** 127.0.0.0/8 or ::1. */
-export function isLoopback(ip: Ip): boolean {
-  return familyOf(ip) === 4 ? ipBits(ip) >> 24n === 127n : ipBits(ip) === 1n;
-}
-
 /** 0.0.0.0 or ::, which stand for no address. */
 export function isUnspecified(ip: Ip): boolean {
   return ipBits(ip) === 0n;

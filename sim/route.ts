@@ -1,11 +1,11 @@
 /** What routing answers: for a packet of the netns's own, and for one that arrived. */
 import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
-import { type Ip, familyOf } from '../model/ip.ts';
+import { type Ip, familyOf, isLoopback } from '../model/ip.ts';
 import { lookup } from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import { linkSysctl } from '../model/sysctl.ts';
-import { isLinkLocal, isLoopback, isMulticast, isUnspecified } from './frame.ts';
+import { isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
 import type { DropReason } from './reason.ts';
 
 /** No way on, and the reason. */

@@ -3,11 +3,11 @@ import type { Address, Scope } from '../model/address.ts';
 import { connectedPrefix } from '../model/connected.ts';
 import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
-import { type Ip, familyOf, ipBits, parseIp } from '../model/ip.ts';
+import { type Ip, familyOf, ipBits, isLoopback, parseIp } from '../model/ip.ts';
 import type { Link } from '../model/link.ts';
 import { parsePrefix, prefixContains, prefixLengthOf } from '../model/prefix.ts';
 import type { Route } from '../model/route.ts';
-import { isLinkLocal, isLoopback, isMulticast } from './frame.ts';
+import { isLinkLocal, isMulticast } from './frame.ts';
 
 /** RT_SCOPE_* (include/uapi/linux/rtnetlink.h): a greater number reaches less far. */
 const SCOPE: Readonly<Record<Scope, number>> = {
