@@ -19,6 +19,15 @@ const OPTIONS: Readonly<Record<string, Partial<CallOptions>>> = {
   '--detailed-exitcode': { detailedExitcode: true },
 };
 
+/** The answer where somebody wants the plan of a verb that changes nothing, or of which there is no saying beforehand. */
+export function noPlanOf(verb: string): CniError {
+  return new CniError(
+    CNI_ERROR.invalidEnvironment,
+    `there is no plan of ${verb}`,
+    '--plan is for ADD, DEL and CHECK',
+  );
+}
+
 /** Reads the arguments of a CNI call. Throws an error of code 4 that names the one it does not know. */
 export function parseCallOptions(args: readonly string[]): CallOptions {
   let options: CallOptions = { plan: undefined, detailedExitcode: false };

@@ -4,6 +4,7 @@ import { aboutText } from './about.ts';
 async function main(): Promise<number> {
   const { env, argv, argv0, platform } = process;
   const args = argv.slice(2);
+  const calledAs = argv0.slice(argv0.lastIndexOf('/') + 1);
   if ((env['CNI_COMMAND'] ?? '') !== '') {
     // What has been given to nobody can be read by nobody: state and log are for root alone.
     process.umask(0o077);
@@ -19,6 +20,7 @@ async function main(): Promise<number> {
       },
       args,
       {
+        calledAs,
         variables: env,
         mayBeOwnNetns: /^(true|1)$/i.test(env['CNI_NETNS_OVERRIDE'] ?? ''),
       },
@@ -31,7 +33,7 @@ async function main(): Promise<number> {
   }
   const { writeAll } = await import('./process/stdio.ts');
   if (args.length === 0) {
-    writeAll(2, aboutText(argv0.slice(argv0.lastIndexOf('/') + 1)));
+    writeAll(2, aboutText(calledAs));
     return 0;
   }
   process.umask(0o077);

@@ -46,6 +46,8 @@ function answerVersion(config: Readonly<Record<string, unknown>> | undefined): s
 
 /** What of the process's surroundings a call needs beside the variables of the specification. */
 export interface Surroundings {
+  /** The file name that the executable was called by: under `loopback` it is that plugin. */
+  readonly calledAs: string;
   /** The whole environment, for delegates. */
   readonly variables: Readonly<Record<string, string | undefined>>;
   /** The runtime vouches that the pod's netns may be the plugin's own (CNI_NETNS_OVERRIDE, pkg/skel of libcni). */
@@ -73,6 +75,10 @@ export async function cniCall(
       return 0;
     }
     request = parseRequest(environment, readStdin());
+    if (surroundings.calledAs === 'loopback') {
+      const { loopbackCall } = await import('./loopback-call.ts');
+      return await loopbackCall(request, options, surroundings);
+    }
     places = parsePlaces(request.config);
     logCall(log, request);
     // VERSION and calls that are refused need nothing of what follows.

@@ -1,7 +1,7 @@
 /** A call that looks at the network or changes it. */
 import { existsSync } from 'node:fs';
 import type { Plan } from '../../model/plan.ts';
-import type { CallOptions } from '../call-options.ts';
+import { type CallOptions, noPlanOf } from '../call-options.ts';
 import type { CallContext } from '../call/context.ts';
 import { checkNetns } from '../call/netns.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
@@ -114,11 +114,7 @@ async function planOf(context: CallContext, request: Request): Promise<Planned |
     }
     case 'GC':
     case 'STATUS':
-      throw new CniError(
-        CNI_ERROR.invalidEnvironment,
-        `there is no plan of ${request.verb}`,
-        '--plan is for ADD, DEL and CHECK',
-      );
+      throw noPlanOf(request.verb);
   }
 }
 

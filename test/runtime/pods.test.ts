@@ -12,9 +12,12 @@ import { BUSYBOX_IMAGE } from './image.ts';
 const dataDir = (folder: string): string => path.join(folder, 'data');
 const logFile = (folder: string): string => path.join(folder, 'plugin.log');
 
+const EXECUTABLE = path.join(import.meta.dirname, '../../dist/cube-cni');
+
 const NETWORK: Network = {
-  plugin: { type: 'cube-cni', executable: path.join(import.meta.dirname, '../../dist/cube-cni') },
-  others: { loopback: '/usr/lib/cni/loopback' },
+  plugin: { type: 'cube-cni', executable: EXECUTABLE },
+  // Under that name it is the reference's plugin, which containerd calls for every pod.
+  others: { loopback: EXECUTABLE },
   conflist: (folder) => ({
     cniVersion: '1.0.0',
     name: 'podnet',
@@ -45,7 +48,6 @@ const reason = requirement(
   'gcc',
   'busybox',
   'containerd',
-  'cni-plugins',
   'executable',
 );
 

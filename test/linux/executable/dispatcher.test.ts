@@ -397,16 +397,19 @@ describe.skipIf(skip)('VERSION', () => {
 });
 
 describe.skipIf(skip)('without CNI_COMMAND', () => {
-  test.each(['cube-cni', 'bridge', 'firewall'])('%s says what it is, on standard error', (name) => {
-    const node = makeNode();
-    const program = join(node.folder, name);
-    symlinkSync(EXECUTABLE, program);
-    const { status, stdout, stderr } = node.call('', { program, stdin: 'not JSON' });
-    expect([status, stdout]).toEqual([0, '']);
-    const [first, ...others] = stderr.split('\n');
-    expect(first).toMatch(new RegExp(`^CNI ${name} plugin v\\d+\\.\\d+\\.\\d+$`));
-    expect(others).toEqual([`CNI protocol versions supported: ${ALL_VERSIONS.join(', ')}`, '']);
-  });
+  test.each(['cube-cni', 'bridge', 'loopback', 'firewall'])(
+    '%s says what it is, on standard error',
+    (name) => {
+      const node = makeNode();
+      const program = join(node.folder, name);
+      symlinkSync(EXECUTABLE, program);
+      const { status, stdout, stderr } = node.call('', { program, stdin: 'not JSON' });
+      expect([status, stdout]).toEqual([0, '']);
+      const [first, ...others] = stderr.split('\n');
+      expect(first).toMatch(new RegExp(`^CNI ${name} plugin v\\d+\\.\\d+\\.\\d+$`));
+      expect(others).toEqual([`CNI protocol versions supported: ${ALL_VERSIONS.join(', ')}`, '']);
+    },
+  );
 });
 
 describe.skipIf(skip)('cniVersion', () => {
