@@ -1,7 +1,7 @@
 import type { DesiredHost } from './desired.ts';
 import { diff } from './diff.ts';
 import { type Host, findLink, findNetns } from './host.ts';
-import type { Link } from './link.ts';
+import { type Link, TX_QUEUE_LENGTH } from './link.ts';
 import type { NftCommand } from './nftables.ts';
 import type { StateOp } from './op.ts';
 import { describeOp } from './ops.ts';
@@ -30,6 +30,10 @@ function attributeText(link: Link, set: LinkAttribute): string {
   if ('mac' in set) return `address is ${link.mac ?? 'none'}, should be ${set.mac}`;
   if ('promiscuous' in set)
     return `promiscuous mode is ${word(link.promiscuous)}, should be ${word(set.promiscuous)}`;
+  if ('allMulticast' in set)
+    return `all-multicast mode is ${word(link.allMulticast === true)}, should be ${word(set.allMulticast)}`;
+  if ('txQueueLength' in set)
+    return `transmit queue length is ${link.txQueueLength ?? TX_QUEUE_LENGTH}, should be ${set.txQueueLength}`;
   if ('master' in set)
     return `master is ${link.port?.master ?? 'none'}, should be ${set.master ?? 'none'}`;
   if ('vlanFiltering' in set) {

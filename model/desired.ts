@@ -6,7 +6,13 @@ import type { Address } from './address.ts';
 import { findLink, type Host, type NetnsName, type SysctlKey } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { type Ip, familyOf, ipBits } from './ip.ts';
-import type { BridgePort, Link, LinkRef, Neighbour } from './link.ts';
+import {
+  type BridgePort,
+  type Link,
+  type LinkRef,
+  type Neighbour,
+  TX_QUEUE_LENGTH,
+} from './link.ts';
 import type { Mac } from './mac.ts';
 import type { Chain, NftFamily, NftSet, SetElement } from './nftables.ts';
 import { PROTOCOL_KERNEL, type Route } from './route.ts';
@@ -42,6 +48,8 @@ export interface DesiredAttributes {
   readonly mtuBytes?: number;
   readonly up?: boolean;
   readonly promiscuous?: boolean;
+  readonly allMulticast?: boolean;
+  readonly txQueueLength?: number;
   readonly alias?: string;
   /** Null: of no bridge. */
   readonly port?: DesiredPort | null;
@@ -111,6 +119,8 @@ function desiredLink(link: Link): DesiredLink {
     mtuBytes: link.mtuBytes,
     up: link.up,
     promiscuous: link.promiscuous,
+    allMulticast: link.allMulticast === true,
+    txQueueLength: link.txQueueLength ?? TX_QUEUE_LENGTH,
     alias: link.alias,
     port: desiredPort(link.port),
     addresses: {

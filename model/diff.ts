@@ -12,7 +12,7 @@ import {
 import { findLink, findNetns, getNetns, type Host, type Netns, type NetnsName } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { familyOf } from './ip.ts';
-import type { Link, LinkRef } from './link.ts';
+import { type Link, type LinkRef, TX_QUEUE_LENGTH } from './link.ts';
 import { diffRulesets } from './nftables-diff.ts';
 import type { Chain, NftSet, Ruleset, SetElement, Table } from './nftables.ts';
 import type { StateOp } from './op.ts';
@@ -179,6 +179,13 @@ function diffAttributes(
   if (want.alias !== undefined && want.alias !== link.alias) ops.push(set({ alias: want.alias }));
   if (want.promiscuous !== undefined && want.promiscuous !== link.promiscuous)
     ops.push(set({ promiscuous: want.promiscuous }));
+  if (want.allMulticast !== undefined && want.allMulticast !== (link.allMulticast === true))
+    ops.push(set({ allMulticast: want.allMulticast }));
+  if (
+    want.txQueueLength !== undefined &&
+    want.txQueueLength !== (link.txQueueLength ?? TX_QUEUE_LENGTH)
+  )
+    ops.push(set({ txQueueLength: want.txQueueLength }));
   if (want.port === null && link.port !== null) ops.push(set({ master: null }));
   if (want.port) {
     const { master, vlans, ...flags } = want.port;

@@ -39,6 +39,10 @@ interface LinkCommon {
   /** Administratively up (IFF_UP). */
   readonly up: boolean;
   readonly promiscuous: boolean;
+  /** It takes every multicast frame (IFF_ALLMULTI), as somebody asked for. */
+  readonly allMulticast?: true;
+  /** How many packets a queue before it holds; absent: as many as links are made with, `TX_QUEUE_LENGTH`. */
+  readonly txQueueLength?: number;
   /** Text for people, '' when there is none. Ours begins with `OWNER_MARK`. */
   readonly alias: string;
   readonly port: BridgePort | null;
@@ -92,6 +96,9 @@ export const OWNER_MARK = 'cube-cni';
 export function isOurs(link: Link): boolean {
   return link.alias === OWNER_MARK || link.alias.startsWith(`${OWNER_MARK} `);
 }
+
+/** include/linux/netdevice.h, DEFAULT_TX_QUEUE_LEN. */
+export const TX_QUEUE_LENGTH = 1000;
 
 /** The least MTU of IPv6 (include/uapi/linux/in6.h, IPV6_MIN_MTU). */
 export const IP6_MIN_MTU_BYTES = 1280;

@@ -3,19 +3,24 @@ import type { Ifname } from './ifname.ts';
 import type { Family } from './ip.ts';
 import { holdsIpv6 } from './link.ts';
 
+/** Where settings of links are: those of IP, and those of the neighbours on a link. */
+type LinkTree = 'conf' | 'neigh';
+
 /** The key of a per-link setting, `net/ipv6/conf/eth0/accept_dad`. */
 export function linkSysctlKey(
   family: Family,
   ifname: Ifname | 'all' | 'default',
   name: string,
+  tree: LinkTree = 'conf',
 ): SysctlKey {
-  return `net/ipv${family === 4 ? '4' : '6'}/conf/${ifname}/${name}`;
+  return `net/ipv${family === 4 ? '4' : '6'}/${tree}/${ifname}/${name}`;
 }
 
-const LINK_KEY = /^net\/ipv([46])\/conf\/([^/]+)\/([^/]+)$/;
+const LINK_KEY = /^net\/ipv([46])\/(conf|neigh)\/([^/]+)\/([^/]+)$/;
 
 interface LinkKey {
   readonly family: Family;
+  readonly tree: LinkTree;
   readonly of: string;
   readonly name: string;
 }
@@ -24,12 +29,13 @@ interface LinkKey {
 export function splitLinkSysctl(key: SysctlKey): LinkKey | undefined {
   const match = LINK_KEY.exec(key);
   if (!match) return undefined;
-  return { family: match[1] === '4' ? 4 : 6, of: match[2] as string, name: match[3] as string };
+  const [, family, tree, of = '', name = ''] = match;
+  return { family: family === '4' ? 4 : 6, tree: tree as LinkTree, of, name };
 }
 
 /** Two names of one setting (net/ipv4/devinet.c, ctl_forward_entry). */
 const IP_FORWARD: SysctlKey = 'net/ipv4/ip_forward';
-const ALL_FORWARDING: LinkKey = { family: 4, of: 'all', name: 'forwarding' };
+const ALL_FORWARDING: LinkKey = { family: 4, tree: 'conf', of: 'all', name: 'forwarding' };
 
 /** What Linux has where nobody changed it, for the settings that the model's rules depend on. */
 const KERNEL_DEFAULTS: Readonly<Record<string, string>> = {
@@ -61,7 +67,7 @@ export function inheritSysctls(
   for (const [key, value] of Object.entries(netns.sysctls)) {
     const link = splitLinkSysctl(key);
     if (link?.of === 'default' && families.includes(link.family))
-      sysctls[linkSysctlKey(link.family, ifname, link.name)] = value;
+      sysctls[linkSysctlKey(link.family, ifname, link.name, link.tree)] = value;
   }
   return sysctls;
 }

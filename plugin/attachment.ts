@@ -9,6 +9,7 @@ import { type PortMapping, hostPortsFor } from './cni/port-mappings.ts';
 import type { AttachmentKey } from './cni/request.ts';
 import type { HostPorts } from './host-port.ts';
 import { type AllocatedAddress, subnetOf } from './ipam/allocate.ts';
+import type { Tuning } from './pod.ts';
 import { type AttachmentVlans, gatewayIfname, rangesOf } from './vlan.ts';
 
 /** A route that the pod gets through its link. What is absent is as the kernel has it. */
@@ -70,6 +71,7 @@ export interface Attachment {
   readonly verdict?: PodVerdict;
   /** Ports of the host that lead to the pod. */
   readonly hostPorts?: HostPorts;
+  readonly tuning?: Tuning;
   readonly addresses: readonly AllocatedAddress[];
   readonly routes: readonly PodRoute[];
   readonly dns?: Dns;
@@ -207,6 +209,7 @@ export interface Ingredients {
   readonly dns: Dns | undefined;
   readonly ipam: DelegatedIpam | undefined;
   readonly portMappings: readonly PortMapping[];
+  readonly tuning: Tuning | undefined;
 }
 
 /** The gateway that an address has where its plugin gave none and the bridge is to be one: the first address of its subnet (calcGateways of the reference bridge). */
@@ -229,7 +232,7 @@ function asHost(address: AllocatedAddress): AllocatedAddress {
 
 /** The attachment that these ingredients make. */
 export function makeAttachment(identity: Identity, ingredients: Ingredients): Attachment {
-  const { key, netns, config, mac, mtuBytes, dns, ipam, portMappings } = ingredients;
+  const { key, netns, config, mac, mtuBytes, dns, ipam, portMappings, tuning } = ingredients;
   const addresses = ingredients.addresses.map((address) => withGateway(address, config));
   const isPtp = config.mode === 'ptp';
   return {
@@ -256,6 +259,7 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     ...(config.ipspoofchk ? { ipSpoofCheck: true as const } : {}),
     verdict: config.podVerdict,
     ...portsFor(config, portMappings, addresses),
+    ...(tuning === undefined ? {} : { tuning }),
     addresses: isPtp ? addresses.map(asHost) : addresses,
     routes: routesOf(config, ingredients.routes, addresses),
     ...(dns === undefined || isEmptyDns(dns) ? {} : { dns }),

@@ -6,9 +6,18 @@ import { HOST_NETNS } from '../model/host.ts';
 import { type Family, type Ip, familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { PROTOCOL_BOOT, PROTOCOL_CUBE, type Route, makeRoute } from '../model/route.ts';
-import { linkSysctlKey } from '../model/sysctl.ts';
+import { linkSysctlKey, splitLinkSysctl } from '../model/sysctl.ts';
 import type { Attachment, PodRoute } from './attachment.ts';
 import { subnetOf } from './ipam/allocate.ts';
+
+/** What a pod's link and netns get beside what the pod needs, as the reference's plugin `tuning` sets it. */
+export interface Tuning {
+  /** By key, with the pod's link in it where it is one of that. */
+  readonly sysctls?: Readonly<Record<string, string>>;
+  readonly promiscuous?: true;
+  readonly allMulticast?: true;
+  readonly txQueueLength?: number;
+}
 
 /** Has the attachment an address of the family? */
 export function hasFamily({ addresses }: Attachment, family: Family): boolean {
@@ -42,10 +51,20 @@ function podSettings(attachment: Attachment): Readonly<Record<string, string>> {
 
 /** The sysctls that `desiredPod` may want; those of a link that is yet to come are `default`'s. */
 export function podSysctls(attachment: Attachment): string[] {
-  return Object.keys(podSettings(attachment)).flatMap((name) => [
-    linkSysctlKey(6, 'default', name),
-    linkSysctlKey(6, attachment.key.ifname, name),
-  ]);
+  const { tuning, key } = attachment;
+  const tuned = Object.keys(tuning?.sysctls ?? {}).flatMap((each) => {
+    const link = splitLinkSysctl(each);
+    return link?.of === key.ifname
+      ? [linkSysctlKey(link.family, 'default', link.name, link.tree), each]
+      : [each];
+  });
+  return [
+    ...Object.keys(podSettings(attachment)).flatMap((name) => [
+      linkSysctlKey(6, 'default', name),
+      linkSysctlKey(6, key.ifname, name),
+    ]),
+    ...tuned,
+  ];
 }
 
 const SCOPES: Readonly<Record<number, Scope>> = {
@@ -103,7 +122,11 @@ function podRoutes(attachment: Attachment): Route[] {
 /** What the pod's netns has to be for the attachment to work. */
 export function desiredPod(attachment: Attachment): DesiredNetns {
   const { ifname } = attachment.key;
-  const settings = Object.entries(podSettings(attachment));
+  const { sysctls: tuned = {}, ...ofLink } = attachment.tuning ?? {};
+  const settings = Object.entries(podSettings(attachment)).map(
+    ([name, value]) => [linkSysctlKey(6, ifname, name), value] as const,
+  );
+  const sysctls = { ...Object.fromEntries(settings), ...tuned };
   return {
     links: {
       [ifname]: {
@@ -112,6 +135,7 @@ export function desiredPod(attachment: Attachment): DesiredNetns {
         mac: attachment.podMac,
         mtuBytes: attachment.mtuBytes,
         up: attachment.podDown !== true,
+        ...ofLink,
         addresses: {
           present: attachment.addresses.map(({ ip, prefixLength }) => ({
             ...makeAddress({ ip, prefixLength }),
@@ -121,13 +145,7 @@ export function desiredPod(attachment: Attachment): DesiredNetns {
         },
       },
     },
-    ...(settings.length > 0
-      ? {
-          sysctls: Object.fromEntries(
-            settings.map(([name, value]) => [linkSysctlKey(6, ifname, name), value]),
-          ),
-        }
-      : {}),
+    ...(Object.keys(sysctls).length > 0 ? { sysctls } : {}),
     routes: { present: podRoutes(attachment), others: 'keep' },
   };
 }

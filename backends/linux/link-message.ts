@@ -1,5 +1,6 @@
 /** Links over rtnetlink (include/uapi/linux/if_link.h; net/core/rtnetlink.c). */
 import type { Ifname } from '../../model/ifname.ts';
+import { TX_QUEUE_LENGTH } from '../../model/link.ts';
 import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
 import type { NewEnd } from '../../model/ops/link-add.ts';
 import type { PortFlag } from '../../model/ops/port-set.ts';
@@ -48,6 +49,7 @@ const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
+const IFLA_TXQLEN = 13;
 const IFLA_OPERSTATE = 16;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
@@ -71,6 +73,7 @@ const RTEXT_FILTER_SKIP_STATS = 8;
 
 export const IFF_UP = 0x1;
 export const IFF_PROMISC = 0x100;
+export const IFF_ALLMULTI = 0x200;
 export const ARPHRD_LOOPBACK = 772;
 
 /** The attributes of a bridge port by the model's names (IFLA_BRPORT_*). */
@@ -170,6 +173,8 @@ export type LinkChange =
   | { readonly mtuBytes: number }
   | { readonly mac: Mac }
   | { readonly promiscuous: boolean }
+  | { readonly allMulticast: boolean }
+  | { readonly txQueueLength: number }
   | { readonly alias: string }
   | { readonly masterIndex: number }
   | { readonly vlanFiltering: boolean };
@@ -181,6 +186,9 @@ export function encodeLinkSet(ifname: Ifname, set: LinkChange): Uint8Array {
     if ('up' in set) putFlags(writer, fixed, set.up ? IFF_UP : 0, IFF_UP);
     else if ('promiscuous' in set)
       putFlags(writer, fixed, set.promiscuous ? IFF_PROMISC : 0, IFF_PROMISC);
+    else if ('allMulticast' in set)
+      putFlags(writer, fixed, set.allMulticast ? IFF_ALLMULTI : 0, IFF_ALLMULTI);
+    else if ('txQueueLength' in set) putU32(writer, IFLA_TXQLEN, set.txQueueLength);
     else if ('mtuBytes' in set) putU32(writer, IFLA_MTU, set.mtuBytes);
     else if ('mac' in set) putBytes(writer, IFLA_ADDRESS, macBytes(set.mac));
     else if ('masterIndex' in set) putU32(writer, IFLA_MASTER, set.masterIndex);
@@ -230,10 +238,11 @@ export interface LinkRecord {
   readonly ifname: Ifname;
   /** ARPHRD_*. */
   readonly hardware: number;
-  /** IFF_*; of IFF_PROMISC the part that user space asked for (net/core/dev.c, dev_get_flags). */
+  /** IFF_*; of IFF_PROMISC and IFF_ALLMULTI the part that user space asked for (net/core/dev.c, dev_get_flags). */
   readonly flags: number;
   readonly mac: Mac | null;
   readonly mtuBytes: number;
+  readonly txQueueLength: number;
   readonly alias: string;
   readonly carrier: boolean;
   /** IF_OPER_*. */
@@ -287,6 +296,7 @@ export function decodeLink(message: Message): LinkRecord | undefined {
     flags: message.view.getUint32(message.start + IFI_FLAGS, true),
     mac: address?.length === 6 ? macFromBytes(address) : null,
     mtuBytes: findU32(attributes, IFLA_MTU) ?? 0,
+    txQueueLength: findU32(attributes, IFLA_TXQLEN) ?? TX_QUEUE_LENGTH,
     alias: findText(attributes, IFLA_IFALIAS) ?? '',
     carrier: findU8(attributes, IFLA_CARRIER) === 1,
     operstate: findU8(attributes, IFLA_OPERSTATE) ?? 0,

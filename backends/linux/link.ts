@@ -6,11 +6,18 @@ import {
   type Link,
   type LinkRef,
   type Neighbour,
+  TX_QUEUE_LENGTH,
   isOurs,
 } from '../../model/link.ts';
 import { type Mac, ZERO_MAC } from '../../model/mac.ts';
 import type { VlanRange } from '../../model/vlan.ts';
-import { ARPHRD_LOOPBACK, IFF_PROMISC, IFF_UP, type LinkRecord } from './link-message.ts';
+import {
+  ARPHRD_LOOPBACK,
+  IFF_ALLMULTI,
+  IFF_PROMISC,
+  IFF_UP,
+  type LinkRecord,
+} from './link-message.ts';
 
 /** What a link's own record does not say. */
 export interface Surroundings {
@@ -76,6 +83,8 @@ export function makeLink(
     mtuBytes: record.mtuBytes,
     up: (record.flags & IFF_UP) !== 0,
     promiscuous: (record.flags & IFF_PROMISC) !== 0,
+    ...((record.flags & IFF_ALLMULTI) === 0 ? {} : { allMulticast: true as const }),
+    ...(record.txQueueLength === TX_QUEUE_LENGTH ? {} : { txQueueLength: record.txQueueLength }),
     alias: record.alias,
     port:
       master !== null && record.port

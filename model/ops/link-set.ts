@@ -1,7 +1,7 @@
 import { type Host, findLink, getLink, withLink } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
 import { followMtu } from '../ipv6-link.ts';
-import type { Link, LinkRef } from '../link.ts';
+import { type Link, type LinkRef, TX_QUEUE_LENGTH } from '../link.ts';
 import { type Mac, ZERO_MAC, isUnicastMac } from '../mac.ts';
 import { followMaster, linkDown, linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
@@ -14,6 +14,8 @@ export type LinkAttribute =
   | { readonly mtuBytes: number }
   | { readonly mac: Mac }
   | { readonly promiscuous: boolean }
+  | { readonly allMulticast: boolean }
+  | { readonly txQueueLength: number }
   | { readonly alias: string }
   | { readonly master: Ifname | null }
   | { readonly vlanFiltering: boolean };
@@ -56,6 +58,18 @@ function setMac(before: Host, ref: LinkRef, link: Link, mac: Mac): Outcome {
   );
 }
 
+function withAllMulticast(link: Link, on: boolean): Link {
+  const { allMulticast: _before, ...rest } = link;
+  return on ? { ...rest, allMulticast: true } : rest;
+}
+
+/** net/core/dev.c, dev_change_tx_queue_len; the attribute has 32 bits, the kernel keeps an unsigned int. */
+function setTxQueueLength(host: Host, ref: LinkRef, link: Link, length: number): Outcome {
+  const { txQueueLength: _before, ...rest } = link;
+  const changed = length === TX_QUEUE_LENGTH ? rest : { ...rest, txQueueLength: length };
+  return done(withLink(host, ref.netns, changed));
+}
+
 /** br_vlan_filter_toggle answers so on a kernel without, and rtnetlink of links that are no bridge. */
 function setVlanFiltering(host: Host, ref: LinkRef, link: Link, filtering: boolean): Outcome {
   if (link.kind !== 'bridge' || !link.vlans) return refuse('EOPNOTSUPP');
@@ -69,6 +83,9 @@ function setAttribute(host: Host, ref: LinkRef, set: LinkAttribute): Outcome {
   if ('mac' in set) return setMac(host, ref, link, set.mac);
   if ('promiscuous' in set)
     return done(withLink(host, ref.netns, { ...link, promiscuous: set.promiscuous }));
+  if ('allMulticast' in set)
+    return done(withLink(host, ref.netns, withAllMulticast(link, set.allMulticast)));
+  if ('txQueueLength' in set) return setTxQueueLength(host, ref, link, set.txQueueLength);
   if ('master' in set) return enslave(host, ref, set.master);
   if ('vlanFiltering' in set) return setVlanFiltering(host, ref, link, set.vlanFiltering);
   return done(withLink(host, ref.netns, { ...link, alias: set.alias }));
@@ -79,6 +96,8 @@ function describeAttribute(set: LinkAttribute): string {
   if ('mtuBytes' in set) return `mtu ${set.mtuBytes}`;
   if ('mac' in set) return `address ${set.mac}`;
   if ('promiscuous' in set) return `promisc ${set.promiscuous ? 'on' : 'off'}`;
+  if ('allMulticast' in set) return `allmulticast ${set.allMulticast ? 'on' : 'off'}`;
+  if ('txQueueLength' in set) return `txqueuelen ${set.txQueueLength}`;
   if ('master' in set) return set.master === null ? 'nomaster' : `master ${set.master}`;
   if ('vlanFiltering' in set) return `type bridge vlan_filtering ${set.vlanFiltering ? 1 : 0}`;
   return `alias "${set.alias}"`;

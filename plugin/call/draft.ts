@@ -17,6 +17,7 @@ import {
   holdsLinks,
   isSingle,
 } from '../cni/result.ts';
+import { tuningOf } from '../cni/tuning.ts';
 import {
   type AddressBook,
   type AllocatedAddress,
@@ -180,6 +181,7 @@ export function draftAttachment(
       dns: dnsOf(config, choices, ipam ? resolvConfOf(context, ipam) : undefined),
       ipam: delegate === null ? undefined : { type: delegate, stdin: request.stdin },
       portMappings: choices.portMappings,
+      tuning: tuningOf(config, choices.tuning, request.key.ifname, context.readText),
     }),
     begun: record?.attachment,
   };
@@ -226,6 +228,7 @@ export function completeDraft(
     dns: dnsOf(config, choices, given.dns),
     ipam: begun.ipam,
     portMappings: choices.portMappings,
+    tuning: begun.tuning,
   });
   return { attachment, begun };
 }

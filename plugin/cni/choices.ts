@@ -10,6 +10,7 @@ import type { Dns } from './dns.ts';
 import { CNI_ERROR, CniError } from './error.ts';
 import { type PortMapping, readPortMappings } from './port-mappings.ts';
 import type { Request } from './request.ts';
+import { type TuningChoices, readTuning } from './tuning.ts';
 
 /** The choices for one attachment. */
 export interface Choices {
@@ -21,6 +22,7 @@ export interface Choices {
   readonly rangeSets: readonly (readonly ConfigRange[])[];
   readonly dns: Dns | undefined;
   readonly portMappings: readonly PortMapping[];
+  readonly tuning: TuningChoices;
 }
 
 type Raw = Readonly<Record<string, unknown>>;
@@ -179,5 +181,6 @@ export function choicesOf({ config, args: text }: Pick<Request, 'config' | 'args
     ),
     dns: readDns(runtime['dns']),
     portMappings: readPortMappings(runtime['portMappings']),
+    tuning: readTuning(cni),
   };
 }

@@ -148,6 +148,10 @@ const config = z.object({
   conditionsV4: z.optional(z.array(z.string())),
   conditionsV6: z.optional(z.array(z.string())),
   externalSetMarkChain: z.optional(z.string()),
+  sysctl: z.optional(z.record(z.string(), z.string())),
+  promisc: z._default(z.boolean(), false),
+  allmulti: z._default(z.boolean(), false),
+  txQLen: z.optional(z.int().check(z.minimum(0), z.maximum(0xffffffff))),
   dns: z.optional(dns),
 });
 

@@ -63,6 +63,14 @@ const attachment = z.strictObject({
   macSpoofCheck: z.exactOptional(z.literal(true)),
   ipSpoofCheck: z.exactOptional(z.literal(true)),
   verdict: z.exactOptional(z.enum(['accept', 'drop'])),
+  tuning: z.exactOptional(
+    z.strictObject({
+      sysctls: z.exactOptional(z.record(z.string(), z.string())),
+      promiscuous: z.exactOptional(z.literal(true)),
+      allMulticast: z.exactOptional(z.literal(true)),
+      txQueueLength: z.exactOptional(z.int()),
+    }),
+  ),
   hostPorts: z.exactOptional(
     z.strictObject({
       ports: z.array(

@@ -29,8 +29,14 @@ const ROUTES = [
   { dst: '2001:db8::/32' },
 ];
 
+/** What the reference's plugin `tuning` would set. */
+const TUNINGS: readonly RawConfig[] = [
+  { promisc: true, sysctl: { 'net.ipv4.conf.IFNAME.arp_filter': '1' } },
+  { allmulti: true, txQLen: 500 },
+];
+
 /** Host ports, as a runtime asks for them, and whose sources are replaced. Each at an address of its own or at all. */
-const PORTS = [
+const PORTS: readonly RawConfig[] = [
   { runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80 }] } },
   {
     masqAll: true,
@@ -40,7 +46,7 @@ const PORTS = [
 ];
 
 /** VLANs of a pod's port, as far as a configuration can choose them. */
-const VLANS = [
+const VLANS: readonly RawConfig[] = [
   { vlan: 100 },
   { vlan: 100, preserveDefaultVlan: true },
   { vlan: 1 },
@@ -74,6 +80,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
       vlans: fc.constantFrom({}, {}, {}, ...VLANS),
       ipspoofchk: fc.constantFrom({}, {}, { ipspoofchk: true }),
       ports: fc.constantFrom({}, {}, {}, {}, ...PORTS),
+      tuning: fc.constantFrom({}, {}, {}, ...TUNINGS),
       podVerdict: fc.constantFrom({}, {}, { podVerdict: 'drop' }),
       dad: fc.constantFrom({}, {}, { enabledad: true }),
       mtu: fc.constantFrom({}, { mtu: 0 }, { mtu: 1280 }, { mtu: 1450 }, { mtu: 9000 }),
@@ -95,6 +102,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
         ...('mode' in port ? {} : more.vlans),
         ...more.ipspoofchk,
         ...more.ports,
+        ...more.tuning,
         ...more.podVerdict,
         ...more.dad,
         ...more.mtu,

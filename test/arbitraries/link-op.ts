@@ -91,6 +91,8 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
           : draw.of(ifname === 'lo' ? [ZERO_MAC] : MACS),
     }),
     () => ({ promiscuous: draw.oneIn(2) }),
+    () =>
+      draw.oneIn(2) ? { allMulticast: draw.oneIn(2) } : { txQueueLength: draw.of([1000, 500, 0]) },
     () => ({ alias: draw.of(['', 'cube-cni', 'some text', 'a'.repeat(255), 'a'.repeat(256)]) }),
     () => ({
       master: draw.oneIn(4) ? null : possible(draw.of([...BRIDGES, ifname, ...VETHS.slice(0, 1)])),

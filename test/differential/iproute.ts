@@ -7,7 +7,7 @@ import type { Address, Scope } from '../../model/address.ts';
 import type { Netns, NetnsName } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { ADDRESS_BITS, type Ip, type Ipv4, familyOf } from '../../model/ip.ts';
-import type { Link, Neighbour } from '../../model/link.ts';
+import { type Link, type Neighbour, TX_QUEUE_LENGTH } from '../../model/link.ts';
 import { type Mac, findMac } from '../../model/mac.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../../model/prefix.ts';
 import type { Route, RouteType } from '../../model/route.ts';
@@ -40,6 +40,7 @@ interface LinkJson {
   readonly link?: Ifname;
   readonly flags: readonly string[];
   readonly mtu: number;
+  readonly txqlen?: number;
   readonly address: string;
   readonly ifalias?: string;
   readonly master?: Ifname;
@@ -148,6 +149,9 @@ function toLink(
     mtuBytes: json.mtu,
     up: json.flags.includes('UP'),
     promiscuous: json.flags.includes('PROMISC'),
+    ...(json.flags.includes('ALLMULTI') ? { allMulticast: true as const } : {}),
+    // None is not printed.
+    ...((json.txqlen ?? 0) === TX_QUEUE_LENGTH ? {} : { txQueueLength: json.txqlen ?? 0 }),
     alias: json.ifalias ?? '',
     port:
       json.master !== undefined && port

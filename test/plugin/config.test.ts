@@ -62,6 +62,8 @@ describe('a configuration', () => {
       snat: true,
       masqAll: false,
       markMasqBit: 13,
+      promisc: false,
+      allmulti: false,
       delegate: null,
       ipam: { subnet: '10.244.1.0/24', reuseDelaySeconds: 0 },
     });

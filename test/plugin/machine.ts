@@ -139,6 +139,8 @@ export function plainHost(
     node,
     netns.flatMap((name): Op[] => [
       { op: 'sysctl.set', netns: name, key: 'net/ipv4/ip_forward', value: '0' },
+      { op: 'sysctl.set', netns: name, key: 'net/ipv4/conf/default/route_localnet', value: '0' },
+      { op: 'sysctl.set', netns: name, key: 'net/ipv4/conf/default/arp_filter', value: '0' },
       { op: 'sysctl.set', netns: name, key: 'net/ipv6/conf/all/forwarding', value: '0' },
       { op: 'sysctl.set', netns: name, key: 'net/ipv6/conf/default/addr_gen_mode', value: mode },
       { op: 'sysctl.set', netns: name, key: 'net/ipv6/conf/default/accept_dad', value: '1' },
@@ -150,7 +152,6 @@ export function plainHost(
 /** Configurations that are too old for CHECK are checked as the next that is not. */
 const CHECKED: Readonly<Record<string, string>> = { '0.3.0': '0.4.0', '0.3.1': '0.4.0' };
 
-/** The request of a container whose netns is that of pod `pod`. */
 /** The configuration with host ports of the pod's own, where it asks for any: no two pods can have one port. */
 function withOwnPorts(raw: Readonly<Record<string, unknown>>, pod: number): unknown {
   const runtime = raw['runtimeConfig'] as { portMappings?: { hostPort: number }[] } | undefined;
@@ -162,6 +163,7 @@ function withOwnPorts(raw: Readonly<Record<string, unknown>>, pod: number): unkn
   return { ...raw, runtimeConfig: { ...runtime, portMappings } };
 }
 
+/** The request of a container whose netns is that of pod `pod`. */
 export function requestFor(
   verb: Exclude<Verb, 'VERSION'>,
   raw: Readonly<Record<string, unknown>>,

@@ -1,0 +1,120 @@
+/** What the reference's plugin `tuning` does, in the same call, and beside that plugin. */
+import { rmSync } from 'node:fs';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { requirement } from '../../requirements.ts';
+import { type Call, type Node, errorOf, makeNode, runIn } from './node.ts';
+
+const skip = requirement('root', 'iproute2', 'nftables', 'executable');
+
+type Changes = Readonly<Record<string, unknown>>;
+
+const SYSCTLS = {
+  'net.ipv4.conf.IFNAME.arp_filter': '1',
+  'net.ipv6.conf.IFNAME.accept_ra': '0',
+  'net/ipv4/neigh/IFNAME/gc_stale_time': '30',
+  'net.core.somaxconn': '512',
+  'net.ipv4.ip_local_port_range': '20000 30000',
+};
+
+const KEYS = Object.keys(SYSCTLS).map((key) => key.replaceAll('.', '/').replace('IFNAME', 'eth0'));
+
+interface LinkJson {
+  readonly flags: readonly string[];
+  readonly promiscuity: number;
+  readonly txqlen: number;
+}
+
+/** What there is to be seen of it in a pod. */
+function view(netns: string): unknown {
+  const [link] = JSON.parse(runIn(netns, 'ip', '-d', '-j', 'link', 'show', 'eth0')) as LinkJson[];
+  return {
+    sysctls: KEYS.map((key) => [key, runIn(netns, 'cat', `/proc/sys/${key}`).trim()]),
+    promiscuous: link?.flags.includes('PROMISC'),
+    allMulticast: link?.flags.includes('ALLMULTI'),
+    txQueueLength: link?.txqlen,
+  };
+}
+
+function configFor(node: Node, changes: Changes): Changes {
+  return node.config({ cniVersion: '1.0.0', ...changes });
+}
+
+/** ADD, and CHECK that has nothing to complain about. */
+function added(node: Node, config: Changes): Call & { netns: string; config: Changes } {
+  const call = { netns: node.addPod(), config };
+  const prevResult = node.add(call);
+  const checked = { ...config, prevResult };
+  expect(node.call('CHECK', { ...call, config: checked })).toMatchObject({ status: 0, stdout: '' });
+  return { ...call, config: checked };
+}
+
+const ALL: Changes = { sysctl: SYSCTLS, promisc: true, allmulti: true, txQLen: 500 };
+
+describe.skipIf(skip)('tuning', () => {
+  test('settings of the link and of the netns, and the link itself', () => {
+    const node = makeNode();
+    const { netns } = added(node, configFor(node, ALL));
+    expect(view(netns)).toEqual({
+      sysctls: [
+        [KEYS[0], '1'],
+        [KEYS[1], '0'],
+        [KEYS[2], '30'],
+        [KEYS[3], '512'],
+        [KEYS[4], '20000\t30000'],
+      ],
+      promiscuous: true,
+      allMulticast: true,
+      txQueueLength: 500,
+    });
+    // The host has none of it.
+    expect(runIn(node.netns, 'cat', '/proc/sys/net/ipv4/ip_local_port_range')).not.toContain(
+      '20000',
+    );
+  });
+
+  test('CHECK finds what was changed, with what mends it, and lets a listener listen', () => {
+    const node = makeNode();
+    const call = added(node, configFor(node, { ...ALL, promisc: false }));
+    // As tcpdump does.
+    runIn(call.netns, 'ip', 'link', 'set', 'eth0', 'promisc', 'on');
+    expect(node.call('CHECK', call)).toMatchObject({ status: 0, stdout: '' });
+    runIn(call.netns, 'ip', 'link', 'set', 'eth0', 'allmulticast', 'off', 'txqueuelen', '7');
+    runIn(call.netns, 'sysctl', '-qw', 'net.core.somaxconn=99');
+    const { code, details = '' } = errorOf(node.call('CHECK', call));
+    expect(code).toBe(103);
+    expect(details).toContain('all-multicast mode is off, should be on');
+    expect(details).toContain('transmit queue length is 7, should be 500');
+    expect(details).toContain('net/core/somaxconn is 99, should be 512');
+    for (const line of details.split('\n').filter((each) => each.startsWith('  + ')))
+      runIn(call.netns, 'sh', '-c', line.slice(4));
+    expect(node.call('CHECK', call)).toMatchObject({ status: 0, stdout: '' });
+  });
+
+  test('what a pod cannot set is refused, and nothing is left', () => {
+    const node = makeNode();
+    const config = configFor(node, { sysctl: { 'net.core.rmem_max': '1' } });
+    const netns = node.addPod();
+    expect(errorOf(node.call('ADD', { netns, config }))).toMatchObject({
+      code: 100,
+      msg: expect.stringContaining('net/core/rmem_max'),
+    });
+    expect(runIn(netns, 'ip', '-o', 'link').trim().split('\n')).toHaveLength(1);
+  });
+
+  test.skipIf(requirement('cni-plugins'))('is what the reference makes of the same keys', () => {
+    const node = makeNode();
+    // Debian's does not know `txQLen` yet.
+    const { txQLen: _newer, ...known } = ALL;
+    const ours = added(node, configFor(node, known));
+    const plain = { netns: node.addPod(), containerId: 'beside', config: configFor(node, {}) };
+    const prevResult = node.add(plain);
+    const reference = node.call('ADD', {
+      ...plain,
+      program: '/usr/lib/cni/tuning',
+      config: { cniVersion: '1.0.0', name: 'podnet', type: 'tuning', ...known, prevResult },
+    });
+    onTestFinished(() => rmSync('/run/cni/tuning/beside_eth0.json', { force: true }));
+    expect(reference.status, reference.stdout).toBe(0);
+    expect(view(ours.netns)).toEqual(view(plain.netns));
+  });
+});
