@@ -4,7 +4,7 @@
  * most operations make sense and the others are near misses.
  */
 import fc from 'fast-check';
-import { type Host, type NetnsName, findNetns } from '../../model/host.ts';
+import { type Host, type KernelProfile, type NetnsName, findNetns } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
 import {
@@ -36,10 +36,16 @@ type Maker = (netns: NetnsName, host: Host, draw: Draw) => Op;
 export interface Setting {
   readonly repertoire: Repertoire;
   readonly pins: Pins;
+  /** The kernel that they are resolved for, and refused by. */
+  readonly kernel: KernelProfile;
 }
 
 /** Programs whose hosts can be planned from and to. */
-export const PLANNABLE: Setting = { repertoire: 'plannable', pins: PINS };
+export const PLANNABLE: Setting = {
+  repertoire: 'plannable',
+  pins: PINS,
+  kernel: { bridgeVlans: true },
+};
 
 /** The operation that a seed stands for, given the host as it is. */
 export function resolveOp(
@@ -99,8 +105,7 @@ export function runProgram(
   seeds: readonly OpSeed[],
   setting: Setting,
 ): { readonly ops: readonly Op[]; readonly host: Host } {
-  // Of a kernel with everything: one that lacks something refuses it, which is a program too.
-  let host: Host = { netns: {}, kernel: { bridgeVlans: true } };
+  let host: Host = { netns: {}, kernel: setting.kernel };
   const ops: Op[] = [];
   const run = (op: Op): void => {
     ops.push(op);

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { Op } from '../../model/op.ts';
 import { writeEntry } from './corpus.ts';
-import { type ProgramRun, runOnBoth } from './program-run.ts';
+import { type ProgramRun, kernelProfile, runOnBoth } from './program-run.ts';
 import { PROLOGUE, randomProgram } from './program.ts';
 import { shrinkProgram } from './shrink.ts';
 import { type Tally, addRun, formatTally, makeTally } from './tally.ts';
@@ -19,7 +19,7 @@ function report(seed: number, number: number, run: ProgramRun): void {
   const parted = run.divergence;
   const signature = parted?.signatures[0] ?? '';
   process.stdout.write(`\nprogram ${number} of seed ${seed} parts:\n`);
-  const ops = randomProgram(seed, number);
+  const ops = randomProgram(seed, number, kernelProfile());
   const prologue = ops.slice(0, PROLOGUE);
   const cut = parted?.at === undefined ? ops : ops.slice(0, parted.at + 1);
   const fails = (candidate: readonly Op[]): boolean =>
@@ -74,7 +74,7 @@ function main(): number {
   let parted = 0;
   const first = values.only === undefined ? 0 : Number(values.only);
   for (let number = first; performance.now() < end; number += 1) {
-    const ops = randomProgram(seed, number);
+    const ops = randomProgram(seed, number, kernelProfile());
     const everything = number % COMMANDS_EVERY === 0 || values.only !== undefined;
     const run = runOnBoth(ops, everything ? 'backend and commands' : 'backend');
     addRun(tally, ops, run);

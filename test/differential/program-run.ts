@@ -2,7 +2,7 @@
 import type { NetnsScope } from '../../backends/backend.ts';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import type { Errno, Fault } from '../../model/errno.ts';
-import type { Host, Netns, NetnsName } from '../../model/host.ts';
+import type { Host, KernelProfile, Netns, NetnsName } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import type { Link } from '../../model/link.ts';
 import type { Op } from '../../model/op.ts';
@@ -139,13 +139,24 @@ function words(fault: Fault | undefined): string {
   return (fault?.text ?? '').replace(/\.$/, '').replaceAll(/cube-fz-\d+-\d+-/g, '');
 }
 
+function profileOf(linux: Linux): KernelProfile {
+  return { bridgeVlans: linux.lacks({ vlans: true }).length === 0 };
+}
+
+/** What of this machine's kernel the model has to know. */
+export function kernelProfile(): KernelProfile {
+  const linux = makeLinuxBackend();
+  const profile = profileOf(linux);
+  linux.close();
+  return profile;
+}
+
 /** Carries out the operations on both sides until their answers differ, then compares the states; leaves nothing behind. */
 export function runOnBoth(ops: readonly Op[], readers: Readers): ProgramRun {
   const universe = netnsNamesOf(ops);
   const places = makePlaces(universe);
   const linux = makeLinuxBackend();
-  const kernel = { bridgeVlans: linux.lacks({ vlans: true }).length === 0 };
-  let host: Host = { netns: {}, kernel };
+  let host: Host = { netns: {}, kernel: profileOf(linux) };
   let observed: Host | undefined;
   const answers: Answer[] = [];
   const texts: string[] = [];

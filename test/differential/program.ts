@@ -1,4 +1,5 @@
 /** Programs by number: the same seed and number always give the same operations. */
+import type { KernelProfile } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
 import { type OpSeed, SEED_LENGTH, SEED_MAX } from '../arbitraries/draw.ts';
 import { runProgram } from '../arbitraries/program.ts';
@@ -23,8 +24,8 @@ function makeStream(seed: number): () => number {
 /** How many operations at its beginning make the netns of a program. */
 export const PROLOGUE = universeOps(UNIVERSE, PINS).length;
 
-/** The operations of program `number` of a seed, those that make its netns first. */
-export function randomProgram(seed: number, number: number): readonly Op[] {
+/** The operations of program `number` of a seed for a kernel, those that make its netns first. */
+export function randomProgram(seed: number, number: number, kernel: KernelProfile): readonly Op[] {
   const next = makeStream(Math.imul(seed, 0x9e3779b1) ^ Math.imul(number + 1, 0x85ebca6b));
   const length = 1 + (next() % LENGTH_MAX);
   const seeds = Array.from({ length }, (): OpSeed =>
@@ -32,5 +33,5 @@ export function randomProgram(seed: number, number: number): readonly Op[] {
   );
   // In every third program links have link-local addresses too.
   const pins = next() % 3 === 0 ? LINK_LOCAL_PINS : PINS;
-  return runProgram(UNIVERSE, seeds, { repertoire: 'any', pins }).ops;
+  return runProgram(UNIVERSE, seeds, { repertoire: 'any', pins, kernel }).ops;
 }

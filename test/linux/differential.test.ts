@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { readCorpus } from '../differential/corpus.ts';
-import { runOnBoth } from '../differential/program-run.ts';
+import { kernelProfile, runOnBoth } from '../differential/program-run.ts';
 import { randomProgram } from '../differential/program.ts';
 import seeded from '../differential/seed.json';
 import { requirement } from '../requirements.ts';
@@ -16,7 +16,7 @@ describe.skipIf(requirement('root', 'iproute2', 'nftables'))('the model and the 
       const last = Math.min(first + CHUNK, seeded.programs);
       for (let number = first; number < last; number += 1) {
         const { divergence } = runOnBoth(
-          randomProgram(seeded.seed, number),
+          randomProgram(seeded.seed, number, kernelProfile()),
           'backend and commands',
         );
         // `npm run fuzz -- --seed SEED --only NUMBER` makes the program minimal.
