@@ -3,6 +3,7 @@ import { makeAddress } from '../../model/address.ts';
 import { HOST_NETNS, type Host, findLink } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { familyOf } from '../../model/ip.ts';
+import { OWNER_MARK } from '../../model/link.ts';
 import { parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefixedIp } from '../../model/prefix.ts';
@@ -11,19 +12,35 @@ import { plainState } from '../state.ts';
 import { afterOps } from './machine.ts';
 
 interface PlainNetns {
+  readonly links: PlainLinks;
   readonly sysctls: Readonly<Record<string, string>>;
   readonly routes: readonly string[];
 }
 
 /** How IPv6 behaves on a bridge of ours is chosen with its first IPv6 pod, and stays until the bridge goes. */
-const OF_SHARED_BRIDGE = /^net\/ipv6\/conf\/(cni0|br[01])\/accept_(dad|ra)$/;
+const OF_SHARED_BRIDGE = /^net\/ipv6\/conf\/(cni0|br[01])(\.\d+)?\/accept_(dad|ra)$/;
+
+type PlainLinks = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+/** The link of a VLAN's gateways has the MTU of the first pod that needed it, until it goes. */
+function withoutFirstMtu(links: PlainLinks): PlainLinks {
+  const isShared = ({ kind, alias }: PlainLinks[string]): boolean =>
+    kind === 'veth' && alias === OWNER_MARK;
+  return Object.fromEntries(
+    Object.entries(links).map(([name, link]) => [
+      name,
+      isShared(link) ? { ...link, mtuBytes: null } : link,
+    ]),
+  );
+}
 
 /** A host in a form that compares equal whether it forwards or not: forwarding stays once it is on, since others may rely on it. */
 export function withoutForwarding(host: Host): unknown {
   const netns = Object.entries(plainState(host) as Record<string, PlainNetns>);
-  return netns.map(([name, { sysctls, routes, ...rest }]) => ({
+  return netns.map(([name, { links, sysctls, routes, ...rest }]) => ({
     name,
     ...rest,
+    links: withoutFirstMtu(links),
     routes: routes.filter((route) => !route.includes('"anycast"')),
     sysctls: Object.fromEntries(
       Object.entries(sysctls).filter(

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { requirement } from '../requirements.ts';
 import { startContainerd, type Containerd, type Network } from './containerd.ts';
-import type { Pod } from './cri.ts';
+import type { Pod, PortMapping } from './cri.ts';
 import { BUSYBOX_IMAGE } from './image.ts';
 
 const dataDir = (folder: string): string => path.join(folder, 'data');
@@ -24,6 +24,7 @@ const NETWORK: Network = {
     plugins: [
       {
         type: 'cube-cni',
+        capabilities: { portMappings: true },
         bridge: 'cni0',
         isDefaultGateway: true,
         ipMasq: true,
@@ -149,14 +150,43 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     expect(await observeNode()).toEqual(empty);
   });
 
+  test('are reached by host ports, from the node and from pods, until they are stopped', async () => {
+    explainFailure();
+    const [hostPort, containerPort] = [18080, 80];
+    const mapping = { protocol: 'TCP', hostPort, containerPort } as const;
+    const [a, b] = [await runWebPod('a', [mapping]), await runWebPod('b')];
+    const fromNode = (): Promise<string> =>
+      containerd.run('busybox', ...wget('127.0.0.1', hostPort)).catch(() => 'nobody');
+    expect(await fromNode()).toBe('a');
+    for (const gateway of GATEWAYS) {
+      expect.soft(await get(a, gateway, hostPort)).toBe('a');
+      expect.soft(await get(b, gateway, hostPort)).toBe('a');
+    }
+    const second = containerd.cri.runPod('c', [mapping]);
+    await expect(second).rejects.toThrow(
+      `host port tcp ${hostPort} is taken by podnet/${a.id}/eth0`,
+    );
+    await containerd.cri.stopPod(a.id);
+    expect(await fromNode()).toBe('nobody');
+    const c = await runWebPod('c', [mapping]);
+    expect(await fromNode()).toBe('c');
+    for (const pod of [a, b, c]) await remove(pod.id);
+    await containerd.removePods();
+    expect(await observeNode()).toEqual(empty);
+  });
+
   test('can be many at once', async () => {
     explainFailure();
-    const names = Array.from({ length: 10 }, (_, index) => `many-${index}`);
-    const pods = await Promise.all(names.map((name) => containerd.cri.runPod(name)));
+    const names = Array.from({ length: 50 }, (_, index) => `many-${index}`);
+    const pods = await Promise.all(
+      names.map((name, i) =>
+        containerd.cri.runPod(name, [{ protocol: 'TCP', hostPort: 20_000 + i, containerPort: 80 }]),
+      ),
+    );
     const statuses = await Promise.all(pods.map((pod) => containerd.cri.podStatus(pod.id)));
     const addresses = statuses.flatMap((status) => [status.ip, ...status.additionalIps]);
-    expect(new Set(addresses).size).toBe(20);
-    expect(await portCount()).toBe(10);
+    expect(new Set(addresses).size).toBe(100);
+    expect(await portCount()).toBe(50);
 
     await Promise.all(pods.map((pod) => remove(pod.id)));
     expect(await observeNode()).toEqual(empty);
@@ -181,8 +211,8 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     for (const pod of [a, b]) expect(records).not.toContain(pod.id);
   });
 
-  async function runWebPod(name: string): Promise<WebPod> {
-    const pod = await containerd.cri.runPod(name);
+  async function runWebPod(name: string, ports: readonly PortMapping[] = []): Promise<WebPod> {
+    const pod = await containerd.cri.runPod(name, ports);
     const { ip, additionalIps } = await containerd.cri.podStatus(pod.id);
     const command = ['busybox', 'httpd', '-f', '-p', '80', '-h', '/etc'];
     const web = {
