@@ -18,6 +18,7 @@ export type AddressField = 'ip saddr' | 'ip daddr' | 'ip6 saddr' | 'ip6 daddr';
 export type Field =
   | AddressField
   | 'iifname'
+  | 'oifname'
   | 'ether saddr'
   | 'arp saddr ether'
   | 'arp saddr ip'
@@ -108,7 +109,7 @@ export type FieldType =
 /** The type of the keys of a set. */
 export type SetKeyType =
   | Exclude<FieldType, 'inet_proto' | 'inet_service'>
-  | `ifname . ${'ether_addr' | 'ipv4_addr' | 'ipv6_addr'}`
+  | `ifname . ${'ether_addr' | 'ipv4_addr' | 'ipv6_addr' | 'ifname'}`
   | 'inet_proto . inet_service'
   | `${'ipv4_addr' | 'ipv6_addr'} . inet_proto . inet_service`;
 
@@ -129,7 +130,7 @@ export type Target = `${Ip} . ${number}`;
  * The key of an element in canonical text: `10.0.0.1`, `veth0`, `veth0 . 02:fc:00:00:00:01`, `tcp . 80`. A link's name that reads
  * like an IPv4 address can only stand in front of something else.
  */
-export type SetKey = Ip | Mac | Ifname | `${Ifname} . ${Ip | Mac}` | PortKey;
+export type SetKey = Ip | Mac | Ifname | `${Ifname} . ${Ip | Mac | Ifname}` | PortKey;
 
 export interface SetElement {
   readonly key: SetKey;
@@ -194,6 +195,7 @@ export const FIELD_TYPES: Readonly<Record<Field, FieldType>> = {
   'ip6 saddr': 'ipv6_addr',
   'ip6 daddr': 'ipv6_addr',
   iifname: 'ifname',
+  oifname: 'ifname',
   'ether saddr': 'ether_addr',
   'arp saddr ether': 'ether_addr',
   'arp saddr ip': 'ipv4_addr',
@@ -309,8 +311,10 @@ export function formatRule(rule: Rule): string {
 
 /** A key as nft reads it: names of links are in quotes. */
 function formatKey(key: SetKey): string {
-  const [first, ...others] = keyPartsOf(key);
-  return [keyTypeOf(key).startsWith('ifname') ? `"${first}"` : first, ...others].join(AND);
+  const types = fieldTypesOf(keyTypeOf(key));
+  return keyPartsOf(key)
+    .map((part, i) => (types[i] === 'ifname' ? `"${part}"` : part))
+    .join(AND);
 }
 
 /** An element as it stands between the braces of `nft add element`. */

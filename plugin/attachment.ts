@@ -8,6 +8,7 @@ import { type Dns, isEmptyDns } from './cni/dns.ts';
 import { type PortMapping, hostPortsFor } from './cni/port-mappings.ts';
 import type { AttachmentKey } from './cni/request.ts';
 import type { HostPorts } from './host-port.ts';
+import type { IngressPolicy } from './ingress-policy.ts';
 import { type AllocatedAddress, subnetOf } from './ipam/allocate.ts';
 import type { Tuning } from './pod.ts';
 import { type AttachmentVlans, gatewayIfname, rangesOf } from './vlan.ts';
@@ -72,6 +73,8 @@ export interface Attachment {
   /** Ports of the host that lead to the pod. */
   readonly hostPorts?: HostPorts;
   readonly tuning?: Tuning;
+  /** Absent: everybody may reach the pod. */
+  readonly ingressPolicy?: IngressPolicy;
   readonly addresses: readonly AllocatedAddress[];
   readonly routes: readonly PodRoute[];
   readonly dns?: Dns;
@@ -248,7 +251,9 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     mtuBytes,
     // Where bridged frames pass the host's rules, a pod that asks for its own host port is asked by the port it asks from.
     hairpin: config.hairpinMode || (portMappings.length > 0 && !isPtp && !config.promiscMode),
-    ...(config.portIsolation ? { isolated: true as const } : {}),
+    ...(config.portIsolation || config.ingressPolicy === 'isolated'
+      ? { isolated: true as const }
+      : {}),
     ...vlansFor(identity, config),
     gateway: !isPtp && (config.isGateway || config.isDefaultGateway),
     forceAddress: config.forceAddress,
@@ -260,6 +265,7 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     verdict: config.podVerdict,
     ...portsFor(config, portMappings, addresses),
     ...(tuning === undefined ? {} : { tuning }),
+    ...(config.ingressPolicy === 'open' ? {} : { ingressPolicy: config.ingressPolicy }),
     addresses: isPtp ? addresses.map(asHost) : addresses,
     routes: routesOf(config, ingredients.routes, addresses),
     ...(dns === undefined || isEmptyDns(dns) ? {} : { dns }),

@@ -13,6 +13,7 @@ import { linkSysctlKey } from '../model/sysctl.ts';
 import { type Attachment, formatKey } from './attachment.ts';
 import { bridgeWithout, desiredBridge, desiredGateways } from './bridge.ts';
 import { type PortUse, leadsFromLocalhost, portKeys, portPart, withoutPorts } from './host-port.ts';
+import { type PolicyUse, policyKeys, policyPart, withoutPolicy } from './ingress-policy.ts';
 import { MASQUERADE_MAPS, masqueradePart, withoutMasquerade } from './masquerade.ts';
 import { POD_MAPS, isMapped, podPart, withoutPod } from './pod-map.ts';
 import { desiredPod, gatewaysOf, hasFamily, hostEnd, podEnd, podSysctls } from './pod.ts';
@@ -119,6 +120,13 @@ function purposesOf(attachment: Attachment): Purpose[] {
       keys: portKeys(attachment),
       part: portPart(attachment),
       without: (use, departing) => withoutPorts(attachment, use.ports, departing === 'attachment'),
+    });
+  if (attachment.ingressPolicy)
+    purposes.push({
+      table: TABLE,
+      keys: policyKeys(attachment),
+      part: policyPart(attachment),
+      without: (use) => withoutPolicy(attachment, use.policy),
     });
   if (isChecked(attachment))
     purposes.push({
@@ -339,6 +347,7 @@ export interface SharedUse {
   readonly spoofCheck: boolean;
   /** What leads to host ports. */
   readonly ports: PortUse;
+  readonly policy: PolicyUse;
   /** Those of our tables that another attachment uses, by key. */
   readonly tables: readonly string[];
 }

@@ -29,6 +29,7 @@ export type SharedObject =
   | `port ${string}`
   | `snat ${string}`
   | `localhost ${string}`
+  | `policy ${string}`
   | `subnet ${string}`
   | `table ${string}`
   | `check ${string}`;

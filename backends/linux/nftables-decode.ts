@@ -223,6 +223,7 @@ function decodeMatch(
 
 /** Fields that are looked up together. */
 const JOINED: readonly LookupField[] = [
+  'iifname . oifname',
   'iifname . ip saddr',
   'iifname . ip daddr',
   'iifname . ip6 saddr',

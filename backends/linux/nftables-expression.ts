@@ -42,6 +42,7 @@ export const NFTA_IMMEDIATE_DATA = 2;
 export const NFT_META_PROTOCOL = 1;
 export const NFT_META_MARK = 3;
 const NFT_META_IIFNAME = 6;
+const NFT_META_OIFNAME = 7;
 export const NFT_META_NFPROTO = 15;
 const NFT_META_L4PROTO = 16;
 export const NFT_FIB_RESULT_ADDRTYPE = 3;
@@ -83,7 +84,11 @@ export type Protocol = keyof typeof ETHER_TYPES;
 export const ETHER_TYPE_PLACE = { header: NFT_PAYLOAD_LL_HEADER, offset: 12, bytes: 2 } as const;
 
 /** What is known of a packet without reading it, by the key that asks for it (NFT_META_*). */
-export const META_FIELDS = { iifname: NFT_META_IIFNAME, 'meta l4proto': NFT_META_L4PROTO } as const;
+export const META_FIELDS = {
+  iifname: NFT_META_IIFNAME,
+  oifname: NFT_META_OIFNAME,
+  'meta l4proto': NFT_META_L4PROTO,
+} as const;
 export type MetaField = keyof typeof META_FIELDS;
 
 /** Is the field none of a header's? */

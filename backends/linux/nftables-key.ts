@@ -40,6 +40,7 @@ const KEY_TYPES: readonly SetKeyType[] = [
   'ifname . ether_addr',
   'ifname . ipv4_addr',
   'ifname . ipv6_addr',
+  'ifname . ifname',
   'inet_proto . inet_service',
   'ipv4_addr . inet_proto . inet_service',
   'ipv6_addr . inet_proto . inet_service',

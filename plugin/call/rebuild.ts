@@ -12,6 +12,7 @@ import { type Attachment, type Identity, formatKey, usualEnds } from '../attachm
 import { DEFAULT_BRIDGE } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
 import { SOURCE_MAPS, portsIn, subnetOfSourceChain } from '../host-port.ts';
+import { policyIn } from '../ingress-policy.ts';
 import type { AllocatedAddress } from '../ipam/allocate.ts';
 import { MASQUERADE_MAPS, subnetOfChain } from '../masquerade.ts';
 import { WHOLE_SCOPE_WITH_VLANS } from '../network.ts';
@@ -154,6 +155,7 @@ function attachmentOf(
     masquerade: masqueraded.length > 0,
     ...(pods.length > 0 ? { verdict: isDropped ? ('drop' as const) : ('accept' as const) } : {}),
     ...(hostPorts ? { hostPorts } : {}),
+    ...(master === undefined ? {} : policyIn(nftables[TABLE_KEY] ?? { sets: {} }, master)),
     ...checks,
     addresses,
     routes: [],

@@ -48,6 +48,20 @@ export function localhostObject(attachment: Attachment): SharedObject {
   return `localhost ${hearingLink(attachment)}`;
 }
 
+/** That the bridge's pods have a policy, and that they reach each other all the same. */
+function policyObjects({ bridge, ingressPolicy }: Attachment): SharedObject[] {
+  if (ingressPolicy === undefined) return [];
+  return [policedObject(bridge), ...(ingressPolicy === 'same-bridge' ? [sameObject(bridge)] : [])];
+}
+
+function policedObject(bridge: string): SharedObject {
+  return `policy ${bridge}`;
+}
+
+function sameObject(bridge: string): SharedObject {
+  return `policy ${bridge} same-bridge`;
+}
+
 /** That the bridge filters VLANs. */
 function vlansObject({ bridge }: Attachment): SharedObject {
   return `vlans ${bridge}`;
@@ -63,6 +77,7 @@ export function usesOf(attachment: Attachment): SharedObject[] {
     ...masqueradedSubnets(attachment).map((prefix) => `subnet ${prefix}` as const),
     ...(isChecked(attachment) ? [checkOf(attachment)] : []),
     ...portObjects(attachment),
+    ...policyObjects(attachment),
     ...tablesOf(attachment).map((key) => `table ${key}` as const),
   ];
 }
@@ -93,6 +108,11 @@ export function sharedUse(state: State, attachment: Attachment): SharedUse {
     ),
     masquerade: state.isAnyUsedByOthers('subnet ', key),
     spoofCheck: state.isUsedByOthers(checkOf(attachment), key),
+    policy: {
+      any: state.isAnyUsedByOthers('policy ', key),
+      bridge: state.isUsedByOthers(policedObject(attachment.bridge), key),
+      sameBridge: state.isUsedByOthers(sameObject(attachment.bridge), key),
+    },
     ports: {
       any: state.isAnyUsedByOthers('port ', key),
       allSources: state.isUsedByOthers(ALL_SOURCES, key),

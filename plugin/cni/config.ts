@@ -148,6 +148,7 @@ const config = z.object({
   conditionsV4: z.optional(z.array(z.string())),
   conditionsV6: z.optional(z.array(z.string())),
   externalSetMarkChain: z.optional(z.string()),
+  ingressPolicy: z._default(z.enum(['open', 'same-bridge', 'isolated']), 'open'),
   sysctl: z.optional(z.record(z.string(), z.string())),
   promisc: z._default(z.boolean(), false),
   allmulti: z._default(z.boolean(), false),
@@ -295,6 +296,8 @@ function checkTogether(value: Config): void {
     for (const key of ['macspoofchk', 'portIsolation', 'hairpinMode', 'promiscMode'] as const)
       if (value[key]) refuse(`${key}: it is about a bridge, which mode "ptp" has not`);
   }
+  if (value.mode === 'ptp' && value.ingressPolicy !== 'open')
+    refuse('ingressPolicy: it is about a bridge, which mode "ptp" has not');
   if (value.ipspoofchk && !hasIpam)
     refuse("ipspoofchk: without IPAM no address is known to be the pod's");
   const routes = (own?.routes ?? []).map(

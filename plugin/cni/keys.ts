@@ -53,6 +53,7 @@ export const CONFIG_KEYS: KeyTree = {
   disableContainerInterface: {},
   portIsolation: {},
   podVerdict: {},
+  ingressPolicy: {},
   sysctl: null,
   promisc: {},
   allmulti: {},

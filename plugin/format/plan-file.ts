@@ -71,6 +71,7 @@ const attachment = z.strictObject({
       txQueueLength: z.exactOptional(z.int()),
     }),
   ),
+  ingressPolicy: z.exactOptional(z.enum(['same-bridge', 'isolated'])),
   hostPorts: z.exactOptional(
     z.strictObject({
       ports: z.array(

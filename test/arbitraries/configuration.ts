@@ -81,6 +81,12 @@ export function configurations(): fc.Arbitrary<RawConfig> {
       ipspoofchk: fc.constantFrom({}, {}, { ipspoofchk: true }),
       ports: fc.constantFrom({}, {}, {}, {}, ...PORTS),
       tuning: fc.constantFrom({}, {}, {}, ...TUNINGS),
+      policy: fc.constantFrom(
+        {},
+        {},
+        { ingressPolicy: 'same-bridge' },
+        { ingressPolicy: 'isolated' },
+      ),
       podVerdict: fc.constantFrom({}, {}, { podVerdict: 'drop' }),
       dad: fc.constantFrom({}, {}, { enabledad: true }),
       mtu: fc.constantFrom({}, { mtu: 0 }, { mtu: 1280 }, { mtu: 1450 }, { mtu: 9000 }),
@@ -100,6 +106,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
         ...port,
         // VLANs are a bridge's.
         ...('mode' in port ? {} : more.vlans),
+        ...('mode' in port ? {} : more.policy),
         ...more.ipspoofchk,
         ...more.ports,
         ...more.tuning,

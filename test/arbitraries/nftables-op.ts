@@ -36,6 +36,7 @@ const OF_LINKS: readonly Sight[] = [
   { field: 'iifname', set: 'links', key: LINK },
   { field: 'iifname . ip saddr', set: 'links4', key: `${LINK} . ${parseIp('10.0.0.1')}` },
   { field: 'iifname . ip6 saddr', set: 'links6', key: `${LINK} . ${parseIp('fd00::1')}` },
+  { field: 'oifname', set: 'links', key: LINK },
 ];
 const OF_FRAMES: readonly Sight[] = [
   ...OF_LINKS,

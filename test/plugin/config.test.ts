@@ -62,6 +62,7 @@ describe('a configuration', () => {
       snat: true,
       masqAll: false,
       markMasqBit: 13,
+      ingressPolicy: 'open',
       promisc: false,
       allmulti: false,
       delegate: null,

@@ -129,7 +129,7 @@ const verdicts: fc.Arbitrary<Verdict> = fc.oneof(
 );
 
 /** What rules may look at beside the fields of one IP family, for tables of a family. */
-type HeaderField = Exclude<Field, 'iifname' | 'meta l4proto' | 'th dport'>;
+type HeaderField = Exclude<Field, 'iifname' | 'oifname' | 'meta l4proto' | 'th dport'>;
 
 const fieldsBeside: Readonly<Record<NftFamily, readonly HeaderField[]>> = {
   ip: [],
@@ -149,7 +149,7 @@ const statements = (table: NftFamily, family: Family): fc.Arbitrary<Statement> =
   const lookupField = fc.oneof(
     headerField,
     headerField.map((each): LookupField => `iifname . ${each}`),
-    fc.constant('iifname' as const),
+    fc.constantFrom('iifname' as const, 'oifname' as const, 'iifname . oifname' as const),
   );
   // A whole address is written without its length.
   const prefix: fc.Arbitrary<Prefix> = fc
@@ -212,7 +212,7 @@ const keys: fc.Arbitrary<SetKey> = fc.oneof(
   macs,
   linkNames,
   fc
-    .tuple(linkNames, fc.oneof(families.chain(ipOf), macs))
+    .tuple(linkNames, fc.oneof(families.chain(ipOf), macs, linkNames))
     .map(([name, second]): SetKey => `${name} . ${second}`),
   fc.tuple(transports, ports).map(([name, port]): SetKey => `${name} . ${port}`),
   fc

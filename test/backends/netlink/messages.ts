@@ -266,6 +266,7 @@ export const RULES: readonly Rule[] = [
   rule('', match('ip daddr', '10.0.0.0/8'), lookup('iifname . ip saddr', 'links4'), ACCEPT),
   rule('', lookup('iifname . ip6 daddr', 'links6'), match6('ip6 saddr', 'fd00::/64'), ACCEPT),
   rule('', { kind: 'vmap', field: 'iifname . ip saddr', map: 'linkmap' }),
+  rule('', lookup('oifname', 'links'), not(lookup('iifname . oifname', 'pairs')), DROP),
 ];
 
 /** Rules of a table of family bridge. */
@@ -445,6 +446,8 @@ export const BATCH: readonly NftCommand[] = [
   ...LINK_SETS,
   addSet(TABLE, 'linkmap', 'ifname . ipv4_addr'),
   addElement(TABLE, 'linkmap', key(parseIp('10.0.0.1')), 'pod'),
+  addSet(TABLE, 'pairs', 'ifname . ifname'),
+  addElement(TABLE, 'pairs', `${PORT} . ${PEER}`),
   addSet(BRIDGE_TABLE, 'stations', 'ether_addr'),
   addSet(BRIDGE_TABLE, 'macs', 'ifname . ether_addr'),
   addSet(BRIDGE_TABLE, 'linkmap', 'ifname'),
