@@ -32,11 +32,11 @@ const ALIAS_MAX_BYTES = 255;
 function setMtu(before: Host, ref: LinkRef, link: Link, mtuBytes: number): Outcome {
   const fault = link.kind === 'veth' || link.kind === 'bridge' ? mtuFault(mtuBytes) : undefined;
   if (fault) return fault;
-  if (link.mtuBytes === mtuBytes && link.kind !== 'bridge') return done(before);
+  // What a link has already is not looked at, not even by routes with a metric of their own
+  // (net/core/dev.c, netif_set_mtu_ext).
+  if (link.mtuBytes === mtuBytes) return done(before);
   const chosen =
-    link.kind === 'bridge' && link.mtuBytes !== mtuBytes
-      ? withLink(before, ref.netns, { ...link, mtuChosen: true })
-      : before;
+    link.kind === 'bridge' ? withLink(before, ref.netns, { ...link, mtuChosen: true }) : before;
   return done(followMaster(followMtu(chosen, ref, mtuBytes), ref.netns, link.port?.master));
 }
 
