@@ -18,6 +18,7 @@ import {
 const skip = requirement('root', 'iproute2', 'nftables', 'executable');
 
 const TALK = join(import.meta.dirname, 'talk.ts');
+const TALK_SCTP = join(import.meta.dirname, 'talk-sctp.ts');
 
 type Changes = Readonly<Record<string, unknown>>;
 type Mapping = Readonly<Record<string, unknown>>;
@@ -74,23 +75,37 @@ function name(netns: string): string {
 }
 
 function inNetns(netns: string, ...words: readonly string[]): string[] {
-  return ['nsenter', `--net=${netnsPath(netns)}`, '--', process.execPath, TALK, ...words];
+  return ['nsenter', `--net=${netnsPath(netns)}`, '--', process.execPath, ...words];
 }
 
-/** Lets somebody say `who` in a netns, until the test ends. */
-async function serve(netns: string, who: string, port = 80): Promise<void> {
-  const child = Bun.spawn(inNetns(netns, 'serve', who, String(port)), { stderr: 'inherit' });
+/** Runs a program in a netns until the test ends; answers when it says that it is ready. */
+async function start(netns: string, ...words: readonly string[]): Promise<void> {
+  const child = Bun.spawn(inNetns(netns, ...words), { stderr: 'inherit' });
   onTestFinished(() => child.kill());
   for await (const chunk of child.stdout)
     if (new TextDecoder().decode(chunk).includes('ready')) return;
-  throw new Error(`${who} does not serve`);
+  throw new Error(`${words.join(' ')} is not ready`);
+}
+
+/** What a program in a netns prints; undefined when it fails. */
+function hear(netns: string, ...words: readonly string[]): string | undefined {
+  const { exitCode, stdout } = Bun.spawnSync(inNetns(netns, ...words), { stderr: 'ignore' });
+  return exitCode === 0 ? stdout.toString().trim() : undefined;
+}
+
+/** Lets somebody say `who` in a netns, until the test ends. */
+function serve(netns: string, who: string, port = 80): Promise<void> {
+  return start(netns, TALK, 'serve', who, String(port));
 }
 
 /** Who answers, and whom it sees; undefined when nobody does. */
 function ask(netns: string, protocol: 'tcp' | 'udp', address: string, port: number, from = 0) {
-  const words = ['ask', protocol, address, String(port), String(from)];
-  const { exitCode, stdout } = Bun.spawnSync(inNetns(netns, ...words), { stderr: 'ignore' });
-  return exitCode === 0 ? stdout.toString().trim() : undefined;
+  return hear(netns, TALK, 'ask', protocol, address, String(port), String(from));
+}
+
+/** The same by SCTP. */
+function askSctp(netns: string, address: string, port: number): string | undefined {
+  return hear(netns, TALK_SCTP, 'ask', address, String(port));
 }
 
 function configFor(node: Node, portMappings: readonly Mapping[], changes: Changes = {}): Changes {
@@ -118,6 +133,7 @@ function stateOf({ netns }: Node): unknown {
 
 const TCP = { hostPort: 8080, containerPort: 80, protocol: 'tcp' };
 const UDP = { ...TCP, protocol: 'udp' };
+const SCTP = { ...TCP, protocol: 'sctp' };
 
 describe.skipIf(skip)('host ports', () => {
   test('lead to the pod from outside, from the host, from other pods and from itself', async () => {
@@ -140,6 +156,22 @@ describe.skipIf(skip)('host ports', () => {
       expect(ask(other.netns, protocol, '10.7.0.2', 80)).toBe('a 10.7.0.3');
     }
     expect(ask(client, 'tcp', NODE[4], 8081)).toBeUndefined();
+  });
+
+  test('of SCTP lead to the pod, and their answers back', async () => {
+    const { node, client } = makeOutside();
+    const pod = addPod(node, 'a', configFor(node, [SCTP]));
+    const other = addPod(node, 'b', configFor(node, []));
+    for (const peer of [CLIENT[4], CLIENT[6], '10.7.0.1', 'fd07::1', '10.7.0.3'])
+      await start(pod.netns, TALK_SCTP, 'serve', 'a', '80', peer);
+    expect(askSctp(client, NODE[4], 8080)).toBe(`a ${CLIENT[4]}`);
+    expect(askSctp(client, NODE[6], 8080)).toBe(`a ${CLIENT[6]}`);
+    expect(askSctp(other.netns, NODE[4], 8080)).toBe('a 10.7.0.1');
+    expect(askSctp(other.netns, NODE[6], 8080)).toBe('a fd07::1');
+    expect(askSctp(other.netns, '10.7.0.2', 80)).toBe('a 10.7.0.3');
+    expect(askSctp(client, NODE[4], 8081)).toBeUndefined();
+    // The port of another protocol is another port.
+    expect(ask(client, 'tcp', NODE[4], 8080)).toBeUndefined();
   });
 
   test("never take another host's port for one of ours", async () => {
