@@ -24,11 +24,16 @@ const STAGE: Readonly<Record<OpName, number>> = {
   'address.announce': 16,
 };
 
+/** A door opens when what guards it is there. */
+const STAGE_OPEN = 10.5;
+
 /** Links go up when everything on them is in place. */
 const STAGE_UP = 12;
 
 function stageOf(op: Op): number {
-  return op.op === 'link.set' && 'up' in op.set && op.set.up ? STAGE_UP : STAGE[op.op];
+  if (op.op === 'link.set' && 'up' in op.set && op.set.up) return STAGE_UP;
+  const isDoor = op.op === 'sysctl.set' && op.key.endsWith('/route_localnet') && op.value === '1';
+  return isDoor ? STAGE_OPEN : STAGE[op.op];
 }
 
 function index(ops: readonly Op[], keysOf: (op: Op) => readonly Key[]): Map<Key, number[]> {

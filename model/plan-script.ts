@@ -2,16 +2,13 @@ import { HOST_NETNS } from './host.ts';
 import { formatCommand } from './nftables.ts';
 import type { Op } from './op.ts';
 import { describeOp } from './ops.ts';
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
-}
+import { quoteForShell } from './shell.ts';
 
 /** What runs a command in a netns: nothing for the own one. */
 function enter(netns: string): string {
   if (netns === HOST_NETNS) return '';
   // `ip netns exec` takes names only, and would mount another /sys over the caller's.
-  return `nsenter --net=${quote(netns.startsWith('/') ? netns : `/run/netns/${netns}`)} -- `;
+  return `nsenter --net=${quoteForShell(netns.startsWith('/') ? netns : `/run/netns/${netns}`)} -- `;
 }
 
 function scriptOf(op: Op): string[] {

@@ -16,6 +16,16 @@ export function linkSysctlKey(
   return `net/ipv${family === 4 ? '4' : '6'}/${tree}/${ifname}/${name}`;
 }
 
+/** Is it a path below /proc/sys/net that leads nowhere else? */
+export function isNetSysctl(path: string): path is SysctlKey {
+  const parts = path.split('/');
+  return (
+    parts.length > 1 &&
+    parts[0] === 'net' &&
+    parts.every((part) => part !== '' && part !== '.' && part !== '..' && !/[\s\0]/.test(part))
+  );
+}
+
 const LINK_KEY = /^net\/ipv([46])\/(conf|neigh)\/([^/]+)\/([^/]+)$/;
 
 interface LinkKey {

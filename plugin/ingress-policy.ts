@@ -1,6 +1,6 @@
 /**
- * Who may reach a pod through the host, as the reference's plugin `firewall` has it: between bridges whose pods have a policy
- * nothing is forwarded, and where pods are isolated, nothing between pods of one bridge either. The host and what is outside
+ * Who may reach a pod through the host, as the reference's plugin `firewall` has it: between bridges whose pods have a policy,
+ * and between their VLANs, nothing is forwarded, and where pods are isolated, nothing between pods of one bridge either. The host and what is outside
  * may come in. Two sets of links, and rules that never change; a drop of ours ends the packet, and no accept of ours ends what
  * others say.
  */
@@ -9,11 +9,12 @@ import type { Ifname } from '../model/ifname.ts';
 import type { Chain, SetElement, SetKey, SetKeyType, Table } from '../model/nftables.ts';
 import type { Attachment } from './attachment.ts';
 import { type TablePart, rule } from './table.ts';
+import { gatewayRef } from './vlan.ts';
 
 /** `same-bridge`: pods of one bridge reach each other. `isolated`: they do not. */
 export type IngressPolicy = 'same-bridge' | 'isolated';
 
-/** The bridges whose pods have a policy. */
+/** The links of the host that hear pods with a policy: their bridge, or the link of their VLAN's gateways. */
 const POLICED = 'policed';
 
 /** Those whose pods reach each other, each beside itself: bridged frames come by here too where br_netfilter is on. */
@@ -43,14 +44,18 @@ const CHAIN: Chain = {
   ],
 };
 
-/** The keys of an attachment's bridge in each set. */
-export function policyKeys({
-  bridge,
-  ingressPolicy,
-}: Attachment): Readonly<Record<string, readonly SetKey[]>> {
+/** The link that the policy of an attachment's pods is about. */
+export function policedLink(attachment: Pick<Attachment, 'bridge' | 'vlans'>): Ifname {
+  return gatewayRef(attachment).ifname;
+}
+
+/** The keys of an attachment's link in each set. */
+export function policyKeys(attachment: Attachment): Readonly<Record<string, readonly SetKey[]>> {
+  const { ingressPolicy } = attachment;
+  const link = policedLink(attachment);
   return {
-    [POLICED]: ingressPolicy === undefined ? [] : [bridge],
-    [SAME_BRIDGE]: ingressPolicy === 'same-bridge' ? [`${bridge} . ${bridge}`] : [],
+    [POLICED]: ingressPolicy === undefined ? [] : [link],
+    [SAME_BRIDGE]: ingressPolicy === 'same-bridge' ? [`${link} . ${link}`] : [],
   };
 }
 
@@ -71,7 +76,7 @@ function setsWith(
   );
 }
 
-/** What keeps the attachment's policy. Its elements are the bridge's: of no attachment alone. */
+/** What keeps the attachment's policy. Its elements are the link's: of no attachment alone. */
 export function policyPart(attachment: Attachment): TablePart {
   return {
     chains: { [CHAIN.name]: CHAIN },
@@ -83,9 +88,9 @@ export function policyPart(attachment: Attachment): TablePart {
 export interface PolicyUse {
   /** Has another attachment a policy, on whatever bridge? */
   readonly any: boolean;
-  /** Has another one on this bridge? */
-  readonly bridge: boolean;
-  /** Do pods of this bridge reach each other because of another? */
+  /** Has another one on this link? */
+  readonly link: boolean;
+  /** Do pods of this link reach each other because of another? */
   readonly sameBridge: boolean;
 }
 
@@ -98,18 +103,18 @@ export function withoutPolicy(attachment: Attachment, use: PolicyUse): TablePart
     };
   const keys = policyKeys(attachment);
   const spare = {
-    ...(use.bridge ? {} : { [POLICED]: keys[POLICED] ?? [] }),
+    ...(use.link ? {} : { [POLICED]: keys[POLICED] ?? [] }),
     ...(use.sameBridge ? {} : { [SAME_BRIDGE]: keys[SAME_BRIDGE] ?? [] }),
   };
   return { chains: {}, sets: setsWith(spare, () => 'absent') };
 }
 
-/** The policy of a bridge's pods, as far as the table tells it. */
+/** The policy of a link's pods, as far as the table tells it. */
 export function policyIn(
   { sets }: Pick<Table, 'sets'>,
-  bridge: Ifname,
+  link: Ifname,
 ): Pick<Attachment, 'ingressPolicy'> {
-  if (!Object.hasOwn(sets[POLICED]?.elements ?? {}, bridge)) return {};
-  const isSame = Object.hasOwn(sets[SAME_BRIDGE]?.elements ?? {}, `${bridge} . ${bridge}`);
+  if (!Object.hasOwn(sets[POLICED]?.elements ?? {}, link)) return {};
+  const isSame = Object.hasOwn(sets[SAME_BRIDGE]?.elements ?? {}, `${link} . ${link}`);
   return { ingressPolicy: isSame ? 'same-bridge' : 'isolated' };
 }

@@ -80,9 +80,18 @@ export function vlanField({ ranges }: AttachmentVlans): string {
 }
 
 /** Is the VLAN's link ours, or yet to be made? Somebody else's is used as it is. */
-function isOurGateway({ ifname, mac }: VlanGateway, observed: Host): boolean {
+function isOurGateway({ ifname, portIfname, mac }: VlanGateway, observed: Host): boolean {
   const link = findLink(observed, { netns: HOST_NETNS, ifname });
-  return link === undefined || isOurs(link) || link.mac === mac;
+  if (link === undefined) return true;
+  if (link.kind !== 'veth') return false;
+  return link.mac === mac || (isOurs(link) && link.peer?.ifname === portIfname);
+}
+
+/** The bridge that has the name of the VLAN's link: it has pods of its own. */
+export function bridgeInTheWay({ vlans }: Attachment, observed: Host): Ifname | undefined {
+  if (!vlans?.gateway) return undefined;
+  const link = findLink(observed, { netns: HOST_NETNS, ifname: vlans.gateway.ifname });
+  return link?.kind === 'bridge' ? link.ifname : undefined;
 }
 
 /** The links of a VLAN's gateways, by name; none without one. */

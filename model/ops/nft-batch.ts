@@ -2,15 +2,16 @@ import { getNetns, withNetns } from '../host.ts';
 import { applyBatch } from '../nftables-apply.ts';
 import { type NftCommand, formatCommand } from '../nftables.ts';
 import { type OpKind, done } from '../op.ts';
+import { quoteForShell } from '../shell.ts';
 
 /** Changes the ruleset by several commands at once: all of them or none. */
 export interface NftBatch {
   readonly commands: readonly NftCommand[];
 }
 
-/** Text as a shell takes it for one: in quotes where it would read it otherwise. No command of ours holds a single quote. */
+/** In quotes where a shell would read it otherwise than as nft's own words. */
 function quoted(text: string): string {
-  return /["|&;<>$`]/.test(text) ? `'${text}'` : text;
+  return /["'|&;<>$`]/.test(text) ? quoteForShell(text) : text;
 }
 
 export const nftBatch: OpKind<'nft.batch'> = {

@@ -5,6 +5,7 @@ import { familyOf } from '../ip.ts';
 import { flushIpv6, startIpv6 } from '../ipv6-link.ts';
 import { holdsIpv6 } from '../link.ts';
 import { type OpKind, done, refuse } from '../op.ts';
+import { isPlain, quoteForShell } from '../shell.ts';
 import { splitLinkSysctl, storedSysctl, sysctlsWritten } from '../sysctl.ts';
 
 /** Writes a sysctl of the netns. */
@@ -59,7 +60,11 @@ export const sysctlSet: OpKind<'sysctl.set'> = {
       link?.family === 6 && link.name === 'forwarding' ? settleAnycast(after, name) : after,
     );
   },
-  describe: ({ key, value }) => [`sysctl -w ${key}="${value}"`],
+  describe: ({ key, value }) => [
+    isPlain(value) && isPlain(key) && !/\s/.test(key)
+      ? `sysctl -w ${key}="${value}"`
+      : `sysctl -w ${quoteForShell(`${key}=${value}`)}`,
+  ],
   sign: () => '~',
   reads: ({ netns, key }) => {
     const link = splitLinkSysctl(key);

@@ -15,7 +15,7 @@ import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { formatPort } from '../host-port.ts';
 import { attachScope, attached, isOwnEnd, localnetKey } from '../network.ts';
 import type { SharedObject } from '../state.ts';
-import { gatewayRef, vlanField } from '../vlan.ts';
+import { bridgeInTheWay, gatewayRef, vlanField } from '../vlan.ts';
 import type { CallContext } from './context.ts';
 import { releaseDelegated } from './delegated.ts';
 import { detach } from './detach.ts';
@@ -35,6 +35,14 @@ export function checkNames(attachment: Attachment, observed: Host): void {
       CNI_ERROR.taken,
       `link "${bridge}" already exists but is not a bridge`,
       `it is a ${shared.kind === 'device' ? shared.deviceKind || 'device' : shared.kind}`,
+    );
+  }
+  const other = bridgeInTheWay(attachment, observed);
+  if (other !== undefined) {
+    throw new CniError(
+      CNI_ERROR.taken,
+      `link "${other}" already exists and is a bridge`,
+      'the gateways of the VLAN need the name',
     );
   }
   const end = findLink(observed, { netns: HOST_NETNS, ifname: hostIfname });
@@ -115,11 +123,14 @@ function effectsOf(context: CallContext, attachment: Attachment): EffectOp[] {
   return [...portFlushes(attachment), ...ofAddresses];
 }
 
-/** Who sent to a port before it led to the pod would go on being answered by nobody: UDP has no other end. */
+/**
+ * Who sent to a port before it led to the pod would go on being answered by nobody. Of UDP alone: a connection of another
+ * protocol to a port where nobody listened has ended, and one through the host to the same port elsewhere is to live on.
+ */
 function portFlushes({ hostPorts }: Attachment): EffectOp[] {
   return ([4, 6] as const).flatMap((family): EffectOp[] => {
     const ports = (hostPorts?.ports ?? [])
-      .filter(({ podIp }) => familyOf(podIp) === family)
+      .filter(({ protocol, podIp }) => protocol === 'udp' && familyOf(podIp) === family)
       .map(({ protocol, port }) => ({ protocol, port }));
     return ports.length === 0 ? [] : [{ op: 'conntrack.flush', netns: HOST_NETNS, family, ports }];
   });

@@ -34,9 +34,11 @@ export function planDetachment(
 ): Plan {
   const observed = context.backend.observe(detachScope(attachment));
   const recorded = sharedUse(context.state, attachment);
-  const use = recorded.bridge
-    ? recorded
-    : { ...recorded, bridge: hasOtherPorts(context, attachment) };
+  // Nobody knows in which VLANs those are that are not recorded.
+  const use =
+    !recorded.bridge && hasOtherPorts(context, attachment)
+      ? { ...recorded, bridge: true, vlans: true }
+      : recorded;
   const linked = planTo(observed, detached(attachment, observed, use, departing));
   // Connections of a pod that is gone would be those of the next one with its address.
   const flush = attachment.addresses.map(({ ip }): EffectOp => ({

@@ -3,7 +3,7 @@ import { sameJson } from '../../model/canonical.ts';
 import { HOST_NETNS, type Host, findLink, getNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { ADDRESS_BITS, type Ip, familyOf, findIp } from '../../model/ip.ts';
-import { type Link, OWNER_MARK } from '../../model/link.ts';
+import { type Link, OWNER_MARK, isOurs } from '../../model/link.ts';
 import { ZERO_MAC } from '../../model/mac.ts';
 import { type SetElement, tableKey } from '../../model/nftables.ts';
 import { type Prefix, findPrefixedIp, prefixContains, prefixOf } from '../../model/prefix.ts';
@@ -11,17 +11,18 @@ import { joiningVlans, pvidOf } from '../../model/vlan.ts';
 import { type Attachment, type Identity, formatKey, usualEnds } from '../attachment.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
-import { SOURCE_MAPS, portsIn, subnetOfSourceChain } from '../host-port.ts';
-import { policyIn } from '../ingress-policy.ts';
+import { SOURCE_MAPS, leadsFromLocalhost, portsIn, subnetOfSourceChain } from '../host-port.ts';
+import { policedLink, policyIn } from '../ingress-policy.ts';
 import type { AllocatedAddress } from '../ipam/allocate.ts';
 import { MASQUERADE_MAPS, subnetOfChain } from '../masquerade.ts';
-import { WHOLE_SCOPE_WITH_VLANS } from '../network.ts';
+import { WHOLE_SCOPE_WITH_VLANS, detachScope, hearingLink, localnetKey } from '../network.ts';
 import { POD_MAPS } from '../pod-map.ts';
 import { checksIn, spoofTable } from '../spoof-check.ts';
+import type { SharedObject } from '../state.ts';
 import { TABLE_KEY, commentOf } from '../table.ts';
 import { gatewayIfname, gatewayRef } from '../vlan.ts';
 import type { CallContext } from './context.ts';
-import { usesOf } from './usage.ts';
+import { localhostObject, usesOf } from './usage.ts';
 
 /** The attachment that an alias of ours names; undefined for any other, and for one that was cut. */
 function keyOf({ alias }: Link): AttachmentKey | undefined {
@@ -58,16 +59,19 @@ function addressOf(
   return { ip, prefixLength, gateway: null };
 }
 
-/** Has the link an address beside which one of these is? */
+/** Has the link a gateway for each of these? */
 function isBeside({ addresses }: Link, ips: ReadonlySet<Ip>): boolean {
-  return addresses.some((a) =>
-    [...ips].some((ip) => prefixContains(prefixOf(a.ip, a.prefixLength), ip)),
+  return (
+    ips.size > 0 &&
+    [...ips].every((ip) =>
+      addresses.some((a) => prefixContains(prefixOf(a.ip, a.prefixLength), ip)),
+    )
   );
 }
 
 /**
  * The VLANs of a port of a bridge that filters, unless they are just those that the bridge puts every port in; with the
- * link of their gateways where that is in the subnet of one of the pod's addresses.
+ * link of their gateways where that is in the subnets of all of the pod's addresses.
  */
 function vlansOn(
   observed: Host,
@@ -155,11 +159,25 @@ function attachmentOf(
     masquerade: masqueraded.length > 0,
     ...(pods.length > 0 ? { verdict: isDropped ? ('drop' as const) : ('accept' as const) } : {}),
     ...(hostPorts ? { hostPorts } : {}),
-    ...(master === undefined ? {} : policyIn(nftables[TABLE_KEY] ?? { sets: {} }, master)),
+    ...(master === undefined
+      ? {}
+      : policyIn(nftables[TABLE_KEY] ?? { sets: {} }, policedLink({ bridge: master, ...vlans }))),
     ...checks,
     addresses,
     routes: [],
   };
+}
+
+/**
+ * What ADD did to a link that leads to pods and DEL has to undo: the door to 127.0.0.0/8, of a link of ours. Whether it was
+ * us who opened somebody else's, nothing tells.
+ */
+function claimsOf(context: CallContext, attachment: Attachment): SharedObject[] {
+  if (!leadsFromLocalhost(attachment)) return [];
+  const { links, sysctls } = getNetns(context.backend.observe(detachScope(attachment)), HOST_NETNS);
+  const link = links[hearingLink(attachment)];
+  const isOpen = sysctls[localnetKey(attachment)] === '1';
+  return isOpen && link && isOurs(link) ? [localhostObject(attachment)] : [];
 }
 
 /** Writes a record for each attachment that the kernel tells of and nobody has recorded, and answers their names. */
@@ -173,6 +191,7 @@ export function rebuild(context: CallContext): string[] {
     context.state.transact(() => {
       context.state.put(attachment, context.worker, usesOf(attachment));
       context.state.finish(key);
+      for (const object of claimsOf(context, attachment)) context.state.claim(object);
     });
     names.push(formatKey(key));
   }

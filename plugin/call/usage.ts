@@ -3,6 +3,7 @@ import type { Attachment } from '../attachment.ts';
 import { gatewayAddresses } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
 import { type HostPort, leadsFromLocalhost, sourceSubnets } from '../host-port.ts';
+import { policedLink } from '../ingress-policy.ts';
 import { masqueradedSubnets } from '../masquerade.ts';
 import { type SharedUse, hearingLink, tablesOf } from '../network.ts';
 import { isChecked, spoofTable } from '../spoof-check.ts';
@@ -48,18 +49,22 @@ export function localhostObject(attachment: Attachment): SharedObject {
   return `localhost ${hearingLink(attachment)}`;
 }
 
-/** That the bridge's pods have a policy, and that they reach each other all the same. */
-function policyObjects({ bridge, ingressPolicy }: Attachment): SharedObject[] {
+/** That a link's pods have a policy, and that they reach each other all the same. */
+function policyObjects(attachment: Attachment): SharedObject[] {
+  const { ingressPolicy } = attachment;
   if (ingressPolicy === undefined) return [];
-  return [policedObject(bridge), ...(ingressPolicy === 'same-bridge' ? [sameObject(bridge)] : [])];
+  return [
+    policedObject(attachment),
+    ...(ingressPolicy === 'same-bridge' ? [sameObject(attachment)] : []),
+  ];
 }
 
-function policedObject(bridge: string): SharedObject {
-  return `policy ${bridge}`;
+function policedObject(attachment: Attachment): SharedObject {
+  return `policy ${policedLink(attachment)}`;
 }
 
-function sameObject(bridge: string): SharedObject {
-  return `policy ${bridge} same-bridge`;
+function sameObject(attachment: Attachment): SharedObject {
+  return `policy ${policedLink(attachment)} same-bridge`;
 }
 
 /** That the bridge filters VLANs. */
@@ -110,8 +115,8 @@ export function sharedUse(state: State, attachment: Attachment): SharedUse {
     spoofCheck: state.isUsedByOthers(checkOf(attachment), key),
     policy: {
       any: state.isAnyUsedByOthers('policy ', key),
-      bridge: state.isUsedByOthers(policedObject(attachment.bridge), key),
-      sameBridge: state.isUsedByOthers(sameObject(attachment.bridge), key),
+      link: state.isUsedByOthers(policedObject(attachment), key),
+      sameBridge: state.isUsedByOthers(sameObject(attachment), key),
     },
     ports: {
       any: state.isAnyUsedByOthers('port ', key),

@@ -1,5 +1,6 @@
 /** What the reference's plugin `tuning` sets in a pod's netns, asked for in its words. */
 import type { SysctlKey } from '../../model/host.ts';
+import { isNetSysctl } from '../../model/sysctl.ts';
 import type { Tuning } from '../pod.ts';
 import type { Config } from './config.ts';
 import { CNI_ERROR, CniError } from './error.ts';
@@ -69,15 +70,15 @@ export function readTuning(raw: Raw): TuningChoices {
  */
 function sysctlKey(name: string, ifname: string): SysctlKey {
   const path = name.replaceAll('.', '/').replace(IFNAME, ifname);
-  const parts = path.split('/');
-  if (parts[0] !== 'net' || parts.length < 2 || parts.some((part) => part === '' || part === '..'))
-    refuse(`invalid net sysctl key: "${name}"`);
+  if (!isNetSysctl(path)) refuse(`invalid net sysctl key: "${name}"`);
   return path;
 }
 
 /** Refuses what no line of the allow list matches. */
 function checkAllowed(name: string, allowList: string | undefined): void {
-  const lines = allowList?.split('\n').filter((line) => line.trim() !== '') ?? [];
+  const lines = (allowList?.split('\n') ?? [])
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
   const isAllowed = (line: string): boolean => {
     try {
       return new RegExp(line).test(name);

@@ -3,6 +3,7 @@ import type { Scope } from '../../backends/backend.ts';
 import type { Op } from '../../model/op.ts';
 import { countOps, stepsOf } from '../../model/plan-text.ts';
 import type { Plan } from '../../model/plan.ts';
+import { isNetSysctl } from '../../model/sysctl.ts';
 import { VLAN_ID_MAX, VLAN_ID_MIN } from '../../model/vlan.ts';
 import type { Attachment } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
@@ -65,7 +66,7 @@ const attachment = z.strictObject({
   verdict: z.exactOptional(z.enum(['accept', 'drop'])),
   tuning: z.exactOptional(
     z.strictObject({
-      sysctls: z.exactOptional(z.record(z.string(), z.string())),
+      sysctls: z.exactOptional(z.record(z.string().check(z.refine(isNetSysctl)), z.string())),
       promiscuous: z.exactOptional(z.literal(true)),
       allMulticast: z.exactOptional(z.literal(true)),
       txQueueLength: z.exactOptional(z.int()),

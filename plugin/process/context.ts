@@ -47,8 +47,11 @@ function exclusively<T>(path: string, work: () => T): T {
 function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
+  } catch (error) {
+    // What cannot be read may say no: it is not as if it were not there.
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw new CniError(CNI_ERROR.io, `cannot read ${path}`, String(code ?? error));
   }
 }
 

@@ -16,11 +16,14 @@ const NOT_CONFIG: ReadonlySet<string> = new Set([
   ...PLACE_KEYS,
 ]);
 
+/** What `Config` holds; to be raised when keys come or go, so that nobody takes what was read before for the whole. */
+export const CONFIG_FORM = 2;
+
 /** The text that a configuration is known by: another version of this program may read it otherwise. */
 function digestOf(raw: Readonly<Record<string, unknown>>): string {
   const lasting = Object.fromEntries(Object.entries(raw).filter(([key]) => !NOT_CONFIG.has(key)));
   return new Bun.CryptoHasher('sha256')
-    .update(`${VERSION} ${canonicalJson(lasting)}`)
+    .update(`${VERSION} ${CONFIG_FORM} ${canonicalJson(lasting)}`)
     .digest('hex');
 }
 

@@ -15,7 +15,14 @@ import { type NftCommand, formatCommand, formatElement, formatRule } from '../..
 import type { Op } from '../../model/op.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { type Route, makeRoute } from '../../model/route.ts';
-import { BATCH, BRIDGE_RULES, NAT_RULES, RULES, TABLE } from '../backends/netlink/messages.ts';
+import {
+  BATCH,
+  BRIDGE_RULES,
+  NAT_RULES,
+  PORT_RULES,
+  RULES,
+  TABLE,
+} from '../backends/netlink/messages.ts';
 import { requirement } from '../requirements.ts';
 
 const skip = requirement('root', 'iproute2', 'nftables');
@@ -648,7 +655,7 @@ describe.skipIf(skip)('linux backend', () => {
       const lines = inNetns(POD, 'nft', 'list', 'ruleset')
         .split('\n')
         .map((line) => line.trim());
-      for (const rule of [...RULES, ...NAT_RULES, ...BRIDGE_RULES])
+      for (const rule of [...RULES, ...NAT_RULES, ...PORT_RULES, ...BRIDGE_RULES])
         expect(lines).toContain(formatRule(rule));
       const text = lines.join(' ');
       const elements = BATCH.flatMap((c) => (c.do === 'add element' ? [c.element] : []));
@@ -669,6 +676,7 @@ describe.skipIf(skip)('linux backend', () => {
       expect(Object.values(ours['inet cube']?.chains ?? {}).flatMap((c) => c.rules)).toEqual([
         ...RULES,
         ...NAT_RULES,
+        ...PORT_RULES,
       ]);
       expect(ours['bridge cube']?.chains['frames']?.rules).toEqual(BRIDGE_RULES);
     });

@@ -236,6 +236,28 @@ describe('ADD', () => {
     );
   });
 
+  it('saved with a setting that is none of the network is refused', () => {
+    const machine = makeMachine(plainHost());
+    const request = requestFor(
+      'ADD',
+      {
+        cniVersion: '1.1.0',
+        name: 'podnet',
+        type: 'cube-cni',
+        ipam: { type: 'cube-ipam', subnet: '10.7.0.0/24' },
+        sysctl: { 'net.core.somaxconn': '1' },
+      },
+      0,
+    );
+    const planned = planAdd(machine.start(), request, parseConfig(request.config));
+    const text = formatPlanFile({ verb: 'ADD', ...planned });
+    expect(() => parsePlanFile(text)).not.toThrow();
+    for (const path of ['kernel/core_pattern', '../../etc/passwd', 'net/../../../etc/passwd'])
+      expect(() => parsePlanFile(text.replaceAll('net/core/somaxconn', path))).toThrow(
+        'not a plan: attachment.tuning.sysctls',
+      );
+  });
+
   it('leaves foreign objects as they are', () => {
     fc.assert(
       fc.property(machineHosts(), configurations(), (host, raw) => {

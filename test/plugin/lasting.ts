@@ -22,14 +22,19 @@ const OF_SHARED_BRIDGE = /^net\/ipv6\/conf\/(cni0|br[01])(\.\d+)?\/accept_(dad|r
 
 type PlainLinks = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
-/** The link of a VLAN's gateways has the MTU of the first pod that needed it, until it goes. */
+/** The link of a VLAN's gateways has the MTU of the first pod that needed it, until it goes; and the bridge has no greater one. */
 function withoutFirstMtu(links: PlainLinks): PlainLinks {
   const isShared = ({ kind, alias }: PlainLinks[string]): boolean =>
     kind === 'veth' && alias === OWNER_MARK;
+  const bridges = new Set(
+    Object.values(links)
+      .filter(isShared)
+      .map(({ port }) => (port as { readonly master: string } | null)?.master),
+  );
   return Object.fromEntries(
     Object.entries(links).map(([name, link]) => [
       name,
-      isShared(link) ? { ...link, mtuBytes: null } : link,
+      isShared(link) || bridges.has(name) ? { ...link, mtuBytes: null } : link,
     ]),
   );
 }

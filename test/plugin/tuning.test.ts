@@ -80,6 +80,7 @@ describe('tuning', () => {
     expect(tuning({ sysctl }, {}, '^net.core.somaxconn$\n')).toEqual({
       sysctls: { 'net/core/somaxconn': '1' },
     });
+    expect(tuning({ sysctl }, {}, '# of the node\r\n ^net.core.somaxconn$ \r\n')).toBeDefined();
     expect(refusal(() => tuning({ sysctl }, {}, '^net.ipv4\n\n^net.ipv6\n'))).toBe(
       '7 invalid network configuration: sysctl net.core.somaxconn is not allowed | Only the following sysctls are allowed: [^net.ipv4 ^net.ipv6]',
     );

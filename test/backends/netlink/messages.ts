@@ -291,7 +291,7 @@ const dnat = (family: 4 | 6, field: LookupField, map: string): Statement => ({
 });
 
 /** Rules of a chain of type nat that sees packets before they are routed. */
-const PORT_RULES: readonly Rule[] = [
+export const PORT_RULES: readonly Rule[] = [
   rule('', { kind: 'local' }, { kind: 'mark', bits: 0x2000, on: true }),
   rule('', dnat(4, 'ip daddr . meta l4proto . th dport', 'hostports4')),
   rule('', dnat(6, 'ip6 daddr . meta l4proto . th dport', 'hostports6')),

@@ -15,7 +15,7 @@ import {
   runIn,
 } from './node.ts';
 
-const skip = requirement('root', 'iproute2', 'nftables', 'executable');
+const skip = requirement('root', 'iproute2', 'nftables', 'executable', 'conntrack');
 
 const TALK = join(import.meta.dirname, 'talk.ts');
 const TALK_SCTP = join(import.meta.dirname, 'talk-sctp.ts');
@@ -343,6 +343,33 @@ describe.skipIf(skip)('host ports', () => {
     node.del(call);
     expect(localnet()).toBe('0');
     expect(stateOf(node)).toEqual(before);
+  });
+
+  test('of a bridge that stays leave no door to 127.0.0.1, also when the state file was lost', () => {
+    const { node } = makeOutside();
+    addPod(node, 'a', configFor(node, []));
+    const before = stateOf(node);
+    const call = addPod(node, 'b', configFor(node, [TCP]));
+    for (const file of ['state.db', 'state.db-wal', 'state.db-shm'])
+      rmSync(join(node.dataDir, file), { force: true });
+    node.del(call);
+    expect(node.run('sysctl', '-n', 'net.ipv4.conf.cni0.route_localnet').trim()).toBe('0');
+    expect(stateOf(node)).toEqual(before);
+  });
+
+  test('let connections elsewhere to the same port live on', async () => {
+    const { node, client } = makeOutside();
+    const pod = addPod(node, 'a', configFor(node, [], { ipMasq: true }));
+    await serve(client, 'far', 8080);
+    expect(ask(pod.netns, 'tcp', CLIENT[4], 8080)).toMatch(/^far /);
+    const flows = (): string[] =>
+      node
+        .run('conntrack', '-L', '-p', 'tcp', '--orig-port-dst', '8080')
+        .split('\n')
+        .filter((line) => line.includes(CLIENT[4]));
+    expect(flows()).toHaveLength(1);
+    addPod(node, 'b', configFor(node, [TCP]));
+    expect(flows()).toHaveLength(1);
   });
 
   test('of UDP lead to the pod also who sent to them before it was there, and after it was another', async () => {

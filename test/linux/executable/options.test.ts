@@ -563,14 +563,17 @@ describe.skipIf(skip)('dns', () => {
     expect(result.dns).toEqual(dns);
   });
 
-  test('a resolvConf that is not there: nothing stays', () => {
+  test.each([
+    ['is not there', '/nowhere/resolv.conf'],
+    ['cannot be read', import.meta.dirname],
+  ])('a resolvConf that %s: nothing stays', (_what, resolvConf) => {
     const node = makeNode();
     const before = view(node);
     const netns = node.addPod();
-    const config = node.config({ ipam: { ...DUAL_IPAM, resolvConf: '/nowhere/resolv.conf' } });
+    const config = node.config({ ipam: { ...DUAL_IPAM, resolvConf } });
     expect(errorOf(node.call('ADD', { netns, config }))).toMatchObject({
       code: 5,
-      msg: expect.stringContaining('/nowhere/resolv.conf'),
+      msg: expect.stringContaining(resolvConf),
     });
     expect(view(node)).toEqual(before);
   });

@@ -309,6 +309,70 @@ describe.skipIf(needed ?? requirement('bridge-vlans'))('VLANs', () => {
     expect(stateOf(node)).toEqual(before);
   });
 
+  test('are kept apart by an ingress policy, as bridges are', () => {
+    const node = makeNode();
+    const before = stateOf(node);
+    const addIn = (vlan: number, containerId: string, ingressPolicy: string) => {
+      const config = node.config({
+        name: `net${vlan}`,
+        isDefaultGateway: true,
+        ipMasq: false,
+        vlan,
+        ingressPolicy,
+        ipam: { type: 'cube-ipam', subnet: `10.8.${vlan}.0/24` },
+      });
+      const call = { netns: node.addPod(), containerId, config };
+      return { call, ip: addressOf(node.add(call)) };
+    };
+    const pods = [
+      addIn(1, 'a', 'open'),
+      addIn(2, 'b', 'same-bridge'),
+      addIn(2, 'c', 'same-bridge'),
+      addIn(3, 'd', 'isolated'),
+      addIn(3, 'e', 'isolated'),
+    ] as const;
+    const [a, b, c, d, e] = pods;
+    const ips = pods.map(({ ip }) => ip);
+    const from = (pod: (typeof pods)[number]): string[] =>
+      reached(
+        pod.call.netns,
+        ips.filter((ip) => ip !== pod.ip),
+      );
+    expect(from(a)).toEqual([b.ip, c.ip, d.ip, e.ip]);
+    expect(from(b)).toEqual([a.ip, c.ip]);
+    expect(from(d)).toEqual([a.ip]);
+    expect(reached(node.netns, ips)).toEqual(ips);
+    for (const { call } of pods) node.del(call);
+    expect(stateOf(node)).toEqual(before);
+  });
+
+  test('take no name from a bridge, which stays', () => {
+    const node = makeNode();
+    const pod = addTo(node, 'a', { name: 'other', bridge: 'cni0.100' });
+    const before = stateOf(node);
+    const config = node.config({ vlan: 100 });
+    const call = { netns: node.addPod(), containerId: 'b', config };
+    expect(errorOf(node.call('ADD', call))).toMatchObject({
+      code: 101,
+      msg: 'link "cni0.100" already exists and is a bridge',
+    });
+    node.del(call);
+    expect(stateOf(node)).toEqual(before);
+    const second = addTo(node, 'c', { name: 'other', bridge: 'cni0.100' });
+    expect(pings(pod.netns, second.ip)).toBe(true);
+  });
+
+  test('are kept on a bridge with a port that nobody recorded', () => {
+    const node = makeNode();
+    const config = node.config({ vlan: 100 });
+    const call = { netns: node.addPod(), config };
+    node.add(call);
+    node.run('ip', 'link', 'add', 'tap0', 'type', 'veth', 'peer', 'name', 'tap1');
+    node.run('ip', 'link', 'set', 'tap0', 'master', 'cni0');
+    node.del(call);
+    expect(ipLink(node.netns, 'cni0')).toMatchObject({ vlanFiltering: 1 });
+  });
+
   test('are shown before they are made', () => {
     const node = makeNode();
     const config = JSON.stringify(node.config({ vlan: 100, vlanTrunk: [{ minID: 7, maxID: 9 }] }));
