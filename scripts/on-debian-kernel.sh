@@ -60,7 +60,10 @@ mount -t virtiofs -o ro host /below
 mount -t tmpfs tmpfs /above && mkdir /above/upper /above/work
 mount -t overlay -o lowerdir=/below,upperdir=/above/upper,workdir=/above/work overlay /root
 for each in proc sys dev; do mount --move /\$each /root/\$each; done
+# The project may lie in one of those that begin empty.
+mkdir /project && mount --bind "/root$project" /project
 for each in run tmp var/lib/cni; do mkdir -p /root/\$each; mount -t tmpfs tmpfs /root/\$each; done
+mkdir -p "/root$project" && mount --bind /project "/root$project"
 mkdir -p /root/dev/shm /root/lib/modules/$version
 mount -t tmpfs tmpfs /root/dev/shm
 mount --bind "/root$kernel/lib/modules/$version" /root/lib/modules/$version
