@@ -236,6 +236,25 @@ describe('ADD', () => {
     );
   });
 
+  it('opens 127.0.0.0/8 to pods behind the rule that guards it', () => {
+    const machine = makeMachine(plainHost());
+    const raw = {
+      cniVersion: '1.1.0',
+      name: 'podnet',
+      type: 'cube-cni',
+      isGateway: true,
+      ipam: { type: 'cube-ipam', subnet: '10.7.0.0/24' },
+    };
+    attachPod(machine, raw, 0);
+    const portMappings = [{ hostPort: 80, containerPort: 80, protocol: 'tcp' }];
+    const { plan } = attachPod(machine, { ...raw, runtimeConfig: { portMappings } }, 1);
+    const at = (is: (op: Op) => boolean): number => plan.ops.findIndex(is);
+    const door = at((op) => op.op === 'sysctl.set' && op.key.endsWith('/route_localnet'));
+    const guard = at((op) => op.op === 'nft.batch');
+    expect(guard).toBeGreaterThan(-1);
+    expect(door).toBeGreaterThan(guard);
+  });
+
   it('saved with a setting that is none of the network is refused', () => {
     const machine = makeMachine(plainHost());
     const request = requestFor(

@@ -9,6 +9,7 @@ import {
   NO_RECORDS,
   type Node,
   errorOf,
+  joinTo,
   makeNode,
   netnsPath,
   recordsOf,
@@ -42,19 +43,7 @@ function makeOutside(): { readonly node: Node; readonly client: string } {
   const node = makeNode();
   const client = node.addPod();
   node.run('ip', 'link', 'set', 'lo', 'up');
-  node.run(
-    'ip',
-    'link',
-    'add',
-    'out0',
-    'type',
-    'veth',
-    'peer',
-    'name',
-    'in0',
-    'netns',
-    name(client),
-  );
+  joinTo(node, 'out0', client);
   runLines(node.netns, [
     `address add ${NODE[4]}/24 dev out0`,
     `address add ${NODE[6]}/64 dev out0 nodad`,
@@ -68,10 +57,6 @@ function makeOutside(): { readonly node: Node; readonly client: string } {
     `-6 route add default via ${NODE[6]}`,
   ]);
   return { node, client };
-}
-
-function name(netns: string): string {
-  return netns.replace('/run/netns/', '');
 }
 
 function inNetns(netns: string, ...words: readonly string[]): string[] {
@@ -177,19 +162,7 @@ describe.skipIf(skip)('host ports', () => {
   test("never take another host's port for one of ours", async () => {
     const { node, client } = makeOutside();
     const far = node.addPod();
-    node.run(
-      'ip',
-      'link',
-      'add',
-      'out1',
-      'type',
-      'veth',
-      'peer',
-      'name',
-      'in0',
-      'netns',
-      name(far),
-    );
+    joinTo(node, 'out1', far);
     runLines(node.netns, ['address add 198.51.100.1/24 dev out1', 'link set out1 up']);
     runLines(far, [
       `address add ${FAR}/24 dev in0`,

@@ -10,6 +10,7 @@ import {
   type Node,
   addressOf,
   errorOf,
+  joinTo,
   makeNode,
   recordsOf,
   runIn,
@@ -54,19 +55,7 @@ describe.skipIf(skip)('an ingress policy', () => {
   test('keeps pods of other bridges out, and where they are isolated those of the same', () => {
     const node = makeNode();
     const outside = node.addPod();
-    node.run(
-      'ip',
-      'link',
-      'add',
-      'out0',
-      'type',
-      'veth',
-      'peer',
-      'name',
-      'in0',
-      'netns',
-      outside.replace('/run/netns/', ''),
-    );
+    joinTo(node, 'out0', outside);
     node.run('ip', 'address', 'add', '192.0.2.1/24', 'dev', 'out0');
     node.run('ip', 'link', 'set', 'out0', 'up');
     runIn(outside, 'ip', 'address', 'add', '192.0.2.2/24', 'dev', 'in0');

@@ -298,3 +298,9 @@ export function recordsOf(dataDir: string): Record<string, readonly Row[]> {
 
 /** The tables of a state file that holds nothing. */
 export const NO_RECORDS = { attachment: [], address: [], usage: [], claim: [] };
+
+/** Joins the node to another netns by a veth pair, of which that one's end is `in0`. */
+export function joinTo(node: Node, ifname: string, netns: string): void {
+  const peer = ['peer', 'name', 'in0', 'netns', netns.replace('/run/netns/', '')];
+  node.run('ip', 'link', 'add', ifname, 'type', 'veth', ...peer);
+}
