@@ -29,6 +29,8 @@ export interface NetnsScope {
   readonly nftables: 'all' | readonly TableScope[];
   /** The VLANs of the bridges and ports that are read, and whether bridges know any. */
   readonly vlans?: true;
+  /** What traffic control does to the packets of the links that are read. */
+  readonly trafficControl?: true;
 }
 
 /** What to read of a machine. A netns that does not exist is absent from the answer, and so is a path to something else. */

@@ -56,6 +56,12 @@ function defaultRoute(netns: Netns): Route | undefined {
   return outward(DEFAULT_PREFIX[4]) ?? outward(DEFAULT_PREFIX[6]);
 }
 
+/** A link whose traffic control nobody looked at. */
+function withoutTrafficControl(link: Link): Link {
+  const { trafficControl: _unread, ...rest } = link;
+  return rest;
+}
+
 /** A link whose VLANs nobody looked at. */
 function withoutVlans(link: Link): Link {
   if (link.kind === 'bridge' && link.vlans) {
@@ -87,7 +93,9 @@ function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope
   const links = Object.fromEntries(
     Object.values(netns.links)
       .filter(({ ifname }) => isRead(ifname))
-      .map((link) => [link.ifname, seen(scope.vlans ? link : withoutVlans(link))]),
+      .map((link) => (scope.vlans ? link : withoutVlans(link)))
+      .map((link) => (scope.trafficControl ? link : withoutTrafficControl(link)))
+      .map((link) => [link.ifname, seen(link)]),
   );
   const sysctls: Record<SysctlKey, string> = {};
   for (const key of scope.sysctls) {

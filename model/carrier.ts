@@ -8,6 +8,7 @@ export function hasCarrier(host: Host, ref: LinkRef): boolean {
   if (!link?.up) return false;
   switch (link.kind) {
     case 'loopback':
+    case 'ifb':
       return true;
     case 'veth':
       return link.peer === null || (findLink(host, link.peer)?.up ?? true);

@@ -9,6 +9,7 @@ import type { LinkAttribute } from './ops/link-set.ts';
 import { describeRoute } from './ops/route-add.ts';
 import { order } from './order.ts';
 import { formatPrefixedIp } from './prefix.ts';
+import { type RootQdisc, formatBucket } from './traffic-control.ts';
 import { findVlan, formatVlan } from './vlan.ts';
 
 /** One way in which a host is not what it should be, with what would mend it. */
@@ -96,6 +97,11 @@ function textsOf(observed: Host, op: StateOp): string[] {
     case 'vlan.add':
     case 'vlan.del':
       return [vlanText(observed, op)];
+    case 'qdisc.add':
+    case 'qdisc.del':
+    case 'filter.add':
+    case 'filter.del':
+      return [trafficControlText(observed, op)];
     case 'address.add':
       return [`link "${op.ifname}": address ${formatPrefixedIp(op.address)} is missing`];
     case 'address.del':
@@ -131,6 +137,31 @@ function vlanText(observed: Host, op: Extract<StateOp, { op: 'vlan.add' | 'vlan.
     : `${what}: VLAN ${formatVlan(op.vlan)} is missing`;
 }
 
+function bucketText(root: RootQdisc | undefined): string {
+  if (!root) return 'not limited';
+  return root.kind === 'tbf' ? formatBucket(root) : `left to qdisc ${root.name}`;
+}
+
+function trafficControlText(
+  observed: Host,
+  op: Extract<StateOp, { op: 'qdisc.add' | 'qdisc.del' | 'filter.add' | 'filter.del' }>,
+): string {
+  const { root, ingress } = findLink(observed, op)?.trafficControl ?? {};
+  const link = `link "${op.ifname}"`;
+  if (op.op === 'filter.add') {
+    const redirect = ingress?.redirect;
+    const now =
+      redirect === undefined
+        ? 'not redirected'
+        : `redirected to ${redirect ?? 'a link that is gone'}`;
+    return `${link}: what comes in is ${now}, should be to ${op.redirect}`;
+  }
+  if (op.op === 'filter.del') return `${link}: what comes in should not be redirected`;
+  if (op.op === 'qdisc.del') return `${link}: its qdisc at ${op.at} should not be there`;
+  if (op.qdisc.kind === 'clsact') return `${link}: qdisc clsact is missing`;
+  return `${link}: what leaves is ${bucketText(root)}, should be ${formatBucket(op.qdisc)}`;
+}
+
 function statements(observed: Host, op: StateOp): Pick<Finding, 'netns' | 'text'>[] {
   return textsOf(observed, op).map((text) => ({ netns: op.netns, text }));
 }
@@ -143,18 +174,30 @@ function farEnd(observed: Host, op: StateOp): Pick<Finding, 'netns' | 'text'>[] 
   return [{ netns, text: `link "${ifname}" is missing` }];
 }
 
+/** Does `op` make what `removal` has made room for? Then it is one difference, not two. */
+function replaces(op: StateOp, removal: StateOp): boolean {
+  if (!('ifname' in op && 'ifname' in removal)) return false;
+  if (op.netns !== removal.netns || op.ifname !== removal.ifname) return false;
+  if (removal.op === 'filter.del') return op.op === 'filter.add';
+  const at = op.op === 'qdisc.add' && (op.qdisc.kind === 'tbf' ? 'root' : 'ingress');
+  return removal.op === 'qdisc.del' && removal.at === at;
+}
+
 /** All the ways in which a host is not what is wanted, at once; none when it is. */
 export function check(observed: Host, desired: DesiredHost): Finding[] {
   const findings: Finding[] = [];
   const said = new Set<string>();
-  for (const op of order(diff(observed, desired))) {
+  const ops = order(diff(observed, desired));
+  for (const op of ops) {
+    if (ops.some((each) => replaces(each, op))) continue;
     if (op.op !== 'link.set' && isOfMissingLink(observed, op)) continue;
     if (op.op === 'link.set' && isOfMissingLink(observed, op) && said.size > 0) continue;
     for (const { netns, text } of [...statements(observed, op), ...farEnd(observed, op)]) {
       const line = `${netns} ${text}`;
       if (said.has(line)) continue;
       said.add(line);
-      findings.push({ netns, text, repair: describeOp(op) });
+      const before = ops.filter((each) => replaces(op, each)).flatMap(describeOp);
+      findings.push({ netns, text, repair: [...before, ...describeOp(op)] });
     }
   }
   return findings;

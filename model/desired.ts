@@ -16,6 +16,7 @@ import {
 import type { Mac } from './mac.ts';
 import type { Chain, NftFamily, NftSet, SetElement } from './nftables.ts';
 import { PROTOCOL_KERNEL, type Route } from './route.ts';
+import type { TokenBucket } from './traffic-control.ts';
 import type { VlanRange } from './vlan.ts';
 
 /** What happens to the members of a collection that were not named. */
@@ -42,7 +43,19 @@ export interface DesiredAddresses {
   readonly others: Others;
 }
 
-/** What a link shall be like, whatever its kind. To make a veth or a bridge, `mac` and `mtuBytes` are needed. */
+export interface DesiredTrafficControl {
+  /** Null: what the kernel gives the link by itself. */
+  readonly root?: TokenBucket | null;
+  /** Null: nothing looks at what comes in. */
+  readonly ingress?: DesiredIngress | null;
+}
+
+export interface DesiredIngress {
+  /** Null: what comes in is not redirected. */
+  readonly redirect: Ifname | null;
+}
+
+/** What a link shall be like, whatever its kind. To make one, `mac` and `mtuBytes` are needed. */
 export interface DesiredAttributes {
   readonly mac?: Mac;
   readonly mtuBytes?: number;
@@ -55,6 +68,7 @@ export interface DesiredAttributes {
   readonly port?: DesiredPort | null;
   readonly addresses?: DesiredAddresses;
   readonly neighbours?: { readonly present: readonly Neighbour[]; readonly others: Others };
+  readonly trafficControl?: DesiredTrafficControl;
 }
 
 export type DesiredLink =
@@ -66,6 +80,7 @@ export type DesiredLink =
       readonly vlans?: DesiredVlans;
     } & DesiredAttributes)
   | ({ readonly kind: 'veth'; readonly peer: LinkRef } & DesiredAttributes)
+  | ({ readonly kind: 'ifb' } & DesiredAttributes)
   /** A link that is there already, of whatever kind. */
   | ({ readonly kind: 'any' } & DesiredAttributes);
 
@@ -113,6 +128,15 @@ function desiredPort(port: BridgePort | null): DesiredPort | null {
   return vlans ? { ...rest, vlans: { present: vlans, others: 'remove' } } : rest;
 }
 
+function desiredTrafficControl({ trafficControl = {} }: Link): DesiredTrafficControl {
+  const { root, ingress } = trafficControl;
+  return {
+    // Of a kind that we do not make: as it is.
+    ...(root?.kind === 'other' ? {} : { root: root ?? null }),
+    ingress: ingress ? { redirect: ingress.redirect ?? null } : null,
+  };
+}
+
 function desiredLink(link: Link): DesiredLink {
   const common: DesiredAttributes = {
     ...(link.mac === null || link.kind === 'device' ? {} : { mac: link.mac }),
@@ -128,6 +152,7 @@ function desiredLink(link: Link): DesiredLink {
       others: 'remove',
     },
     neighbours: { present: link.neighbours, others: 'remove' },
+    trafficControl: desiredTrafficControl(link),
   };
   if (link.kind === 'bridge')
     return {
@@ -141,7 +166,7 @@ function desiredLink(link: Link): DesiredLink {
         : {}),
     };
   if (link.kind === 'veth' && link.peer) return { kind: 'veth', peer: link.peer, ...common };
-  return { kind: 'any', ...common };
+  return { kind: link.kind === 'ifb' ? 'ifb' : 'any', ...common };
 }
 
 function desiredNetns(host: Host, name: NetnsName): DesiredNetns {

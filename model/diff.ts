@@ -22,6 +22,7 @@ import type { NewEnd, NewLink } from './ops/link-add.ts';
 import type { LinkAttribute } from './ops/link-set.ts';
 import type { PortFlag } from './ops/port-set.ts';
 import { PROTOCOL_KERNEL, type Route, sameRouteKey } from './route.ts';
+import { diffTrafficControl } from './traffic-control-diff.ts';
 import { type VlanRange, findVlan, vlansOf, withoutVlans } from './vlan.ts';
 
 /** The operations found so far, and the host as it is after those that make or remove links. */
@@ -52,6 +53,8 @@ function wantedLinks(desired: DesiredHost): { ref: LinkRef; want: DesiredLink }[
 function isSameLink(link: Link, want: Exclude<DesiredLink, 'absent'>): boolean {
   if (want.kind === 'any') return true;
   if (link.kind !== want.kind) return false;
+  // An ifb keeps the MAC address that it was made with (K-8.7).
+  if (want.kind === 'ifb') return want.mac === undefined || want.mac === link.mac;
   return (
     want.kind !== 'veth' ||
     (link.kind === 'veth' &&
@@ -89,7 +92,14 @@ function newEnd(ref: LinkRef, want: DesiredAttributes): NewEnd {
 function addLinks(draft: Draft, desired: DesiredHost): void {
   const wanted = wantedLinks(desired);
   for (const { ref, want } of wanted) {
-    if (want === 'absent' || want.kind !== 'bridge' || findLink(draft.host, ref)) continue;
+    if (want === 'absent' || findLink(draft.host, ref)) continue;
+    if (want.kind === 'ifb')
+      perform(draft, {
+        op: 'link.add',
+        netns: ref.netns,
+        link: { kind: 'ifb', ...newEnd(ref, want) },
+      });
+    if (want.kind !== 'bridge') continue;
     perform(draft, {
       op: 'link.add',
       netns: ref.netns,
@@ -433,6 +443,8 @@ function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): StateOp[] {
       continue;
     }
     ops.push(...diffBridge(ref, link, wish));
+    if (wish.trafficControl)
+      ops.push(...diffTrafficControl(ref, link.trafficControl, wish.trafficControl));
     ops.push(...diffAttributes(ref, link, wish, (master) => netns.links[master]));
     if (wish.addresses) ops.push(...diffAddresses(ref, link, wish.addresses));
     if (wish.neighbours) ops.push(...diffNeighbours(ref, link, wish.neighbours));

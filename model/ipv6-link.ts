@@ -123,7 +123,7 @@ export function followMtu(
   }
   if (holdsIpv6(old)) return followRouteMtu(host, ref, old.mtuBytes, mtuBytes);
   const netns = getNetns(host, ref.netns);
-  const sysctls = inheritSysctls(netns, ref.ifname, [6]);
+  const sysctls = inheritSysctls(netns, old, [6]);
   return startIpv6(withNetns(host, ref.netns, { ...netns, sysctls }), ref, carrierIn);
 }
 

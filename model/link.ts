@@ -3,6 +3,7 @@ import type { NetnsName } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import type { Ip } from './ip.ts';
 import type { Mac } from './mac.ts';
+import type { TrafficControl } from './traffic-control.ts';
 import type { BridgeVlans, VlanRange } from './vlan.ts';
 
 /** A link, wherever it is: the name is unique in its netns. */
@@ -41,7 +42,7 @@ interface LinkCommon {
   readonly promiscuous: boolean;
   /** It takes every multicast frame (IFF_ALLMULTI), as somebody asked for. */
   readonly allMulticast?: true;
-  /** How many packets a queue before it holds; absent: as many as links are made with, `TX_QUEUE_LENGTH`. */
+  /** How many packets a queue before it holds; absent: as many as most links are made with, `TX_QUEUE_LENGTH`. */
   readonly txQueueLength?: number;
   /** Text for people, '' when there is none. Ours begins with `OWNER_MARK`. */
   readonly alias: string;
@@ -52,6 +53,8 @@ interface LinkCommon {
    */
   readonly addresses: readonly Address[];
   readonly neighbours: readonly Neighbour[];
+  /** Absent: nothing that somebody asked for, or nobody looked. */
+  readonly trafficControl?: TrafficControl;
 }
 
 export interface LoopbackLink extends LinkCommon {
@@ -80,6 +83,11 @@ export interface BridgeLink extends LinkCommon, BridgeHistory {
   readonly vlans?: BridgeVlans;
 }
 
+/** A link whose packets come in again where they were redirected from, when its qdisc has let them go (drivers/net/ifb.c). */
+export interface IfbLink extends LinkCommon {
+  readonly kind: 'ifb';
+}
+
 /** Any other link: a network card, or a virtual link of a kind that is only looked at. */
 export interface DeviceLink extends LinkCommon {
   readonly kind: 'device';
@@ -88,7 +96,7 @@ export interface DeviceLink extends LinkCommon {
   readonly carrier: boolean;
 }
 
-export type Link = LoopbackLink | VethLink | BridgeLink | DeviceLink;
+export type Link = LoopbackLink | VethLink | BridgeLink | IfbLink | DeviceLink;
 
 /** Links, nft tables and elements that are ours say so with this word. */
 export const OWNER_MARK = 'cube-cni';
@@ -99,6 +107,13 @@ export function isOurs(link: Link): boolean {
 
 /** include/linux/netdevice.h, DEFAULT_TX_QUEUE_LEN. */
 export const TX_QUEUE_LENGTH = 1000;
+
+/** drivers/net/ifb.c, TX_Q_LIMIT. */
+export const IFB_TX_QUEUE_LENGTH = 32;
+
+/** ETH_MIN_MTU and ETH_MAX_MTU, the limits of veth and bridge; an ifb has none (K-1.12). */
+export const MTU_MIN_BYTES = 68;
+export const MTU_MAX_BYTES = 65535;
 
 /** The least MTU of IPv6 (include/uapi/linux/in6.h, IPV6_MIN_MTU). */
 export const IP6_MIN_MTU_BYTES = 1280;

@@ -21,7 +21,7 @@ import {
 import { addAddress, dropSourced, ipv4AddressFault } from './inet.ts';
 import { familyOf, parseIp } from './ip.ts';
 import { endIpv6, followMtu, readyIpv6, startIpv6 } from './ipv6-link.ts';
-import type { BridgeLink, Link, LinkRef } from './link.ts';
+import { type BridgeLink, type Link, type LinkRef, MTU_MAX_BYTES } from './link.ts';
 import { type Mac, ZERO_MAC } from './mac.ts';
 import { type Route, routeFamily } from './route.ts';
 import { dropLinkSysctls } from './sysctl.ts';
@@ -107,9 +107,9 @@ function lowestMac(ports: readonly Link[]): Mac {
 function followPorts(host: Host, netnsName: NetnsName, bridge: BridgeLink, carrierIn: Host): Host {
   const ports = portsOf(getNetns(host, netnsName), bridge.ifname);
   const mac = bridge.macChosen ? bridge.mac : lowestMac(ports);
-  const mtuBytes = bridge.mtuChosen
-    ? bridge.mtuBytes
-    : Math.min(...(ports.length > 0 ? ports.map((p) => p.mtuBytes) : [1500]));
+  const leastBytes = Math.min(...(ports.length > 0 ? ports.map((p) => p.mtuBytes) : [1500]));
+  // What is more than a bridge can have it does not take.
+  const mtuBytes = bridge.mtuChosen || leastBytes > MTU_MAX_BYTES ? bridge.mtuBytes : leastBytes;
   if (mac === bridge.mac && mtuBytes === bridge.mtuBytes) return host;
   // A new MAC ends the neighbours that were known by the old one (K-7.3).
   const neighbours = mac === bridge.mac ? bridge.neighbours : [];
@@ -132,10 +132,24 @@ export function followMaster(
   return bridge?.kind === 'bridge' ? followPorts(host, netnsName, bridge, carrierIn) : host;
 }
 
+/** What was redirected to a link that goes leads nowhere (net/sched/act_mirred.c, mirred_device_event). */
+function withoutTarget(links: Netns['links'], gone: Link['ifname']): Netns['links'] {
+  const redirecting = Object.values(links).filter(
+    (link) => link.trafficControl?.ingress?.redirect === gone,
+  );
+  let rest = links;
+  for (const link of redirecting) {
+    const { trafficControl = {} } = link;
+    const ingress = { kind: 'clsact' as const, ...trafficControl.ingress, redirect: null };
+    rest = { ...rest, [link.ifname]: { ...link, trafficControl: { ...trafficControl, ingress } } };
+  }
+  return rest;
+}
+
 function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
   const netns = getNetns(host, ref.netns);
   const link = getLink(host, ref);
-  let links = without(netns.links, ref.ifname);
+  let links = withoutTarget(without(netns.links, ref.ifname), ref.ifname);
   // Ports of a bridge that goes are released as they are (K-1.14).
   for (const port of link.kind === 'bridge' ? portsOf(netns, link.ifname) : []) {
     links = { ...links, [port.ifname]: { ...port, port: null } };

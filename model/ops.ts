@@ -5,6 +5,8 @@ import { addressAdd } from './ops/address-add.ts';
 import { addressAnnounce } from './ops/address-announce.ts';
 import { addressDel } from './ops/address-del.ts';
 import { conntrackFlush } from './ops/conntrack-flush.ts';
+import { filterAdd } from './ops/filter-add.ts';
+import { filterDel } from './ops/filter-del.ts';
 import { linkAdd } from './ops/link-add.ts';
 import { linkDel } from './ops/link-del.ts';
 import { linkSet } from './ops/link-set.ts';
@@ -14,6 +16,8 @@ import { netnsAdd } from './ops/netns-add.ts';
 import { netnsDel } from './ops/netns-del.ts';
 import { nftBatch } from './ops/nft-batch.ts';
 import { portSet } from './ops/port-set.ts';
+import { qdiscAdd } from './ops/qdisc-add.ts';
+import { qdiscDel } from './ops/qdisc-del.ts';
 import { routeAdd } from './ops/route-add.ts';
 import { routeDel } from './ops/route-del.ts';
 import { sysctlSet } from './ops/sysctl-set.ts';
@@ -29,6 +33,10 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'port.set': portSet,
   'vlan.add': vlanAdd,
   'vlan.del': vlanDel,
+  'qdisc.add': qdiscAdd,
+  'qdisc.del': qdiscDel,
+  'filter.add': filterAdd,
+  'filter.del': filterDel,
   'address.add': addressAdd,
   'address.del': addressDel,
   'route.add': routeAdd,

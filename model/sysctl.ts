@@ -1,7 +1,7 @@
 import type { Netns, SysctlKey } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import type { Family } from './ip.ts';
-import { holdsIpv6 } from './link.ts';
+import { type Link, holdsIpv6 } from './link.ts';
 
 /** Where settings of links are: those of IP, and those of the neighbours on a link. */
 type LinkTree = 'conf' | 'neigh';
@@ -67,17 +67,21 @@ export function linkSysctl(netns: Netns, family: Family, ifname: Ifname, name: s
   );
 }
 
-/** A protocol that begins on a link takes every known default of its netns (K-2.2). */
+/**
+ * A protocol that begins on a link takes every known default of its netns (K-2.2). Where nobody answers for an address
+ * (IFF_NOARP), IPv6 never looks for duplicates (net/ipv6/addrconf.c, ipv6_add_dev).
+ */
 export function inheritSysctls(
   netns: Netns,
-  ifname: Ifname,
+  { ifname, kind }: Pick<Link, 'ifname' | 'kind'>,
   families: readonly Family[],
 ): Record<SysctlKey, string> {
   const sysctls = { ...netns.sysctls };
   for (const [key, value] of Object.entries(netns.sysctls)) {
     const link = splitLinkSysctl(key);
-    if (link?.of === 'default' && families.includes(link.family))
-      sysctls[linkSysctlKey(link.family, ifname, link.name, link.tree)] = value;
+    if (link?.of !== 'default' || !families.includes(link.family)) continue;
+    const own = kind === 'ifb' && link.family === 6 && link.name === 'accept_dad' ? '-1' : value;
+    sysctls[linkSysctlKey(link.family, ifname, link.name, link.tree)] = own;
   }
   return sysctls;
 }

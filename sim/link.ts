@@ -1,6 +1,7 @@
 /** What links do with frames: where one goes that a link sends, and whom one is for that a link receives. */
 import { hasCarrier } from '../model/carrier.ts';
 import { findLink } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
 import type { Link, LinkRef } from '../model/link.ts';
 import { bridgeReceives, bridgeSends } from './bridge.ts';
 import { BROADCAST_MAC, type Frame, isGroupMac, packetBytes } from './frame.ts';
@@ -8,6 +9,9 @@ import { type AddressedTo, type Run, drop, leave, linkAt, note } from './run.ts'
 
 /** A VLAN tag's room, which is_skb_forwardable grants every frame (net/core/dev.c, K-6.4). */
 const SLACK_BYTES = 4;
+
+/** What a frame has before its packet. */
+const HEADER_BYTES = 14;
 
 function sendVeth(run: Run, at: LinkRef, link: Link & { kind: 'veth' }, frame: Frame): void {
   const peer = link.peer === null ? undefined : findLink(run.world.host, link.peer);
@@ -32,6 +36,12 @@ function sendVeth(run: Run, at: LinkRef, link: Link & { kind: 'veth' }, frame: F
   run.queue.push({ step: 'receive', at: link.peer, frame });
 }
 
+/** Is a frame longer than all that the link's token bucket ever lets go at once (net/sched/sch_tbf.c, tbf_enqueue)? */
+function isTooLong({ trafficControl }: Link, frame: Frame): boolean {
+  const root = trafficControl?.root;
+  return root?.kind === 'tbf' && packetBytes(frame.packet) + HEADER_BYTES > root.burstBytes;
+}
+
 /** A link sends a frame (dev_queue_xmit and the driver of its kind). */
 export function transmit(run: Run, at: LinkRef, frame: Frame): void {
   const link = linkAt(run, at);
@@ -46,7 +56,15 @@ export function transmit(run: Run, at: LinkRef, frame: Frame): void {
     });
     return;
   }
+  if (isTooLong(link, frame)) {
+    const text = `${at.ifname} lets no frame as long through its token bucket`;
+    drop(run, at, 'transmit', frame, 'QDISC_DROP', text, { rule: 'K-8.7' });
+    return;
+  }
   switch (link.kind) {
+    case 'ifb':
+      drop(run, at, 'transmit', frame, 'IFB_OWN', 'it was not redirected here', { rule: 'K-8.7' });
+      break;
     case 'loopback':
       note(run, at, 'transmit', frame, 'comes back at once');
       run.queue.push({ step: 'receive', at, frame });
@@ -72,9 +90,38 @@ function addressedTo(link: Link, frame: Frame): AddressedTo {
   return isGroupMac(frame.destination) ? 'multicast' : 'other';
 }
 
+/**
+ * A frame that came in is sent through another link first: an ifb gives it back, any other link takes it away
+ * (net/sched/act_mirred.c, drivers/net/ifb.c). Answers whether it goes on where it came in.
+ */
+function passesRedirect(run: Run, at: LinkRef, redirect: Ifname | null, frame: Frame): boolean {
+  const through = redirect === null ? undefined : { netns: at.netns, ifname: redirect };
+  const link = through && findLink(run.world.host, through);
+  const grounds = { rule: 'K-8.7' } as const;
+  if (!through || !link?.up) {
+    const text = `redirected to ${redirect ?? 'a link'} that is ${link ? 'down' : 'gone'}`;
+    drop(run, at, 'receive', frame, 'TC_INGRESS', text, grounds);
+    return false;
+  }
+  if (link.kind !== 'ifb') {
+    note(run, at, 'receive', frame, `redirected to ${through.ifname}`, grounds);
+    transmit(run, through, frame);
+    return false;
+  }
+  if (isTooLong(link, frame)) {
+    const text = `${through.ifname} lets no frame as long through its token bucket`;
+    drop(run, at, 'receive', frame, 'QDISC_DROP', text, grounds);
+    return false;
+  }
+  note(run, at, 'receive', frame, `through ${through.ifname}, which gives it back`, grounds);
+  return true;
+}
+
 /** A frame arrives at a link: its bridge takes it, else the protocols of the netns. */
 export function receive(run: Run, at: LinkRef, frame: Frame): void {
   const link = linkAt(run, at);
+  const redirect = link.trafficControl?.ingress?.redirect;
+  if (redirect !== undefined && !passesRedirect(run, at, redirect, frame)) return;
   const to = addressedTo(link, frame);
   if (link.port !== null) bridgeReceives(run, at, link.port, frame, to);
   else run.queue.push({ step: 'up', at, frame, to });

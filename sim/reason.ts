@@ -20,11 +20,14 @@ const REASONS = {
   NEIGH_FAILED: 'nobody answered for the next hop',
   PKT_TOO_BIG: 'it is larger than the MTU allows',
   FRAME_TOO_BIG: 'it is larger than the receiving link grants',
-  QDISC_DROP: 'the link that it leaves by is down or has no carrier',
+  QDISC_DROP:
+    'the link that it leaves by is down, has no carrier, or lets no frame as long through',
+  TC_INGRESS: 'it is redirected to a link that is down or gone',
   MAC_INVALID_SOURCE: 'no frame may have this source MAC address',
   BRIDGE_INGRESS_STP_STATE: 'the bridge port does not forward',
   NO_TX_TARGET: 'the bridge has no port to send it to',
   NO_SOCKET: 'nobody here waits for this reply',
+  IFB_OWN: 'an ifb sends only what was redirected to it',
   BRIDGE_ISOLATED: 'both bridge ports are isolated',
   BRIDGE_VLAN: 'a bridge port is not a member of its VLAN',
   BRIDGE_SAME_PORT: 'it would leave by the port it came in by, which is no hairpin',
@@ -39,6 +42,7 @@ export type DropReason = keyof typeof REASONS;
 /** Those that the kernel has no name for. */
 const OUR_OWN: ReadonlySet<DropReason> = new Set([
   'FRAME_TOO_BIG',
+  'IFB_OWN',
   'BRIDGE_ISOLATED',
   'BRIDGE_VLAN',
   'BRIDGE_SAME_PORT',

@@ -11,6 +11,7 @@ import type { Kernel } from './kernel.ts';
 import {
   decodeIfindex,
   encodeBridgeAdd,
+  encodeIfbAdd,
   encodeLinkDel,
   encodeLinkGet,
   encodeLinkSet,
@@ -23,6 +24,12 @@ import { encodeBatch } from './nftables-batch.ts';
 import { encodeRouteAdd, encodeRouteDel } from './route-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { writeSysctl } from './sysctl.ts';
+import {
+  encodeFilterAdd,
+  encodeFilterDel,
+  encodeQdiscAdd,
+  encodeQdiscDel,
+} from './traffic-control-message.ts';
 import { encodeVlanAdd, encodeVlanDel } from './vlan-message.ts';
 
 /** The rtnetlink socket of a netns. */
@@ -89,6 +96,14 @@ function setLink(kernel: Kernel, { netns, ifname, set }: OpOf<'link.set'>): Faul
     : masterIndex;
 }
 
+function addFilter(kernel: Kernel, op: OpOf<'filter.add'>): Fault | undefined {
+  const socket = routeSocket(kernel, op.netns);
+  if (isFault(socket)) return socket;
+  const redirectIndex = ifindexOf(socket, op.redirect);
+  if (typeof redirectIndex !== 'number') return redirectIndex;
+  return aboutLink(kernel, op, (ifindex) => encodeFilterAdd(ifindex, redirectIndex));
+}
+
 type RouteOp = OpOf<'route.add'> | OpOf<'route.del'>;
 
 function aboutRoute(
@@ -134,7 +149,10 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
   'link.add': (kernel, { netns, link }) => {
     if (link.kind === 'veth') return addVeth(kernel, netns, link);
     const socket = routeSocket(kernel, netns);
-    return isFault(socket) ? socket : socket.request(encodeBridgeAdd(link, link.vlanFiltering));
+    if (isFault(socket)) return socket;
+    return socket.request(
+      link.kind === 'ifb' ? encodeIfbAdd(link) : encodeBridgeAdd(link, link.vlanFiltering),
+    );
   },
   'link.del': (kernel, op) => {
     const socket = routeSocket(kernel, op.netns);
@@ -151,6 +169,11 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
     aboutLink(kernel, op, (ifindex) => encodeVlanAdd(ifindex, op.self, op.vlan)),
   'vlan.del': (kernel, op) =>
     aboutLink(kernel, op, (ifindex) => encodeVlanDel(ifindex, op.self, op.first, op.last)),
+  'qdisc.add': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeQdiscAdd(ifindex, op.qdisc)),
+  'qdisc.del': (kernel, op) => aboutLink(kernel, op, (ifindex) => encodeQdiscDel(ifindex, op.at)),
+  'filter.add': addFilter,
+  'filter.del': (kernel, op) => aboutLink(kernel, op, (ifindex) => encodeFilterDel(ifindex)),
   'address.add': (kernel, op) =>
     aboutLink(kernel, op, (ifindex) => encodeAddressAdd(ifindex, op.address)),
   'address.del': (kernel, op) =>

@@ -108,22 +108,30 @@ function putVlanFiltering(writer: Writer, filtering: boolean): void {
   closeNest(writer, data);
 }
 
+/** Makes a link of one end; an EEXIST says that the name is taken. */
+function encodeLinkAdd(end: NewEnd, kind: string, putData: (writer: Writer) => void): Uint8Array {
+  const flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+  return encodeMessage(RTM_NEWLINK, flags, IFINFOMSG_BYTES, (writer, fixed) => {
+    putEnd(writer, fixed, end);
+    const info = putKind(writer, kind);
+    putData(writer);
+    closeNest(writer, info);
+  });
+}
+
 /**
- * Makes a bridge; an EEXIST says that the name is taken, an EOPNOTSUPP that it is to filter VLANs and the kernel cannot
- * (net/bridge/br_private.h, br_vlan_filter_toggle).
+ * Makes a bridge; an EOPNOTSUPP says that it is to filter VLANs and the kernel cannot (net/bridge/br_private.h,
+ * br_vlan_filter_toggle).
  */
 export function encodeBridgeAdd(bridge: NewEnd, vlanFiltering = false): Uint8Array {
-  return encodeMessage(
-    RTM_NEWLINK,
-    NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
-    IFINFOMSG_BYTES,
-    (writer, fixed) => {
-      putEnd(writer, fixed, bridge);
-      const info = putKind(writer, 'bridge');
-      if (vlanFiltering) putVlanFiltering(writer, true);
-      closeNest(writer, info);
-    },
-  );
+  return encodeLinkAdd(bridge, 'bridge', (writer) => {
+    if (vlanFiltering) putVlanFiltering(writer, true);
+  });
+}
+
+/** Makes an ifb. */
+export function encodeIfbAdd(ifb: NewEnd): Uint8Array {
+  return encodeLinkAdd(ifb, 'ifb', () => undefined);
 }
 
 /** The two ends of a veth and where they belong; kernel numbers are resolved by the caller. */

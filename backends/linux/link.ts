@@ -10,6 +10,7 @@ import {
   isOurs,
 } from '../../model/link.ts';
 import { type Mac, ZERO_MAC } from '../../model/mac.ts';
+import type { TrafficControl } from '../../model/traffic-control.ts';
 import type { VlanRange } from '../../model/vlan.ts';
 import {
   ARPHRD_LOOPBACK,
@@ -29,6 +30,8 @@ export interface Surroundings {
   readonly neighbours: readonly Neighbour[];
   /** The VLANs of a port or a bridge; undefined where they were not looked at, or bridges know none. */
   readonly vlans: readonly VlanRange[] | undefined;
+  /** Undefined where it does nothing, or was not looked at. */
+  readonly trafficControl: TrafficControl | undefined;
 }
 
 const IF_OPER_UNKNOWN = 0;
@@ -74,7 +77,7 @@ function historyOf(
 /** The link that a record and its surroundings describe; kinds that the model lacks become devices. */
 export function makeLink(
   record: LinkRecord,
-  { master, peer, ports, addresses, neighbours, vlans }: Surroundings,
+  { master, peer, ports, addresses, neighbours, vlans, trafficControl }: Surroundings,
 ): Link {
   const isLoopback = record.hardware === ARPHRD_LOOPBACK;
   const common = {
@@ -92,11 +95,14 @@ export function makeLink(
         : null,
     addresses,
     neighbours,
+    ...(trafficControl ? { trafficControl } : {}),
   };
   if (isLoopback) return { kind: 'loopback', ...common };
   switch (record.kind) {
     case 'veth':
       return { kind: 'veth', ...common, peer };
+    case 'ifb':
+      return { kind: 'ifb', ...common };
     case 'bridge': {
       const bridge = {
         kind: 'bridge',

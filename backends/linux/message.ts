@@ -12,6 +12,8 @@ import {
 
 const NLM_F_REQUEST = 0x1;
 export const NLM_F_ACK = 0x4;
+/** Answers go to who asks, whether somebody listens or not. */
+export const NLM_F_ECHO = 0x8;
 export const NLM_F_DUMP_INTR = 0x10;
 /** NLM_F_ROOT | NLM_F_MATCH: all objects instead of one. */
 export const NLM_F_DUMP = 0x300;

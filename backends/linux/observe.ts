@@ -6,6 +6,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import type { Link, LinkRef, Neighbour } from '../../model/link.ts';
 import { DEFAULT_PREFIX } from '../../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../../model/route.ts';
+import type { TrafficControl } from '../../model/traffic-control.ts';
 import { type VlanRange, vlansOf } from '../../model/vlan.ts';
 import type { NetnsScope, Scope } from '../backend.ts';
 import { decodeAddress, encodeAddressDump } from './address-message.ts';
@@ -26,6 +27,7 @@ import { observeRuleset } from './nftables.ts';
 import { decodeRoute, encodeRouteDump, encodeTableDump } from './route-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { readSysctl } from './sysctl.ts';
+import { readTrafficControl } from './traffic-control.ts';
 import { bridgesKnowVlans, readVlans } from './vlan.ts';
 
 /** Up to so many links are asked about one by one; for more the kernel tells about all at once. */
@@ -48,6 +50,8 @@ interface Reading extends LinkReading {
   readonly neighbours: ReadonlyMap<number, readonly Neighbour[]>;
   /** Of bridges and ports, where they were asked for and bridges know them. */
   readonly vlans: ReadonlyMap<number, readonly VlanRange[]>;
+  /** Where it was asked for. */
+  readonly trafficControl: ReadonlyMap<number, TrafficControl>;
 }
 
 function readLinks(
@@ -115,7 +119,25 @@ function vlansIn({ netns, socket, links }: LinkReading): Map<number, readonly Vl
   return vlans;
 }
 
-function readNetns(netns: KernelNetns, wanted: NetnsScope['links'], hasVlans: boolean): Reading {
+function trafficControlIn({
+  netns,
+  socket,
+  wanted,
+  links,
+}: LinkReading): Map<number, TrafficControl> {
+  const nameOf = (ifindex: number): Ifname | undefined => {
+    const link = links.get(ifindex) ?? socket.ask(encodeLinkGet(ifindex), decodeLink);
+    return isFault(link) ? undefined : link.ifname;
+  };
+  const all = wanted === 'all' || links.size > FEW_LINKS;
+  return readTrafficControl({ socket, netns: netns.name, nameOf }, all ? 'all' : links.keys());
+}
+
+/** Of which links to read how much. */
+type LinkScope = Pick<NetnsScope, 'links' | 'trafficControl'> & { readonly hasVlans: boolean };
+
+function readNetns(netns: KernelNetns, scope: LinkScope): Reading {
+  const wanted = scope.links;
   const socket = expectAnswer(netns.route(), netns.name, 'anything');
   const reading = { netns, socket, wanted, links: readLinks(socket, netns.name, wanted) };
   return {
@@ -128,7 +150,8 @@ function readNetns(netns: KernelNetns, wanted: NetnsScope['links'], hasVlans: bo
       readPerLink(reading, 'the neighbours', encodeNeighbourDump, decodeNeighbour),
       (n) => n.neighbour,
     ),
-    vlans: hasVlans ? vlansIn(reading) : new Map(),
+    vlans: scope.hasVlans ? vlansIn(reading) : new Map(),
+    trafficControl: scope.trafficControl ? trafficControlIn(reading) : new Map(),
   };
 }
 
@@ -249,6 +272,7 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
       addresses: reading.addresses.get(record.ifindex) ?? [],
       neighbours: reading.neighbours.get(record.ifindex) ?? [],
       vlans: reading.vlans.get(record.ifindex),
+      trafficControl: reading.trafficControl.get(record.ifindex),
     });
   }
   return links;
@@ -279,7 +303,7 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
   const readings: Reading[] = [];
   const outward = new Map<NetnsName, Route>();
   let bridgeVlans: boolean | undefined;
-  for (const [name, { links, routes, vlans }] of Object.entries(scope)) {
+  for (const [name, { links, routes, vlans, trafficControl }] of Object.entries(scope)) {
     const netns = kernel.netns(name);
     if (isFault(netns) && NOT_THERE.has(netns.errno)) continue;
     const opened = expectAnswer(netns, name, 'anything');
@@ -293,7 +317,14 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
     if (route) outward.set(name, route);
     if (vlans) bridgeVlans ??= bridgesKnowVlans(expectAnswer(socket, name, 'anything'));
     const hasVlans = vlans === true && bridgeVlans === true;
-    readings.push(readNetns(opened, withOutward(links, route), hasVlans));
+    const wanted = withOutward(links, route);
+    readings.push(
+      readNetns(opened, {
+        links: wanted,
+        hasVlans,
+        ...(trafficControl ? { trafficControl } : {}),
+      }),
+    );
   }
   const netns: Record<NetnsName, Netns> = {};
   for (const reading of readings) {

@@ -1,6 +1,12 @@
 import { type Host, type NetnsName, findLink, findNetns, getNetns, withNetns } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
-import { type Link, holdsIpv6 } from '../link.ts';
+import {
+  IFB_TX_QUEUE_LENGTH,
+  type Link,
+  MTU_MAX_BYTES,
+  MTU_MIN_BYTES,
+  holdsIpv6,
+} from '../link.ts';
 import { type Mac, isUnicastMac } from '../mac.ts';
 import { linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
@@ -22,6 +28,7 @@ export type NewLink =
       /** Absent: as bridges are made, which do not filter. */
       readonly vlanFiltering?: true;
     } & NewEnd)
+  | ({ readonly kind: 'ifb' } & NewEnd)
   | ({
       readonly kind: 'veth';
       readonly master: Ifname | null;
@@ -32,10 +39,6 @@ export type NewLink =
 export interface LinkAdd {
   readonly link: NewLink;
 }
-
-/** ETH_MIN_MTU and ETH_MAX_MTU, the limits of veth and bridge (K-1.12). */
-const MTU_MIN_BYTES = 68;
-const MTU_MAX_BYTES = 65535;
 
 /** Why an MTU is refused for these kinds of links, with the kernel's text. */
 export function mtuFault(mtuBytes: number): Outcome | undefined {
@@ -62,7 +65,7 @@ function plainLink(end: NewEnd): Omit<Link & { kind: 'loopback' }, 'kind'> {
 function place(host: Host, name: NetnsName, link: Link): Host {
   const netns = getNetns(host, name);
   const links = { ...netns.links, [link.ifname]: link };
-  const sysctls = inheritSysctls(netns, link.ifname, holdsIpv6(link) ? [4, 6] : [4]);
+  const sysctls = inheritSysctls(netns, link, holdsIpv6(link) ? [4, 6] : [4]);
   return withNetns(host, name, { ...netns, links, sysctls });
 }
 
@@ -77,6 +80,15 @@ function addVeth(host: Host, name: NetnsName, link: NewLink & { kind: 'veth' }):
   if (peer.up) after = linkUp(after, there);
   if (link.up) after = linkUp(after, here);
   return link.master === null ? done(after) : enslave(after, here, link.master);
+}
+
+function addIfb(host: Host, netns: NetnsName, link: NewEnd): Host {
+  const after = place(host, netns, {
+    ...plainLink(link),
+    kind: 'ifb',
+    txQueueLength: IFB_TX_QUEUE_LENGTH,
+  });
+  return link.up ? linkUp(after, { netns, ifname: link.ifname }) : after;
 }
 
 function describeEnd(end: NewEnd): string {
@@ -98,6 +110,7 @@ export const linkAdd: OpKind<'link.add'> = {
       if (link.kind === 'veth' && mtuFault(end.mtuBytes)) return refuse('EINVAL');
     }
     if (findLink(host, { netns, ifname: link.ifname })) return refuse('EEXIST');
+    if (link.kind === 'ifb') return done(addIfb(host, netns, link));
     const fault = mtuFault(link.mtuBytes);
     if (fault) return fault;
     if (link.kind === 'veth') return addVeth(host, netns, link);
@@ -120,9 +133,9 @@ export const linkAdd: OpKind<'link.add'> = {
   },
   describe: ({ netns, link }) => {
     const head = `ip link add ${describeEnd(link)}`;
-    if (link.kind === 'bridge')
+    if (link.kind !== 'veth')
       return [
-        `${head} type bridge${link.vlanFiltering ? ' vlan_filtering 1' : ''}`,
+        `${head} type ${link.kind}${link.kind === 'bridge' && link.vlanFiltering ? ' vlan_filtering 1' : ''}`,
         ...(link.up ? [`ip link set ${link.ifname} up`] : []),
       ];
     const { peer } = link;

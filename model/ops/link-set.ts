@@ -41,6 +41,8 @@ function setMtu(before: Host, ref: LinkRef, link: Link, mtuBytes: number): Outco
 }
 
 function setMac(before: Host, ref: LinkRef, link: Link, mac: Mac): Outcome {
+  // It keeps the one that it was made with (drivers/net/ifb.c has no ndo_set_mac_address).
+  if (link.kind === 'ifb') return refuse('EOPNOTSUPP');
   // What a link has already is not looked at (net/core/dev.c, dev_set_mac_address).
   if (!isUnicastMac(mac) && mac !== (link.mac ?? ZERO_MAC)) return refuse('EADDRNOTAVAIL');
   // The kernel keeps it, and nobody uses it.

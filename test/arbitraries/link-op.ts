@@ -1,13 +1,14 @@
 /** Operations that make, change and remove links. */
 import { type Host, type NetnsName, findLink } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
-import type { Link } from '../../model/link.ts';
+import type { Link, LinkRef } from '../../model/link.ts';
 import { ZERO_MAC, parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import type { Draw } from './draw.ts';
 import {
   BRIDGES,
+  IFBS,
   freeName,
   linksOf,
   MACS,
@@ -16,14 +17,17 @@ import {
   someLink,
   VETHS,
 } from './names.ts';
+import { isRedirectedTo } from './traffic-control-op.ts';
 
 const MTUS = [1500, 1400, 9000, 1280];
 /** Below 68 a loopback would lose IPv4 too. */
 const LOOPBACK_MTUS = [65536, 1500, 1279];
+/** An ifb takes any; below 68 it would lose IPv4 as well. */
+const IFB_MTUS = [1500, 9000, 1279, 70_000];
 const MTU_MISSES = [67, 65536, 1279, 68, 65535];
 const MAC_MISSES = ['01:00:5e:00:00:01', '00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff'].map(parseMac);
 
-/** A bridge, or a veth within a netns or across two. */
+/** A bridge, an ifb, or a veth within a netns or across two. */
 export function linkAdd(
   netns: NetnsName,
   universe: readonly NetnsName[],
@@ -42,6 +46,14 @@ export function linkAdd(
     const ifname = freeName(host, netns, draw, BRIDGES);
     const filtering = draw.oneIn(6) ? { vlanFiltering: true as const } : {};
     return { op: 'link.add', netns, link: { kind: 'bridge', ifname, ...end, ...filtering } };
+  }
+  if (draw.oneIn(8)) {
+    const ifname = freeName(host, netns, draw, IFBS);
+    return {
+      op: 'link.add',
+      netns,
+      link: { kind: 'ifb', ifname, ...end, mtuBytes: draw.of(IFB_MTUS) },
+    };
   }
   const there = draw.of(universe);
   const ifname = freeName(host, netns, draw, VETHS);
@@ -66,6 +78,12 @@ export function linkAdd(
   };
 }
 
+function mtusOf(host: Host, ref: LinkRef, draw: Draw): readonly number[] {
+  if (ref.ifname === 'lo') return LOOPBACK_MTUS;
+  if (findLink(host, ref)?.kind === 'ifb') return IFB_MTUS;
+  return draw.oneIn(4) ? MTU_MISSES : MTUS;
+}
+
 /** One attribute of a link. */
 export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
   const ifname = someLink(host, netns, draw);
@@ -80,9 +98,7 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
     () => ({ up: true }),
     () => ({ up: true }),
     () => ({ up: false }),
-    () => ({
-      mtuBytes: draw.of(ifname === 'lo' ? LOOPBACK_MTUS : draw.oneIn(4) ? MTU_MISSES : MTUS),
-    }),
+    () => ({ mtuBytes: draw.of(mtusOf(host, { netns, ifname }, draw)) }),
     // A loopback would keep a MAC that nobody sees.
     () => ({
       mac:
@@ -106,11 +122,11 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
 
 /** A link goes; now and then it is one that cannot. */
 export function linkDel(netns: NetnsName, host: Host, draw: Draw): Op {
-  return {
-    op: 'link.del',
-    netns,
-    ifname: draw.oneIn(8) ? ('lo' as Ifname) : someLink(host, netns, draw),
-  };
+  const ifname = draw.oneIn(8) ? ('lo' as Ifname) : someLink(host, netns, draw);
+  // No plan leads back to a redirection to nowhere.
+  return isRedirectedTo(host, netns, ifname) && !draw.oddIn(1)
+    ? { op: 'filter.del', netns, ifname }
+    : { op: 'link.del', netns, ifname };
 }
 
 function isPort(link: Link): boolean {

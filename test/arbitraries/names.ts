@@ -8,6 +8,7 @@ import type { Draw } from './draw.ts';
 
 export const BRIDGES = ['br0', 'br1'] as Ifname[];
 export const VETHS = ['v0', 'v1', 'v2', 'v3'] as Ifname[];
+export const IFBS = ['i0', 'i1'] as Ifname[];
 export const MACS = [
   '02:00:00:00:00:01',
   '02:00:00:00:00:02',

@@ -28,6 +28,7 @@ import { linksOf } from './names.ts';
 import { nftBatch } from './nftables-op.ts';
 import { routeAdd, routeDel } from './route-op.ts';
 import { PINS, type Pins, findMissingPin, netnsOp, sysctlSet, universeOps } from './sysctl-op.ts';
+import { filterAdd, filterDel, qdiscAdd, qdiscDel } from './traffic-control-op.ts';
 import { vlanAdd, vlanDel } from './vlan-op.ts';
 
 type Maker = (netns: NetnsName, host: Host, draw: Draw) => Op;
@@ -84,6 +85,12 @@ export function resolveOp(
     portSet,
     vlanAdd,
     vlanDel,
+    qdiscAdd,
+    qdiscAdd,
+    qdiscDel,
+    filterAdd,
+    filterAdd,
+    filterDel,
     addressDel,
     routeDel,
     routeDel,

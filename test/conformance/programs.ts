@@ -31,6 +31,13 @@ import {
   linkOf,
   veth,
 } from './program.ts';
+import {
+  FILTER_ADD,
+  FILTER_DEL,
+  IFB_LINK_ADD,
+  QDISC_ADD,
+  QDISC_DEL,
+} from './traffic-control-programs.ts';
 import { VLAN_ADD, VLAN_DEL, VLAN_LINK_ADD, VLAN_LINK_SET } from './vlan-programs.ts';
 
 const MULTICAST_MAC = parseMac('01:00:5e:00:00:01');
@@ -220,6 +227,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
   ],
   'link.add': [
     ...VLAN_LINK_ADD,
+    ...IFB_LINK_ADD,
     {
       name: 'makes a bridge',
       given: NETNS,
@@ -387,6 +395,10 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
   ],
   'vlan.add': VLAN_ADD,
   'vlan.del': VLAN_DEL,
+  'qdisc.add': QDISC_ADD,
+  'qdisc.del': QDISC_DEL,
+  'filter.add': FILTER_ADD,
+  'filter.del': FILTER_DEL,
   'port.set': [
     ...(['hairpin', 'isolated', 'learning', 'flood'] as const).map((flag): Program => {
       const on = flag === 'hairpin' || flag === 'isolated';

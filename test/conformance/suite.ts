@@ -28,6 +28,7 @@ const EVERYTHING: NetnsScope = {
   sysctls: [FORWARD],
   nftables: 'all',
   vlans: true,
+  trafficControl: true,
 };
 
 const NOTHING: NetnsScope = { links: [], routes: 'none', sysctls: [], nftables: [] };

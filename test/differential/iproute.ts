@@ -1,5 +1,5 @@
 /**
- * Reads a netns by `ip -j` and `nft -j`: slower, and another's code from the message on, so that our own decoder is
+ * Reads a netns by `ip -j`, `tc -j` and `nft -j`: slower, and another's code from the message on, so that our own decoder is
  * not the only witness of what our encoder did. Reads no sysctls: those are plain text on either way.
  */
 import { spawnSync } from 'node:child_process';
@@ -13,6 +13,7 @@ import { DEFAULT_PREFIX, type Prefix } from '../../model/prefix.ts';
 import type { Route, RouteType } from '../../model/route.ts';
 import { type VlanRange, vlansOf } from '../../model/vlan.ts';
 import { readRuleset } from './nft-json.ts';
+import { readTrafficControl } from './tc-json.ts';
 
 interface PortJson {
   readonly hairpin: boolean;
@@ -175,6 +176,7 @@ function toLink(
     const peer = json.link === undefined ? null : { netns, ifname: json.link };
     return { kind, ...common, peer };
   }
+  if (kind === 'ifb') return { kind, ...common };
   if (kind === 'bridge') {
     const { vlan_filtering: filtering, vlan_default_pvid: defaultPvid } =
       json.linkinfo?.info_data ?? {};
@@ -239,8 +241,11 @@ function readVlans(place: NetnsName): Map<string, readonly VlanRange[]> {
   );
 }
 
-/** What the commands print of the netns `place`, which the program calls `name`. Peers in another netns are null. */
-export function readByCommands(place: NetnsName, name: NetnsName): Netns {
+/**
+ * What the commands print of the netns `place`, which the program calls `name`. Peers in another netns are null. `read` is
+ * what our decoder has made of it, for figures that the commands round.
+ */
+export function readByCommands(place: NetnsName, name: NetnsName, read: Netns): Netns {
   const [links, neighbours, routes] = runIp(place, [
     'address show',
     'neigh show nud permanent',
@@ -253,9 +258,14 @@ export function readByCommands(place: NetnsName, name: NetnsName): Netns {
     ({ linkinfo }) => linkinfo?.info_data?.vlan_default_pvid !== undefined,
   );
   const vlans = isKnown ? readVlans(place) : undefined;
+  const trafficControl = readTrafficControl(place, read.links);
+  const withTrafficControl = (link: Link): Link => {
+    const found = trafficControl.get(link.ifname);
+    return found ? { ...link, trafficControl: found } : link;
+  };
   return {
     links: Object.fromEntries(
-      links.map((link) => [link.ifname, toLink(link, neighbours, name, vlans)]),
+      links.map((link) => [link.ifname, withTrafficControl(toLink(link, neighbours, name, vlans))]),
     ),
     routes: routes.map(toRoute),
     sysctls: {},

@@ -46,7 +46,14 @@ const TEARDOWN_MS = 5000;
 /** What waits for nothing but its turn is done sooner than this. */
 const WORK_MS = 2000;
 
-const ALL: NetnsScope = { links: 'all', routes: 'all', sysctls: [], nftables: 'all', vlans: true };
+const ALL: NetnsScope = {
+  links: 'all',
+  routes: 'all',
+  sysctls: [],
+  nftables: 'all',
+  vlans: true,
+  trafficControl: true,
+};
 
 function linkScope(links: readonly Ifname[]): NetnsScope {
   return { links, routes: 'none', sysctls: [], nftables: [] };
@@ -82,7 +89,7 @@ function settleLocalRoutes(linux: Linux, places: Places, host: Host, before: Hos
  * are gone with a netns are waited for (K-2.4).
  */
 function settle(linux: Linux, places: Places, host: Host, before: Host): void {
-  for (const pass of ['veth', 'bridge', 'veth'] as const) {
+  for (const pass of ['veth', 'ifb', 'bridge', 'veth'] as const) {
     for (const [netns, state] of Object.entries(host.netns)) {
       const names = Object.values(state.links)
         .filter((link) => link.kind === pass)
@@ -207,7 +214,7 @@ function compareCommands(host: Host, observed: Host, places: Places): string[] {
       link.kind === 'veth' && link.peer?.netns !== name ? { ...link, peer: null } : link,
     ]);
     const ours = { ...netns, links: Object.fromEntries(links), sysctls: {} };
-    const theirs = readByCommands(places.real(name), name);
+    const theirs = readByCommands(places.real(name), name, netns);
     return compareRows(rowsOf({ netns: { [name]: ours } }), rowsOf({ netns: { [name]: theirs } }), [
       'backend',
       'commands',

@@ -19,6 +19,7 @@ import {
   ROUTED_DESTINATIONS,
   ROUTED_OPS,
   ROUTED_SENDERS,
+  TRAFFIC_CONTROL_BREAKAGES,
   breakageLists,
   carriedOut,
 } from '../sim/hosts.ts';
@@ -155,6 +156,13 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('reachability', () =
   it('is the same in the simulator and in the kernel on a working host', async () => {
     expect(await compare([])).toEqual([]);
   });
+
+  it.each(TRAFFIC_CONTROL_BREAKAGES.map((ops) => [ops]))(
+    'is the same where traffic control ends packets, %#',
+    async (ops) => {
+      expect(await compare(ops)).toEqual([]);
+    },
+  );
 
   it('is the same after random changes', { timeout: CASES * 10_000 + 30_000 }, async () => {
     await fc.assert(

@@ -10,6 +10,7 @@ import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import type { PortFlag } from '../../model/ops/port-set.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { PROTOCOL_KERNEL, makeRoute } from '../../model/route.ts';
+import { type TokenBucket, tokenBucket } from '../../model/traffic-control.ts';
 import {
   addressOps,
   applyAll,
@@ -27,6 +28,25 @@ function forwardingOps(netns: string): Op[] {
     { op: 'sysctl.set', netns, key: 'net/ipv4/ip_forward', value: '1' },
     { op: 'sysctl.set', netns, key: 'net/ipv6/conf/all/forwarding', value: '1' },
   ];
+}
+
+/** What comes in by a port goes through an ifb that limits it. */
+function shapedOps(port: string, ifb: string): Op[] {
+  const [ifname, redirect, mac] = [name(port), name(ifb), parseMac('02:00:00:00:01:0f')];
+  return [
+    {
+      op: 'link.add',
+      netns: 'node',
+      link: { kind: 'ifb', ifname: redirect, mac, mtuBytes: 1500, up: true },
+    },
+    limit('node', ifb, tokenBucket(1_000_000, 100_000)),
+    { op: 'qdisc.add', netns: 'node', ifname, qdisc: { kind: 'clsact' } },
+    { op: 'filter.add', netns: 'node', ifname, redirect },
+  ];
+}
+
+function limit(netns: string, ifname: string, bucket: TokenBucket): Op {
+  return { op: 'qdisc.add', netns, ifname: name(ifname), qdisc: { kind: 'tbf', ...bucket } };
 }
 
 /** The two pods, and behind netns node, which forwards, netns c on a bridge of its own and d on a bare veth. */
@@ -47,6 +67,8 @@ export const ROUTED_OPS: readonly Op[] = [
   ...addressOps('d', 'eth0', '10.244.3.2/30', 'fd00:3::2/126'),
   ...routeOps('d', 'eth0', '0.0.0.0/0', '10.244.3.1'),
   ...routeOps('d', 'eth0', '::/0', 'fd00:3::1'),
+  ...shapedOps('v-c', 'ifb0'),
+  { op: 'qdisc.add', netns: 'node', ifname: name('v-b'), qdisc: { kind: 'clsact' } },
 ];
 
 export const ROUTED: Host = applyAll({ netns: {} }, ROUTED_OPS);
@@ -83,6 +105,7 @@ const LINKS: readonly (readonly [netns: string, ifname: string])[] = [
   ['node', 'v-b'],
   ['node', 'v-c'],
   ['node', 'v-d'],
+  ['node', 'ifb0'],
   ['a', 'eth0'],
   ['b', 'eth0'],
   ['c', 'eth0'],
@@ -92,6 +115,22 @@ const LINKS: readonly (readonly [netns: string, ifname: string])[] = [
 function set(netns: string, ifname: string, attribute: LinkAttribute): Op {
   return { op: 'link.set', netns, ifname: name(ifname), set: attribute };
 }
+
+/** A limit that ARP passes, and a ping does not. */
+function tiny(netns: string, ifname: string): Op {
+  return limit(netns, ifname, tokenBucket(1_000_000, 60));
+}
+
+/** What breaks by traffic control, as programs that break several things each. */
+export const TRAFFIC_CONTROL_BREAKAGES: readonly (readonly Op[])[] = [
+  [
+    set('node', 'ifb0', { up: false }),
+    // Away by another port, of which no bridge hears.
+    { op: 'filter.add', netns: 'node', ifname: name('v-b'), redirect: name('v-a') },
+    tiny('node', 'v-d'),
+  ],
+  [{ op: 'link.del', netns: 'node', ifname: name('ifb0') }, tiny('node', 'v-a')],
+];
 
 /** Changes to the routed host that somebody might make, most of which break something. */
 function breakages(): Op[] {
@@ -198,6 +237,13 @@ function breakages(): Op[] {
     },
     { op: 'link.del', netns: 'node', ifname: name('v-b') },
     { op: 'link.del', netns: 'node', ifname: name('cni1') },
+    { op: 'filter.del', netns: 'node', ifname: name('v-c') },
+    { op: 'qdisc.del', netns: 'node', ifname: name('v-c'), at: 'ingress' },
+    { op: 'qdisc.del', netns: 'node', ifname: name('ifb0'), at: 'root' },
+    { op: 'filter.add', netns: 'node', ifname: name('v-b'), redirect: name('ifb0') },
+    ...TRAFFIC_CONTROL_BREAKAGES.flat(),
+    tiny('b', 'eth0'),
+    tiny('node', 'ifb0'),
   ];
   return [...links, ...netnses, ...ports, ...addresses, ...routes, ...others];
 }

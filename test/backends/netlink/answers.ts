@@ -25,7 +25,13 @@ import {
   encodeTableDump,
 } from '../../../backends/linux/nftables-message.ts';
 import { decodeRoute, encodeRouteDump } from '../../../backends/linux/route-message.ts';
-import { BATCH, BRIDGE_TABLE, FLOW_IPS, TABLE } from './messages.ts';
+import {
+  decodeQdisc,
+  decodeRedirect,
+  encodeFilterDump,
+  encodeQdiscDump,
+} from '../../../backends/linux/traffic-control-message.ts';
+import { BATCH, BRIDGE_TABLE, FLOW_IPS, INDEX, TABLE } from './messages.ts';
 
 /** A question that the kernel answers with objects, and their decoder. */
 export interface Answer {
@@ -59,6 +65,13 @@ export const ANSWERS: readonly Answer[] = [
     protocol: 'route',
     question: encodeNeighbourDump(0),
     decode: decodeNeighbour,
+  },
+  { name: 'qdiscs', protocol: 'route', question: encodeQdiscDump(), decode: decodeQdisc },
+  {
+    name: 'redirects',
+    protocol: 'route',
+    question: encodeFilterDump(INDEX.port),
+    decode: decodeRedirect,
   },
   { name: 'tables', protocol: 'netfilter', question: encodeTableDump(), decode: decodeTable },
   { name: 'chains', protocol: 'netfilter', question: encodeChainDump('inet'), decode: decodeChain },

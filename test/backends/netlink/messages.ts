@@ -12,6 +12,7 @@ import {
 } from '../../../backends/linux/conntrack-message.ts';
 import {
   encodeBridgeAdd,
+  encodeIfbAdd,
   encodeLinkDel,
   encodeLinkDump,
   encodeLinkGet,
@@ -31,6 +32,15 @@ import {
   encodeRouteDump,
   encodeTableDump,
 } from '../../../backends/linux/route-message.ts';
+import {
+  encodeFilterAdd,
+  encodeFilterDel,
+  encodeFilterDump,
+  encodeQdiscAdd,
+  encodeQdiscDel,
+  encodeQdiscDump,
+  encodeQdiscGet,
+} from '../../../backends/linux/traffic-control-message.ts';
 import { makeAddress } from '../../../model/address.ts';
 import { parseIfname } from '../../../model/ifname.ts';
 import { type Ip, ipBytes, parseIp } from '../../../model/ip.ts';
@@ -46,12 +56,14 @@ import type {
 } from '../../../model/nftables.ts';
 import { parsePrefix } from '../../../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../../../model/route.ts';
+import { tokenBucket } from '../../../model/traffic-control.ts';
 
 const BRIDGE = parseIfname('cube0');
 const PORT = parseIfname('veth1');
 const PEER = parseIfname('eth0');
+const IFB = parseIfname('ifb0');
 /** The kernel counts ifindexes from 1 in each netns; of a veth the peer comes first. */
-const INDEX = { lo: 1, bridge: 2, peer: 3, port: 4 } as const;
+export const INDEX = { lo: 1, bridge: 2, peer: 3, port: 4, ifb: 5 } as const;
 
 const end = (ifname: typeof PORT, mac: string, mtuBytes: number) => ({
   ifname,
@@ -144,10 +156,21 @@ export const CHANGES: readonly (readonly [string, Uint8Array])[] = [
   ['ipv4 route add via ipv6', encodeRouteAdd(VIA6, INDEX.peer)],
   ['neighbour add', encodeNeighbourAdd(INDEX.peer, NEIGHBOUR4)],
   ['ipv6 neighbour add', encodeNeighbourAdd(INDEX.peer, NEIGHBOUR6)],
+  ['ifb add', encodeIfbAdd({ ...end(IFB, '02:00:00:00:00:04', 1400), up: true })],
+  ['qdisc tbf add', encodeQdiscAdd(INDEX.ifb, { kind: 'tbf', ...tokenBucket(125_000, 20_000) })],
+  [
+    'qdisc tbf add of more than 32 bits',
+    encodeQdiscAdd(INDEX.port, { kind: 'tbf', ...tokenBucket(5_000_000_000, 1_000_000) }),
+  ],
+  ['qdisc clsact add', encodeQdiscAdd(INDEX.port, { kind: 'clsact' })],
+  ['filter add', encodeFilterAdd(INDEX.port, INDEX.ifb)],
 ];
 
 /** Takes back what `CHANGES` made, in this order. */
 export const REMOVALS: readonly (readonly [string, Uint8Array])[] = [
+  ['filter del', encodeFilterDel(INDEX.port)],
+  ['qdisc del at ingress', encodeQdiscDel(INDEX.port, 'ingress')],
+  ['qdisc del at root', encodeQdiscDel(INDEX.ifb, 'root')],
   ['neighbour del', encodeNeighbourDel(INDEX.peer, NEIGHBOUR4.ip)],
   ['ipv6 neighbour del', encodeNeighbourDel(INDEX.peer, NEIGHBOUR6.ip)],
   ['ipv4 route del via ipv6', encodeRouteDel(VIA6, INDEX.peer)],
@@ -203,6 +226,10 @@ export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
   ['route dump of one link', encodeRouteDump(INDEX.peer)],
   ['route dump of one table', encodeTableDump(4, 254)],
   ['neighbour dump of all links', encodeNeighbourDump(0)],
+  ['qdisc get at root', encodeQdiscGet(INDEX.ifb, 'root')],
+  ['qdisc get at ingress', encodeQdiscGet(INDEX.port, 'ingress')],
+  ['qdisc dump', encodeQdiscDump()],
+  ['filter dump', encodeFilterDump(INDEX.port)],
   ['neighbour dump of one link', encodeNeighbourDump(INDEX.peer)],
   ['link get in another netns', encodeLinkGet(INDEX.bridge, 3)],
   ['flow count get', encodeFlowCountGet()],
