@@ -3,6 +3,7 @@ import type { Ifname } from '../model/ifname.ts';
 import { ADDRESS_BITS, type Family, type Ip, familyOf, ipBits, ipFromBits } from '../model/ip.ts';
 import { type Mac, localMac } from '../model/mac.ts';
 import { DEFAULT_PREFIX, type Prefix, prefixIp } from '../model/prefix.ts';
+import type { Bandwidth, Limits } from './bandwidth.ts';
 import type { Config, ConfigRoute } from './cni/config.ts';
 import { type Dns, isEmptyDns } from './cni/dns.ts';
 import { type PortMapping, hostPortsFor } from './cni/port-mappings.ts';
@@ -72,6 +73,8 @@ export interface Attachment {
   readonly verdict?: PodVerdict;
   /** Ports of the host that lead to the pod. */
   readonly hostPorts?: HostPorts;
+  /** Absent: as fast as the host can. */
+  readonly bandwidth?: Bandwidth;
   readonly tuning?: Tuning;
   /** Absent: everybody may reach the pod. */
   readonly ingressPolicy?: IngressPolicy;
@@ -109,9 +112,14 @@ function hostIfname(identity: Identity, key: AttachmentKey): Ifname {
 }
 
 function vethName(identity: Identity, what: string, name: string): Ifname {
+  return `veth${nameDigits(identity, what, name)}` as Ifname;
+}
+
+/** 11 digits, which leave room for a prefix of four in the name of a link. */
+function nameDigits(identity: Identity, what: string, name: string): string {
   const bytes = identity.digest(join([identity.machineId, what, name]));
   const hex = Array.from(bytes.slice(0, 6), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return `veth${hex.slice(0, 11)}` as Ifname;
+  return hex.slice(0, 11);
 }
 
 function macOf(identity: Identity, what: string, name: string): Mac {
@@ -199,6 +207,18 @@ function vlansFor(identity: Identity, config: Config): Pick<Attachment, 'vlans'>
   };
 }
 
+/** What keeps the limits, with the link that what the pod sends goes through. */
+function bandwidthFor(
+  identity: Identity,
+  key: AttachmentKey,
+  limits: Limits | undefined,
+): Pick<Attachment, 'bandwidth'> {
+  if (!limits) return {};
+  if (!limits.egress) return { bandwidth: limits };
+  const ifname = `ifb${nameDigits(identity, 'ifb', keyText(key))}` as Ifname;
+  return { bandwidth: { ...limits, ifb: { ifname, mac: macOf(identity, 'ifb', keyText(key)) } } };
+}
+
 /** What an attachment is made of, beside its configuration. */
 export interface Ingredients {
   readonly key: AttachmentKey;
@@ -212,6 +232,7 @@ export interface Ingredients {
   readonly dns: Dns | undefined;
   readonly ipam: DelegatedIpam | undefined;
   readonly portMappings: readonly PortMapping[];
+  readonly limits: Limits | undefined;
   readonly tuning: Tuning | undefined;
 }
 
@@ -264,6 +285,7 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     ...(config.ipspoofchk ? { ipSpoofCheck: true as const } : {}),
     verdict: config.podVerdict,
     ...portsFor(config, portMappings, addresses),
+    ...bandwidthFor(identity, key, ingredients.limits),
     ...(tuning === undefined ? {} : { tuning }),
     ...(config.ingressPolicy === 'open' ? {} : { ingressPolicy: config.ingressPolicy }),
     addresses: isPtp ? addresses.map(asHost) : addresses,

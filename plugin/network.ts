@@ -11,6 +11,7 @@ import type { Prefix } from '../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../model/route.ts';
 import { linkSysctlKey } from '../model/sysctl.ts';
 import { type Attachment, formatKey } from './attachment.ts';
+import { desiredIfb, desiredLimits, ifbWithout, limitLinks } from './bandwidth.ts';
 import { bridgeWithout, desiredBridge, desiredGateways } from './bridge.ts';
 import { type PortUse, leadsFromLocalhost, portKeys, portPart, withoutPorts } from './host-port.ts';
 import { type PolicyUse, policyKeys, policyPart, withoutPolicy } from './ingress-policy.ts';
@@ -164,14 +165,18 @@ function tableScope(attachment: Attachment): TableScope[] {
 }
 
 function hostLinks(attachment: Attachment): readonly Attachment['bridge'][] {
-  return attachment.mode === 'ptp'
-    ? [attachment.hostIfname]
-    : [attachment.bridge, attachment.hostIfname, ...gatewayLinks(attachment)];
+  const own = [attachment.hostIfname, ...limitLinks(attachment)];
+  return attachment.mode === 'ptp' ? own : [attachment.bridge, ...own, ...gatewayLinks(attachment)];
 }
 
 /** VLANs are looked at where the attachment has any. */
 function vlanScope({ vlans }: Attachment): Pick<NetnsScope, 'vlans'> {
   return vlans ? { vlans: true } : {};
+}
+
+/** Traffic control is looked at where the attachment has limits. */
+function limitScope({ bandwidth }: Attachment): Pick<NetnsScope, 'trafficControl'> {
+  return bandwidth ? { trafficControl: true } : {};
 }
 
 /** What ADD and CHECK read: no more than their plan depends on, however many pods there are. */
@@ -188,6 +193,7 @@ export function attachScope(attachment: Attachment): Scope {
     ],
     nftables: tableScope(attachment),
     ...vlanScope(attachment),
+    ...limitScope(attachment),
   };
   const pod: NetnsScope = {
     links: [attachment.key.ifname],
@@ -221,8 +227,10 @@ const WHOLE_HOST: NetnsScope = {
 /** Everything on the host that may be ours, of whatever attachment: what to read where no record says what to look for. */
 export const WHOLE_SCOPE: Scope = { [HOST_NETNS]: WHOLE_HOST };
 
-/** The same with the VLANs of every port, which are asked for one by one. */
-export const WHOLE_SCOPE_WITH_VLANS: Scope = { [HOST_NETNS]: { ...WHOLE_HOST, vlans: true } };
+/** The same with what has to be asked for link by link: VLANs and traffic control. */
+export const WHOLE_SCOPE_IN_DETAIL: Scope = {
+  [HOST_NETNS]: { ...WHOLE_HOST, vlans: true, trafficControl: true },
+};
 
 /** The settings of the link that hears the pod; only where the host has IPv6, and of the bridges only ours. */
 function wantedHearing(attachment: Attachment, observed: Host): Record<string, string> {
@@ -250,6 +258,7 @@ function desiredHostEnd(attachment: Attachment): DesiredLink {
     mtuBytes,
     ...(attachment.madeBy === undefined ? { alias: aliasOf(attachment) } : {}),
     up: true,
+    ...desiredLimits(attachment),
     ...(attachment.mode === 'ptp'
       ? {
           port: null,
@@ -317,7 +326,11 @@ export function attached(attachment: Attachment, observed: Host): DesiredHost {
         };
   const forward = forwardSysctls(attachment).map((key) => [key, '1'] as const);
   const hostNetns: DesiredNetns = {
-    links: { ...bridge, [attachment.hostIfname]: desiredHostEnd(attachment) },
+    links: {
+      ...bridge,
+      ...desiredIfb(attachment, aliasOf(attachment)),
+      [attachment.hostIfname]: desiredHostEnd(attachment),
+    },
     sysctls: {
       ...Object.fromEntries(forward),
       ...wantedHearing(attachment, observed),
@@ -394,6 +407,7 @@ export function detached(
   const end = departing === 'attachment' ? findLink(observed, hostEnd(attachment)) : undefined;
   const links: Record<string, DesiredLink> = {
     ...(end && isOwnEnd(attachment, end) ? { [attachment.hostIfname]: 'absent' } : {}),
+    ...(departing === 'attachment' ? ifbWithout(attachment, observed) : {}),
     ...bridgeWithout(attachment, observed, use),
   };
   const tables = tablesWithout(attachment, observed, use, departing);

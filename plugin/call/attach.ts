@@ -10,6 +10,7 @@ import type { EffectOp } from '../../model/op.ts';
 import { type Plan, planTo, withEffects } from '../../model/plan.ts';
 import { formatPrefixedIp } from '../../model/prefix.ts';
 import { type Attachment, formatKey } from '../attachment.ts';
+import { linkInTheWay } from '../bandwidth.ts';
 import { bridgeVlanProblem, conflictingAddresses, gatewayAddresses } from '../bridge.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { formatPort } from '../host-port.ts';
@@ -43,6 +44,14 @@ export function checkNames(attachment: Attachment, observed: Host): void {
       CNI_ERROR.taken,
       `link "${other}" already exists and is a bridge`,
       'the gateways of the VLAN need the name',
+    );
+  }
+  const taken = linkInTheWay(attachment, observed);
+  if (taken !== undefined) {
+    throw new CniError(
+      CNI_ERROR.taken,
+      `link "${taken}" already exists and is not ours`,
+      'the limit of what the pod sends needs the name',
     );
   }
   const end = findLink(observed, { netns: HOST_NETNS, ifname: hostIfname });

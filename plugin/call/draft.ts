@@ -4,6 +4,7 @@ import { type Ip, familyOf, findIp, ipBits } from '../../model/ip.ts';
 import { IP6_MIN_MTU_BYTES } from '../../model/link.ts';
 import { findPrefixedIp, formatPrefixedIp, prefixLengthOf, prefixOf } from '../../model/prefix.ts';
 import { type Attachment, formatKey, makeAttachment } from '../attachment.ts';
+import { limitsOf } from '../cni/bandwidth.ts';
 import { type Choices, choicesOf } from '../cni/choices.ts';
 import type { Config, ConfigRoute, IpamConfig } from '../cni/config.ts';
 import { type Dns, isEmptyDns, parseResolvConf } from '../cni/dns.ts';
@@ -181,6 +182,7 @@ export function draftAttachment(
       dns: dnsOf(config, choices, ipam ? resolvConfOf(context, ipam) : undefined),
       ipam: delegate === null ? undefined : { type: delegate, stdin: request.stdin },
       portMappings: choices.portMappings,
+      limits: limitsOf(config, choices.bandwidth, mtuBytes),
       tuning: tuningOf(config, choices.tuning, request.key.ifname, context.readText),
     }),
     begun: record?.attachment,
@@ -228,6 +230,7 @@ export function completeDraft(
     dns: dnsOf(config, choices, given.dns),
     ipam: begun.ipam,
     portMappings: choices.portMappings,
+    limits: begun.bandwidth,
     tuning: begun.tuning,
   });
   return { attachment, begun };

@@ -9,13 +9,14 @@ import { type SetElement, tableKey } from '../../model/nftables.ts';
 import { type Prefix, findPrefixedIp, prefixContains, prefixOf } from '../../model/prefix.ts';
 import { joiningVlans, pvidOf } from '../../model/vlan.ts';
 import { type Attachment, type Identity, formatKey, usualEnds } from '../attachment.ts';
+import { limitsIn } from '../bandwidth.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
 import { SOURCE_MAPS, leadsFromLocalhost, portsIn, subnetOfSourceChain } from '../host-port.ts';
 import { policedLink, policyIn } from '../ingress-policy.ts';
 import type { AllocatedAddress } from '../ipam/allocate.ts';
 import { MASQUERADE_MAPS, subnetOfChain } from '../masquerade.ts';
-import { WHOLE_SCOPE_WITH_VLANS, detachScope, hearingLink, localnetKey } from '../network.ts';
+import { WHOLE_SCOPE_IN_DETAIL, detachScope, hearingLink, localnetKey } from '../network.ts';
 import { POD_MAPS } from '../pod-map.ts';
 import { checksIn, spoofTable } from '../spoof-check.ts';
 import type { SharedObject } from '../state.ts';
@@ -154,6 +155,7 @@ function attachmentOf(
     hairpin: link.port?.hairpin ?? false,
     ...(link.port?.isolated ? { isolated: true as const } : {}),
     ...vlans,
+    ...limitsIn(observed, link.ifname),
     gateway: master !== undefined && addresses.some(({ gateway }) => gateway !== null),
     forceAddress: false,
     masquerade: masqueraded.length > 0,
@@ -182,7 +184,7 @@ function claimsOf(context: CallContext, attachment: Attachment): SharedObject[] 
 
 /** Writes a record for each attachment that the kernel tells of and nobody has recorded, and answers their names. */
 export function rebuild(context: CallContext): string[] {
-  const observed = context.backend.observe(WHOLE_SCOPE_WITH_VLANS);
+  const observed = context.backend.observe(WHOLE_SCOPE_IN_DETAIL);
   const names: string[] = [];
   for (const link of Object.values(getNetns(observed, HOST_NETNS).links)) {
     const key = keyOf(link);

@@ -35,6 +35,7 @@ function imagined(context: CallContext, request: Request, config: Config): Attac
     dns: undefined,
     ipam: undefined,
     portMappings: [],
+    limits: undefined,
     tuning: undefined,
   });
 }

@@ -5,6 +5,7 @@
 import { type Ip, findIp } from '../../model/ip.ts';
 import { type Mac, findMac, isUnicastMac } from '../../model/mac.ts';
 import { type Prefix, findPrefixedIp, parsePrefix } from '../../model/prefix.ts';
+import { type BandwidthChoices, readBandwidth } from './bandwidth.ts';
 import type { ConfigRange } from './config.ts';
 import type { Dns } from './dns.ts';
 import { CNI_ERROR, CniError } from './error.ts';
@@ -22,6 +23,7 @@ export interface Choices {
   readonly rangeSets: readonly (readonly ConfigRange[])[];
   readonly dns: Dns | undefined;
   readonly portMappings: readonly PortMapping[];
+  readonly bandwidth: BandwidthChoices;
   readonly tuning: TuningChoices;
 }
 
@@ -134,29 +136,14 @@ function parseArgs(text: string): ReadonlyMap<string, string> {
   return args;
 }
 
-/** Capabilities whose effect is not there yet: a plugin has to act on what it is asked for, or to fail. */
-function refuseMissing(runtimeConfig: Raw): void {
-  for (const key of ['bandwidth']) {
-    const value = runtimeConfig[key];
-    const asked =
-      value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0);
-    if (asked)
-      throw new CniError(
-        CNI_ERROR.unsupportedField,
-        `unsupported field: runtimeConfig.${key} = ${JSON.stringify(value).slice(0, 200)}`,
-      );
-  }
-}
-
 /**
  * What the runtime chooses. MAC: CNI_ARGS, before it `args.cni.mac`, before that `runtimeConfig.mac`, as the reference
- * bridge has it; addresses of all three places add up, as host-local has it. Throws a CniError of code 7, 4 or 2.
+ * bridge has it; addresses of all three places add up, as host-local has it. Throws a CniError of code 7 or 4.
  */
 export function choicesOf({ config, args: text }: Pick<Request, 'config' | 'args'>): Choices {
   const args = parseArgs(text);
   const cni = object(object(config['args'], 'args')['cni'], 'args.cni');
   const runtime = object(config['runtimeConfig'], 'runtimeConfig');
-  refuseMissing(runtime);
   const argsMac = args.get('MAC');
   if (argsMac !== undefined && argsMac !== '' && findMac(argsMac) === undefined)
     invalidArgs(`"MAC=${argsMac}" is no MAC address`);
@@ -181,6 +168,7 @@ export function choicesOf({ config, args: text }: Pick<Request, 'config' | 'args
     ),
     dns: readDns(runtime['dns']),
     portMappings: readPortMappings(runtime['portMappings']),
+    bandwidth: readBandwidth(runtime['bandwidth']),
     tuning: readTuning(cni),
   };
 }

@@ -118,6 +118,8 @@ const vlanId = z.int().check(z.minimum(1), z.maximum(4094));
 /** ETH_MIN_MTU, below which the kernel makes no veth. */
 const LINK_MTU_MIN_BYTES = 68;
 
+const bits = z.int().check(z.minimum(0));
+
 const config = z.object({
   mode: z._default(z.enum(['bridge', 'ptp']), 'bridge'),
   bridge: z._default(linkName, DEFAULT_BRIDGE),
@@ -153,6 +155,10 @@ const config = z.object({
   promisc: z._default(z.boolean(), false),
   allmulti: z._default(z.boolean(), false),
   txQLen: z.optional(z.int().check(z.minimum(0), z.maximum(0xffffffff))),
+  ingressRate: z.optional(bits),
+  ingressBurst: z.optional(bits),
+  egressRate: z.optional(bits),
+  egressBurst: z.optional(bits),
   dns: z.optional(dns),
 });
 

@@ -13,6 +13,13 @@ const RANGE: KeyTree = { subnet: {}, rangeStart: {}, rangeEnd: {}, gateway: {}, 
 
 const ATTACHMENTS: KeyTree = { containerID: {}, ifname: {} };
 
+const BANDWIDTH: KeyTree = {
+  ingressRate: {},
+  ingressBurst: {},
+  egressRate: {},
+  egressBurst: {},
+};
+
 /** Every key that this plugin reads, and those of the protocol around it. */
 export const CONFIG_KEYS: KeyTree = {
   cniVersion: {},
@@ -28,7 +35,7 @@ export const CONFIG_KEYS: KeyTree = {
     mac: {},
     dns: { servers: {}, searches: {}, options: {} },
     portMappings: { hostPort: {}, containerPort: {}, protocol: {}, hostIP: {}, range: {} },
-    bandwidth: null,
+    bandwidth: BANDWIDTH,
   },
   args: {
     cni: { ips: {}, mac: {}, sysctl: null, promisc: {}, allmulti: {}, txQLen: {}, labels: null },
@@ -58,6 +65,7 @@ export const CONFIG_KEYS: KeyTree = {
   promisc: {},
   allmulti: {},
   txQLen: {},
+  ...BANDWIDTH,
   snat: {},
   masqAll: {},
   markMasqBit: {},

@@ -64,10 +64,10 @@ export interface SharedMacs {
 
 /**
  * What ADD answers about an attachment. The links are in the reference's order: the bridge where there is one, the host
- * end, the pod's, that of the VLAN's gateways.
+ * end, the pod's, that of the VLAN's gateways, and the one that limits what the pod sends.
  */
 export function resultOf(attachment: Attachment, shared: SharedMacs): CniResult {
-  const { mtuBytes, vlans } = attachment;
+  const { mtuBytes, vlans, bandwidth } = attachment;
   const interfaces: ResultInterface[] = [
     ...(attachment.mode === 'ptp'
       ? []
@@ -84,6 +84,10 @@ export function resultOf(attachment: Attachment, shared: SharedMacs): CniResult 
   if (vlans?.gateway) {
     const { ifname, mac } = vlans.gateway;
     interfaces.push({ name: ifname, mac: shared.vlanGateway ?? mac });
+  }
+  if (bandwidth?.ifb) {
+    const { ifname, mac } = bandwidth.ifb;
+    interfaces.push({ name: ifname, mac, mtu: mtuBytes });
   }
   return {
     interfaces,

@@ -35,6 +35,9 @@ const vlanRange = z.strictObject({
   untagged: z.boolean(),
 });
 
+const positive = z.int().check(z.minimum(1));
+const bucket = z.strictObject({ rateBytes: positive, burstBytes: positive, limitBytes: positive });
+
 /** The netns is a path that the runtime gave, or a name of `ip netns`. */
 const attachment = z.strictObject({
   key: z.strictObject({ network: name, containerId: name, ifname }),
@@ -64,6 +67,13 @@ const attachment = z.strictObject({
   macSpoofCheck: z.exactOptional(z.literal(true)),
   ipSpoofCheck: z.exactOptional(z.literal(true)),
   verdict: z.exactOptional(z.enum(['accept', 'drop'])),
+  bandwidth: z.exactOptional(
+    z.strictObject({
+      ingress: z.exactOptional(bucket),
+      egress: z.exactOptional(bucket),
+      ifb: z.exactOptional(z.strictObject({ ifname, mac })),
+    }),
+  ),
   tuning: z.exactOptional(
     z.strictObject({
       sysctls: z.exactOptional(z.record(z.string().check(z.refine(isNetSysctl)), z.string())),

@@ -156,6 +156,7 @@ function importOne(
     dns: undefined,
     ipam: undefined,
     portMappings: [],
+    limits: undefined,
     tuning: undefined,
   });
   return {

@@ -60,7 +60,13 @@ function runtimeConfig(): fc.Arbitrary<unknown> {
     fc.record(
       {
         portMappings: fc.constantFrom<unknown>([], [{ hostPort: 80 }]),
-        bandwidth: fc.constantFrom(null, {}),
+        bandwidth: fc.constantFrom<unknown>(
+          null,
+          {},
+          { IngressRate: 8e6, IngressBurst: 4294967295, EgressRate: 1e6, EgressBurst: 4294967295 },
+          { ingressRate: 8e6 },
+          { egressRate: 1e6, egressBurst: 5 },
+        ),
       },
       { requiredKeys: [] },
     ),

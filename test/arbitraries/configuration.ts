@@ -45,6 +45,13 @@ const PORTS: readonly RawConfig[] = [
   { snat: false, runtimeConfig: { portMappings: [{ hostPort: 443, containerPort: 8443 }] } },
 ];
 
+/** Limits of what a pod sends and is sent, with bursts that hold a frame of every MTU. */
+const LIMITS: readonly RawConfig[] = [
+  { ingressRate: 8_000_000, ingressBurst: 800_000 },
+  { egressRate: 1_000_000, egressBurst: 80_000_000 },
+  { ingressRate: 8_000_000, ingressBurst: 800_000, egressRate: 1e11, egressBurst: 800_000 },
+];
+
 /** VLANs of a pod's port, as far as a configuration can choose them. */
 const VLANS: readonly RawConfig[] = [
   { vlan: 100 },
@@ -81,6 +88,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
       ipspoofchk: fc.constantFrom({}, {}, { ipspoofchk: true }),
       ports: fc.constantFrom({}, {}, {}, {}, ...PORTS),
       tuning: fc.constantFrom({}, {}, {}, ...TUNINGS),
+      limits: fc.constantFrom({}, {}, {}, ...LIMITS),
       policy: fc.constantFrom(
         {},
         {},
@@ -110,6 +118,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
         ...more.ipspoofchk,
         ...more.ports,
         ...more.tuning,
+        ...more.limits,
         ...more.podVerdict,
         ...more.dad,
         ...more.mtu,

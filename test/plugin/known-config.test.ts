@@ -6,7 +6,7 @@ import { CONFIG_FORM } from '../../plugin/process/known-config.ts';
 test('a form of configurations has these keys; others need another form', () => {
   expect({ form: CONFIG_FORM, keys: Object.keys(CONFIG_KEYS).toSorted() }).toMatchInlineSnapshot(`
     {
-      "form": 2,
+      "form": 3,
       "keys": [
         "allmulti",
         "args",
@@ -20,11 +20,15 @@ test('a form of configurations has these keys; others need another form', () => 
         "dataDir",
         "disableContainerInterface",
         "dns",
+        "egressBurst",
+        "egressRate",
         "enabledad",
         "externalSetMarkChain",
         "forceAddress",
         "hairpinMode",
+        "ingressBurst",
         "ingressPolicy",
+        "ingressRate",
         "ipMasq",
         "ipMasqBackend",
         "ipam",

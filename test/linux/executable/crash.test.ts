@@ -38,7 +38,13 @@ const EVERYTHING = {
   portIsolation: true,
   podVerdict: 'drop',
   mtu: 1400,
-  runtimeConfig: { mac: '02:00:00:00:77:01' },
+  ingressPolicy: 'same-bridge',
+  sysctl: { 'net.core.somaxconn': '512' },
+  runtimeConfig: {
+    mac: '02:00:00:00:77:01',
+    portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }],
+    bandwidth: { ingressRate: 8e6, ingressBurst: 8e5, egressRate: 8e6, egressBurst: 8e5 },
+  },
   ipam: {
     ...DUAL_STACK.ipam,
     routes: [
@@ -57,6 +63,15 @@ const ROUTED = {
   isGateway: false,
   ipam: EVERYTHING.ipam,
 };
+
+/** The same options for another pod: no two can have one host port. */
+function withOtherPort(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { runtimeConfig } = options as Partial<typeof EVERYTHING>;
+  const portMappings = [{ hostPort: 8081, containerPort: 80, protocol: 'tcp' }];
+  return runtimeConfig
+    ? { ...options, runtimeConfig: { ...runtimeConfig, portMappings } }
+    : { ...options };
+}
 
 /** What must be as it was: all but forwarding, which is never switched off again. */
 function view(node: Node): unknown {
@@ -194,7 +209,11 @@ describe.skipIf(skip)('an ADD that was killed', () => {
       const node = makeNode();
       const config = node.config(options);
       for (let i = 0; i < others; i += 1)
-        node.add({ netns: node.addPod(), containerId: `other-${i}`, config });
+        node.add({
+          netns: node.addPod(),
+          containerId: `other-${i}`,
+          config: node.config(withOtherPort(options)),
+        });
       node.del();
       const before = view(node);
       const call = { netns: node.addPod(), config };

@@ -82,8 +82,25 @@ export function kernelState(netns: string): Json {
     links: Object.fromEntries(ip(netns, 'address').map(linkState)),
     routes,
     nftables: nftState(netns),
+    qdiscs: qdiscState(netns),
     forwarding: runIn(netns, 'sysctl', 'net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'),
   };
+}
+
+/** The qdiscs that somebody has made, and how many filters there are on what comes in. */
+function qdiscState(netns: string): string[] {
+  const name = netns.replace('/run/netns/', '');
+  const tc = (...words: string[]): string[] => run('tc', '-n', name, ...words).split('\n');
+  return tc('qdisc', 'show')
+    .filter((line) => line !== '' && !/^qdisc \S+ 0: /.test(line))
+    .map((line) => {
+      const [, dev = ''] = /dev (\S+)/.exec(line) ?? [];
+      const filters = /clsact|ingress/.test(line)
+        ? tc('filter', 'show', 'dev', dev, 'ingress')
+        : [];
+      return [line.replace(/ refcnt \d+/, '').trim(), ...filters].join('\n');
+    })
+    .toSorted();
 }
 
 /** The ruleset as `nft -j` prints it, object by object. */
