@@ -142,7 +142,7 @@ function keyRegisters(type: Parameters<typeof fieldTypesOf>[0]): number {
 
 /** How many registers a statement fills, counted from the first. */
 function filledRegisters(statement: Statement): number {
-  if (statement.kind === 'match') {
+  if (statement.kind === 'match' && statement.field !== 'iifname') {
     const bytes = FIELD_BYTES[FIELD_TYPES[statement.field]];
     const length = statement.value.includes('/')
       ? prefixLengthOf(statement.value as Prefix)

@@ -49,6 +49,13 @@ export type Statement =
       readonly negate: boolean;
       readonly value: Ip | Prefix;
     }
+  /** The link that a packet came in by; in what the host itself sends there is none, which is another name than any. */
+  | {
+      readonly kind: 'match';
+      readonly field: 'iifname';
+      readonly negate: boolean;
+      readonly value: Ifname;
+    }
   | {
       readonly kind: 'lookup';
       readonly field: LookupField;
@@ -74,6 +81,9 @@ export type Statement =
   | ({ readonly kind: 'verdict' } & Verdict)
   /** Something that is not understood: kept by the kernel's expression names, never written. */
   | { readonly kind: 'opaque'; readonly expression: string };
+
+/** A comparison of a field with a value. */
+export type Match = Statement & { readonly kind: 'match' };
 
 export interface Rule {
   readonly statements: readonly Statement[];
@@ -273,10 +283,14 @@ function formatBits(bits: number): string {
   return `0x${(bits >>> 0).toString(16).padStart(8, '0')}`;
 }
 
+function formatMatch({ field, negate, value }: Match): string {
+  return `${field} ${negate ? '!= ' : ''}${field === 'iifname' ? `"${value}"` : value}`;
+}
+
 function formatStatement(statement: Statement): string {
   switch (statement.kind) {
     case 'match':
-      return `${statement.field} ${statement.negate ? '!= ' : ''}${statement.value}`;
+      return formatMatch(statement);
     case 'lookup':
       return `${statement.field} ${statement.negate ? '!= ' : ''}@${statement.set}`;
     case 'vmap':

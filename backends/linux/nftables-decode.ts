@@ -75,6 +75,7 @@ import {
   findField,
   isRegister,
 } from './nftables-expression.ts';
+import { decodeIfname } from './nftables-key.ts';
 import { NFPROTO, decodeVerdict, findFamily } from './nftables-number.ts';
 
 interface Expression {
@@ -191,11 +192,26 @@ function isAddressField(field: Field): field is AddressField {
   return !isMetaField(field) && (PLACES[field].protocol ?? 'arp') !== 'arp';
 }
 
+/** The name of the link that a packet came in by, compared with a whole name. */
+function decodeIfnameMatch(
+  expressions: readonly Expression[],
+  at: number,
+): Omit<Decoded, 'protocol'> | undefined {
+  const compare = decodeCompare(expressions[at + 1]);
+  const value = compare && decodeIfname(compare.bytes);
+  if (!compare || value === undefined) return undefined;
+  return {
+    statement: { kind: 'match', field: 'iifname', negate: compare.negate, value },
+    count: 2,
+  };
+}
+
 function decodeMatch(
   expressions: readonly Expression[],
   at: number,
   { field, bytes: length }: Load,
 ): Omit<Decoded, 'protocol'> | undefined {
+  if (field === 'iifname') return decodeIfnameMatch(expressions, at);
   if (!isAddressField(field)) return undefined;
   const fullBytes = FIELD_BYTES[FIELD_TYPES[field]];
   const next = expressions[at + 1];

@@ -6,6 +6,7 @@ import {
   type Field,
   type LookupField,
   type NftFamily,
+  type Match,
   type Statement,
   type Verdict,
   fieldsOf,
@@ -69,6 +70,7 @@ import {
   isMetaField,
   type Protocol,
 } from './nftables-expression.ts';
+import { encodeIfname } from './nftables-key.ts';
 import { NFPROTO, putVerdict } from './nftables-number.ts';
 
 function putExpression(writer: Writer, name: string, fill: () => void): void {
@@ -152,7 +154,13 @@ function maskBytes(prefixLength: number, lengthBytes: number): Uint8Array {
   return mask;
 }
 
-function putMatch(writer: Writer, { field, negate, value }: Statement & { kind: 'match' }): void {
+function putMatch(writer: Writer, match: Match): void {
+  if (match.field === 'iifname') {
+    putMeta(writer, META_FIELDS.iifname, NFT_REG_1);
+    putCompare(writer, match.negate, encodeIfname(match.value));
+    return;
+  }
+  const { field, negate, value } = match;
   const fullBytes = ADDRESS_BITS[familyOf(value)] / 8;
   const isPrefix = value.includes('/');
   const bytes = ipBytes(isPrefix ? prefixIp(value as Prefix) : (value as Ip));

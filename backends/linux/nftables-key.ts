@@ -1,5 +1,5 @@
 /** Keys of sets as bytes: the parts one after the other, each filled up to whole registers (nftables: src/expression.c, concat_expr). */
-import { ifnameProblem } from '../../model/ifname.ts';
+import { type Ifname, ifnameProblem } from '../../model/ifname.ts';
 import { type Ip, ipBytes, ipFromBytes } from '../../model/ip.ts';
 import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
 import {
@@ -68,6 +68,19 @@ export function findKeyType(number: number | undefined): SetKeyType | undefined 
 export function findTargetType(number: number | undefined): TargetType | undefined {
   for (const type of TARGET_TYPES) if (typeNumber(type) === number) return type;
   return undefined;
+}
+
+/** The bytes that a link's name is compared with: all of a field, so that no other name begins so. */
+export function encodeIfname(name: Ifname): Uint8Array {
+  const bytes = new Uint8Array(FIELD_BYTES.ifname);
+  bytes.set(partBytes('ifname', name));
+  return bytes;
+}
+
+/** The name in these bytes; undefined where they hold none, or only the beginning of names. */
+export function decodeIfname(bytes: Uint8Array): Ifname | undefined {
+  const isWhole = bytes.length === FIELD_BYTES.ifname && bytes.at(-1) === 0;
+  return isWhole ? (decodePart('ifname', bytes) as Ifname | undefined) : undefined;
 }
 
 function paddedBytes(type: FieldType): number {

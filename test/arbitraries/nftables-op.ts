@@ -82,6 +82,8 @@ function sightCommand(draw: Draw, ref: TableRef): NftCommand {
     () => rule(lookup(set)),
     () => rule({ kind: 'lookup', field: 'iifname', negate: false, set: 'links' }, lookup(set)),
     () => rule(lookup(longer[keyType] ?? set)),
+    () =>
+      rule({ kind: 'match', field: 'iifname', negate: draw.oneIn(2), value: LINK }, lookup(set)),
     () => ({ ...ref, do: 'add element', set, element }),
     () => ({ ...ref, do: 'add element', set: draw.of(['v4', 'links', 'macs']), element }),
     () => ({ ...ref, do: 'delete element', set: draw.of([set, set, 'v4', 'links']), key }),

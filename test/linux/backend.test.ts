@@ -784,7 +784,7 @@ describe.skipIf(skip)('linux backend', () => {
             type filter hook input priority 0
             ether type arp accept
             arp saddr ip 10.0.0.1 drop
-            iifname "eth0" accept
+            iifname "eth*" accept
             ether type ip ip saddr 10.0.0.1 drop
             iifname . tcp dport @ports drop
             meta protocol ip iifname @links accept

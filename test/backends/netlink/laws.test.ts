@@ -163,6 +163,12 @@ const statements = (table: NftFamily, family: Family): fc.Arbitrary<Statement> =
       value: fc.oneof(ipOf(family), prefix),
     }),
     fc.record({
+      kind: fc.constant('match'),
+      field: fc.constant('iifname'),
+      negate: fc.boolean(),
+      value: names.map((name) => parseIfname(name)),
+    }),
+    fc.record({
       kind: fc.constant('lookup'),
       field: lookupField,
       negate: fc.boolean(),

@@ -42,7 +42,7 @@ import {
   encodeQdiscGet,
 } from '../../../backends/linux/traffic-control-message.ts';
 import { makeAddress } from '../../../model/address.ts';
-import { parseIfname } from '../../../model/ifname.ts';
+import { type Ifname, parseIfname } from '../../../model/ifname.ts';
 import { type Ip, ipBytes, parseIp } from '../../../model/ip.ts';
 import { type Mac, parseMac } from '../../../model/mac.ts';
 import type {
@@ -266,6 +266,12 @@ const lookup = (field: LookupField, set: string): Statement => ({
   negate: false,
   set,
 });
+const cameBy = (value: Ifname): Statement => ({
+  kind: 'match',
+  field: 'iifname',
+  negate: false,
+  value,
+});
 const not = (statement: Statement): Statement => ({ ...statement, negate: true }) as Statement;
 const ACCEPT: Statement = { kind: 'verdict', verdict: 'accept' };
 const DROP: Statement = { kind: 'verdict', verdict: 'drop' };
@@ -294,6 +300,8 @@ export const RULES: readonly Rule[] = [
   rule('', lookup('iifname . ip6 daddr', 'links6'), match6('ip6 saddr', 'fd00::/64'), ACCEPT),
   rule('', { kind: 'vmap', field: 'iifname . ip saddr', map: 'linkmap' }),
   rule('', lookup('oifname', 'links'), not(lookup('iifname . oifname', 'pairs')), DROP),
+  rule('', cameBy(PORT), match('ip saddr', '10.0.0.0/8'), ACCEPT),
+  rule('', match6('ip6 saddr', 'fd00::/64'), not(cameBy(PORT)), DROP),
 ];
 
 /** Rules of a table of family bridge. */
@@ -308,6 +316,7 @@ export const BRIDGE_RULES: readonly Rule[] = [
   rule('', lookup('arp saddr ether', 'stations'), lookup('iifname . arp saddr ip', 'links4'), DROP),
   rule('', match6('ip6 daddr', 'fd00::1'), lookup('ether saddr', 'stations'), DROP),
   rule('', { kind: 'vmap', field: 'iifname', map: 'linkmap' }),
+  rule('', not(cameBy(PORT)), lookup('ether saddr', 'stations'), DROP),
 ];
 
 const dnat = (family: 4 | 6, field: LookupField, map: string): Statement => ({
