@@ -27,6 +27,8 @@ export interface NetnsScope {
   /** A key that does not exist is simply not there. */
   readonly sysctls: readonly SysctlKey[];
   readonly nftables: 'all' | readonly TableScope[];
+  /** The chains of other tables that filter what is forwarded, with their rules; nothing else of those tables. */
+  readonly forwardChains?: true;
   /** The VLANs of the bridges and ports that are read, and whether bridges know any. */
   readonly vlans?: true;
   /** What traffic control does to the packets of the links that are read. */

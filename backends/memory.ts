@@ -2,7 +2,7 @@ import type { Fault } from '../model/errno.ts';
 import type { Host, Netns, NetnsName, SysctlKey } from '../model/host.ts';
 import { findNetns } from '../model/host.ts';
 import type { Link } from '../model/link.ts';
-import { type Ruleset, type Table, tableKey } from '../model/nftables.ts';
+import { type Ruleset, type Table, filtersForwarded, tableKey } from '../model/nftables.ts';
 import { applyOp } from '../model/ops.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../model/route.ts';
@@ -34,6 +34,23 @@ function observeTable(table: Table, scope: TableScope): Table {
     }),
   );
   return { ...table, sets };
+}
+
+/** The chains that filter what is forwarded, of tables that are not read otherwise. */
+function forwardChains(ruleset: Ruleset, known: Ruleset): Ruleset {
+  const tables: Record<string, Table> = {};
+  for (const [key, table] of Object.entries(ruleset)) {
+    const chains = Object.values(table.chains).filter(
+      ({ hook }) => hook && filtersForwarded(table.family, hook),
+    );
+    if (chains.length > 0 && !Object.hasOwn(known, key))
+      tables[key] = {
+        ...table,
+        chains: Object.fromEntries(chains.map((chain) => [chain.name, chain])),
+        sets: {},
+      };
+  }
+  return tables;
 }
 
 function observeRuleset(ruleset: Ruleset, scope: NetnsScope['nftables']): Ruleset {
@@ -104,7 +121,11 @@ function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope
   }
   const used = netns.routes.filter((r) => r.device === null || Object.hasOwn(links, r.device));
   const routes = scope.routes === 'all' ? used : outward ? [outward] : [];
-  return { links, routes, sysctls, nftables: observeRuleset(netns.nftables, scope.nftables) };
+  const named = observeRuleset(netns.nftables, scope.nftables);
+  const nftables = scope.forwardChains
+    ? { ...named, ...forwardChains(netns.nftables, named) }
+    : named;
+  return { links, routes, sysctls, nftables };
 }
 
 function sees(scopes: Scope, name: NetnsName, ifname: string): boolean {

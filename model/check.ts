@@ -2,7 +2,7 @@ import type { DesiredHost } from './desired.ts';
 import { diff } from './diff.ts';
 import { type Host, findLink, findNetns } from './host.ts';
 import { type Link, TX_QUEUE_LENGTH } from './link.ts';
-import type { NftCommand } from './nftables.ts';
+import { type NftCommand, formatRule } from './nftables.ts';
 import type { StateOp } from './op.ts';
 import { describeOp } from './ops.ts';
 import type { LinkAttribute } from './ops/link-set.ts';
@@ -55,6 +55,10 @@ function commandText(command: NftCommand): string {
       return `${table}: ${command.holds === 'verdict' ? 'map' : 'set'} ${command.set} is missing`;
     case 'add element':
       return `${table}: ${command.set} has no such element for ${command.element.key}`;
+    case 'insert rule':
+      return `${table}: chain ${command.chain} lacks the rule ${formatRule(command.rule)}`;
+    case 'delete rule':
+      return `${table}: chain ${command.chain} has the rule ${formatRule(command.rule)}`;
     case 'add rule':
     case 'flush chain':
       return `${table}: the rules of chain ${command.chain} are others`;

@@ -14,7 +14,7 @@ import {
   TX_QUEUE_LENGTH,
 } from './link.ts';
 import type { Mac } from './mac.ts';
-import type { Chain, NftFamily, NftSet, SetElement } from './nftables.ts';
+import type { Chain, NftFamily, NftSet, Rule, SetElement } from './nftables.ts';
 import { PROTOCOL_KERNEL, type Route } from './route.ts';
 import type { TokenBucket } from './traffic-control.ts';
 import type { VlanRange } from './vlan.ts';
@@ -89,11 +89,20 @@ export interface DesiredSet extends Pick<NftSet, 'keyType' | 'holds'> {
   readonly others: Others;
 }
 
+/** Rules in a chain that is somebody else's: told by their comment, which begins with our mark. */
+export interface Guests {
+  /** Before the last rule of the chain where that ends every packet, else behind it. */
+  readonly present: readonly Rule[];
+  readonly absent: readonly Rule[];
+}
+
 export interface DesiredTable {
   readonly family: NftFamily;
   readonly name: string;
   /** A chain's rules are wanted exactly as given. */
   readonly chains: Readonly<Record<string, Chain | 'absent'>>;
+  /** Single rules of ours, by the name of a chain of somebody else's, whose other rules stay as they are. */
+  readonly guests?: Readonly<Record<string, Guests>>;
   readonly sets: Readonly<Record<string, DesiredSet | 'absent'>>;
   /** Of chains and sets alike. */
   readonly others: Others;

@@ -1,4 +1,5 @@
 import { type Address, sameAddress } from './address.ts';
+import { sameJson } from './canonical.ts';
 import { connectedPrefix, routesOfAddress } from './connected.ts';
 import {
   type DesiredAttributes,
@@ -14,7 +15,14 @@ import type { Ifname } from './ifname.ts';
 import { familyOf } from './ip.ts';
 import { type Link, type LinkRef, TX_QUEUE_LENGTH } from './link.ts';
 import { diffRulesets } from './nftables-diff.ts';
-import type { Chain, NftSet, Ruleset, SetElement, Table } from './nftables.ts';
+import {
+  type Chain,
+  type NftSet,
+  type Ruleset,
+  type SetElement,
+  type Table,
+  endsAll,
+} from './nftables.ts';
 import type { StateOp } from './op.ts';
 import { applyOp } from './ops.ts';
 import { freshPort } from './ops/enslave.ts';
@@ -384,17 +392,36 @@ function mergeNamed<T, W>(
   return merged;
 }
 
+/** Chains with rules of ours in them; of a chain that is not there nothing is wanted. */
+function withGuests(
+  chains: Readonly<Record<string, Chain>>,
+  guests: NonNullable<DesiredTable['guests']>,
+): Record<string, Chain> {
+  const merged = { ...chains };
+  for (const [name, { present, absent }] of Object.entries(guests)) {
+    const chain = merged[name];
+    if (!chain) continue;
+    const rules = chain.rules.filter((rule) => !absent.some((each) => sameJson(each, rule)));
+    const missing = present.filter((each) => !rules.some((rule) => sameJson(each, rule)));
+    const last = rules.at(-1);
+    const at = last && endsAll(last) ? rules.length - 1 : rules.length;
+    merged[name] = { ...chain, rules: rules.toSpliced(at, 0, ...missing) };
+  }
+  return merged;
+}
+
 function mergeTable(have: Table | undefined, want: DesiredTable): Table {
   const keep = want.others === 'keep';
+  const chains = mergeNamed<Chain, Chain>(
+    have?.chains ?? {},
+    want.chains,
+    keep,
+    (_have, chain) => chain,
+  );
   return {
     family: want.family,
     name: want.name,
-    chains: mergeNamed<Chain, Chain>(
-      have?.chains ?? {},
-      want.chains,
-      keep,
-      (_have, chain) => chain,
-    ),
+    chains: want.guests ? withGuests(chains, want.guests) : chains,
     sets: mergeNamed<NftSet, Exclude<DesiredTable['sets'][string], 'absent'>>(
       have?.sets ?? {},
       want.sets,

@@ -17,6 +17,7 @@ import {
   fieldTypesOf,
   fieldsOf,
   holdsTargets,
+  isLinkField,
   keyTypeOf,
   setsOfRule,
   tableKey,
@@ -142,7 +143,7 @@ function keyRegisters(type: Parameters<typeof fieldTypesOf>[0]): number {
 
 /** How many registers a statement fills, counted from the first. */
 function filledRegisters(statement: Statement): number {
-  if (statement.kind === 'match' && statement.field !== 'iifname') {
+  if (statement.kind === 'match' && !isLinkField(statement.field)) {
     const bytes = FIELD_BYTES[FIELD_TYPES[statement.field]];
     const length = statement.value.includes('/')
       ? prefixLengthOf(statement.value as Prefix)
@@ -167,7 +168,10 @@ const TRANSLATED_AT: Readonly<Partial<Record<Statement['kind'], readonly ChainHo
 
 const PACKETS_ONLY: ReadonlySet<Statement['kind']> = new Set(['masquerade', 'dnat', 'local']);
 
-function addRule(table: Table, command: NftCommand & { do: 'add rule' }): Table | Errno {
+function addRule(
+  table: Table,
+  command: NftCommand & { do: 'add rule' | 'insert rule' | 'delete rule' },
+): Table | Errno {
   const chain = table.chains[command.chain];
   if (chain === undefined) return 'ENOENT';
   // Frames are not translated, nor routed: there the expression is unknown, before any is looked at (nf_tables_newrule).
@@ -194,7 +198,20 @@ function addRule(table: Table, command: NftCommand & { do: 'add rule' }): Table 
     if (hooks && chain.hook && (chain.hook.type !== 'nat' || !hooks.includes(chain.hook.hook)))
       return 'EOPNOTSUPP';
   }
-  const rules = [...chain.rules, command.rule];
+  if (command.do === 'insert rule' && chain.rules.length === 0) return 'ENOENT';
+  const at = command.do === 'insert rule' ? chain.rules.length - 1 : chain.rules.length;
+  const rules = chain.rules.toSpliced(at, 0, command.rule);
+  return { ...table, chains: { ...table.chains, [chain.name]: { ...chain, rules } } };
+}
+
+function deleteRule(
+  table: Table,
+  command: NftCommand & { do: 'add rule' | 'insert rule' | 'delete rule' },
+): Table | Errno {
+  const chain = table.chains[command.chain];
+  const at = chain?.rules.findIndex((rule) => sameJson(rule, command.rule)) ?? -1;
+  if (chain === undefined || at < 0) return 'ENOENT';
+  const rules = chain.rules.toSpliced(at, 1);
   return { ...table, chains: { ...table.chains, [chain.name]: { ...chain, rules } } };
 }
 
@@ -270,7 +287,10 @@ function changeTable(table: Table, command: NftCommand): Table | Errno {
         : 'ENOENT';
     }
     case 'add rule':
+    case 'insert rule':
       return addRule(table, command);
+    case 'delete rule':
+      return deleteRule(table, command);
     case 'add set':
       return addSet(table, command);
     case 'delete set':
@@ -301,8 +321,21 @@ function step(ruleset: Ruleset, command: NftCommand): Step {
   return typeof after === 'string' ? after : { ...ruleset, [key]: after };
 }
 
+/** Rules that are to be deleted, or to have others before them, are looked up before the batch is sent: only the kernel knows their numbers. */
+function findMissingRule(before: Ruleset, commands: readonly NftCommand[]): number {
+  return commands.findIndex((command) => {
+    if (command.do !== 'insert rule' && command.do !== 'delete rule') return false;
+    const rules = before[tableKey(command)]?.chains[command.chain]?.rules ?? [];
+    return command.do === 'insert rule'
+      ? rules.length === 0
+      : !rules.some((rule) => sameJson(rule, command.rule));
+  });
+}
+
 /** What a batch makes of a ruleset: all of it or nothing (K-8.6; net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
 export function applyBatch(before: Ruleset, commands: readonly NftCommand[]): BatchOutcome {
+  const missing = findMissingRule(before, commands);
+  if (missing >= 0) return { ok: false, fault: { errno: 'ENOENT', text: '' }, command: missing };
   let ruleset = before;
   for (const [command, each] of commands.entries()) {
     const after = step(ruleset, each);

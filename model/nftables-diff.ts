@@ -1,4 +1,5 @@
 import { sameJson } from './canonical.ts';
+import { OWNER_MARK } from './link.ts';
 import {
   type Chain,
   type NftCommand,
@@ -9,6 +10,43 @@ import {
   type TableRef,
   setsOfRule,
 } from './nftables.ts';
+
+/** Is a rule of ours, in whatever chain? */
+function isOurs(rule: Rule): boolean {
+  return rule.comment.startsWith(OWNER_MARK);
+}
+
+function isIn(rules: readonly Rule[], rule: Rule): boolean {
+  return rules.some((each) => sameJson(each, rule));
+}
+
+/**
+ * The commands between two forms of a chain that differ by rules of ours alone, which come in at its end, or before its
+ * last rule; undefined for all other forms: those are written anew.
+ */
+function guestCommands(
+  ref: TableRef & { readonly chain: string },
+  from: readonly Rule[],
+  to: readonly Rule[],
+): { readonly gone: NftCommand[]; readonly fresh: NftCommand[] } | undefined {
+  const isGone = (rule: Rule): boolean => isOurs(rule) && !isIn(to, rule);
+  const isFresh = (rule: Rule): boolean => isOurs(rule) && !isIn(from, rule);
+  const kept = from.filter((rule) => !isGone(rule));
+  const rest = to.filter((rule) => !isFresh(rule));
+  if (!sameJson(kept, rest) || (kept.length === from.length && rest.length === to.length))
+    return undefined;
+  const fresh: NftCommand[] = [];
+  for (const [at, rule] of to.entries()) {
+    if (!isFresh(rule)) continue;
+    const behind = to.slice(at + 1).filter((each) => !isFresh(each)).length;
+    if (behind > 1) return undefined;
+    fresh.push({ ...ref, do: behind === 1 ? 'insert rule' : 'add rule', rule });
+  }
+  return {
+    gone: from.filter(isGone).map((rule) => ({ ...ref, do: 'delete rule', rule })),
+    fresh,
+  };
+}
 
 const EMPTY: Pick<Table, 'chains' | 'sets'> = { chains: {}, sets: {} };
 
@@ -27,7 +65,7 @@ function diffTable(ref: TableRef, from: Pick<Table, 'chains' | 'sets'>, to: Tabl
   const goneSets = fromSets.filter(
     (set) => !to.sets[set.name] || !sameSetShape(set, to.sets[set.name] as NftSet),
   );
-  const gone = new Set(goneSets.map((set) => set.name));
+  const goneNames = new Set(goneSets.map((set) => set.name));
   const goneChains = Object.values(from.chains).filter((chain) => {
     const after = to.chains[chain.name];
     return !after || !sameHookShape(chain, after);
@@ -44,18 +82,25 @@ function diffTable(ref: TableRef, from: Pick<Table, 'chains' | 'sets'>, to: Tabl
     if (!before || replaced.has(chain.name)) return chain.rules.length > 0;
     return (
       !sameJson(before.rules, chain.rules) ||
-      before.rules.flatMap(setsOfRule).some((name) => gone.has(name)) ||
+      before.rules.flatMap(setsOfRule).some((name) => goneNames.has(name)) ||
       leads(before.rules)
     );
   });
 
   const commands: NftCommand[] = [];
-  for (const chain of [...goneChains, ...rewritten]) {
+  const guests = rewritten.flatMap((chain) => {
+    const before = replaced.has(chain.name) ? undefined : from.chains[chain.name];
+    const found = before && guestCommands({ ...ref, chain: chain.name }, before.rules, chain.rules);
+    return found ? [{ chain, ...found }] : [];
+  });
+  const rewrittenWhole = rewritten.filter((each) => !guests.some(({ chain }) => chain === each));
+  commands.push(...guests.flatMap(({ gone }) => gone));
+  for (const chain of [...goneChains, ...rewrittenWhole]) {
     if ((from.chains[chain.name]?.rules.length ?? 0) > 0)
       commands.push({ ...ref, do: 'flush chain', chain: chain.name });
   }
   for (const set of fromSets) {
-    if (gone.has(set.name)) continue;
+    if (goneNames.has(set.name)) continue;
     const after = to.sets[set.name]?.elements ?? {};
     for (const element of Object.values(set.elements)) {
       const verdict = element.verdict;
@@ -75,11 +120,11 @@ function diffTable(ref: TableRef, from: Pick<Table, 'chains' | 'sets'>, to: Tabl
     }
   }
   for (const { name, keyType, holds } of toSets) {
-    if (!from.sets[name] || gone.has(name))
+    if (!from.sets[name] || goneNames.has(name))
       commands.push({ ...ref, do: 'add set', set: name, keyType, holds });
   }
   for (const set of toSets) {
-    const before = gone.has(set.name) ? {} : (from.sets[set.name]?.elements ?? {});
+    const before = goneNames.has(set.name) ? {} : (from.sets[set.name]?.elements ?? {});
     for (const element of Object.values(set.elements)) {
       const verdict = element.verdict;
       const target = verdict !== null && 'chain' in verdict && replaced.has(verdict.chain);
@@ -88,7 +133,8 @@ function diffTable(ref: TableRef, from: Pick<Table, 'chains' | 'sets'>, to: Tabl
       }
     }
   }
-  for (const chain of rewritten) {
+  commands.push(...guests.flatMap(({ fresh }) => fresh));
+  for (const chain of rewrittenWhole) {
     for (const rule of chain.rules)
       commands.push({ ...ref, do: 'add rule', chain: chain.name, rule });
   }

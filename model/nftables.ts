@@ -14,11 +14,13 @@ export type Verdict =
 /** A header field that holds an address of an IP packet. */
 export type AddressField = 'ip saddr' | 'ip daddr' | 'ip6 saddr' | 'ip6 daddr';
 
+/** A link that a packet passes. */
+export type LinkField = 'iifname' | 'oifname';
+
 /** What rules look at. The headers of Ethernet and ARP can be looked at in tables of family bridge only. */
 export type Field =
   | AddressField
-  | 'iifname'
-  | 'oifname'
+  | LinkField
   | 'ether saddr'
   | 'arp saddr ether'
   | 'arp saddr ip'
@@ -49,10 +51,10 @@ export type Statement =
       readonly negate: boolean;
       readonly value: Ip | Prefix;
     }
-  /** The link that a packet came in by; in what the host itself sends there is none, which is another name than any. */
+  /** The link that a packet came in by, or leaves by; where there is none, that is another name than any. */
   | {
       readonly kind: 'match';
-      readonly field: 'iifname';
+      readonly field: LinkField;
       readonly negate: boolean;
       readonly value: Ifname;
     }
@@ -65,6 +67,8 @@ export type Statement =
   /** Takes the verdict that the map holds for the field; goes on when it holds none. */
   | { readonly kind: 'vmap'; readonly field: LookupField; readonly map: string }
   | { readonly kind: 'masquerade' }
+  /** Counts packets, for people; how many is not looked at. */
+  | { readonly kind: 'counter' }
   /** Sends the packet to the address and port that the map holds for the field, and ends; goes on when it holds none. */
   | {
       readonly kind: 'dnat';
@@ -186,7 +190,12 @@ export type NftCommand = TableRef &
     | { readonly do: 'add table' | 'delete table' }
     | { readonly do: 'add chain'; readonly chain: string; readonly hook: ChainHook | null }
     | { readonly do: 'delete chain' | 'flush chain'; readonly chain: string }
-    | { readonly do: 'add rule'; readonly chain: string; readonly rule: Rule }
+    | {
+        /** `insert`: before the last rule of the chain. `delete`: the first one that reads so. */
+        readonly do: 'add rule' | 'insert rule' | 'delete rule';
+        readonly chain: string;
+        readonly rule: Rule;
+      }
     | {
         readonly do: 'add set';
         readonly set: string;
@@ -267,6 +276,20 @@ export function holdsTargets(holds: NftSet['holds']): holds is TargetType {
   return holds !== 'nothing' && holds !== 'verdict';
 }
 
+/** Is it a chain that decides about packets which are forwarded? */
+export function filtersForwarded(family: NftFamily, { type, hook }: ChainHook): boolean {
+  return family !== 'bridge' && type === 'filter' && hook === 'forward';
+}
+
+/** Does a rule drop, reject or accept every packet that comes to it? */
+export function endsAll({ statements }: Rule): boolean {
+  const [end, ...more] = statements.filter(({ kind }) => kind !== 'counter');
+  if (!end || more.length > 0) return false;
+  return end.kind === 'opaque'
+    ? end.expression === 'reject'
+    : end.kind === 'verdict' && (end.verdict === 'drop' || end.verdict === 'accept');
+}
+
 /** The sets and maps that a rule names. */
 export function setsOfRule({ statements }: Rule): string[] {
   return statements.flatMap((s) =>
@@ -283,8 +306,13 @@ function formatBits(bits: number): string {
   return `0x${(bits >>> 0).toString(16).padStart(8, '0')}`;
 }
 
+/** Is the field the name of a link? */
+export function isLinkField(field: Field): field is LinkField {
+  return field === 'iifname' || field === 'oifname';
+}
+
 function formatMatch({ field, negate, value }: Match): string {
-  return `${field} ${negate ? '!= ' : ''}${field === 'iifname' ? `"${value}"` : value}`;
+  return `${field} ${negate ? '!= ' : ''}${isLinkField(field) ? `"${value}"` : value}`;
 }
 
 function formatStatement(statement: Statement): string {
@@ -296,7 +324,8 @@ function formatStatement(statement: Statement): string {
     case 'vmap':
       return `${statement.field} vmap @${statement.map}`;
     case 'masquerade':
-      return 'masquerade';
+    case 'counter':
+      return statement.kind;
     case 'dnat': {
       const family = statement.family === 4 ? 'ip' : 'ip6';
       return `dnat ${family} to ${statement.field} map @${statement.map}`;
@@ -342,7 +371,7 @@ function formatHook({ type, hook, priority, policy }: ChainHook): string {
   return ` { type ${type} hook ${hook} priority ${priority}; policy ${policy}; }`;
 }
 
-/** One command of a batch, as a line that `nft -f` reads. */
+/** One command of a batch, as a line that `nft -f` reads, but for rules that are inserted or deleted: nft wants the number of a rule there. */
 export function formatCommand(command: NftCommand): string {
   const table = `${command.family} ${command.table}`;
   switch (command.do) {
@@ -355,7 +384,9 @@ export function formatCommand(command: NftCommand): string {
     case 'flush chain':
       return `${command.do} ${table} ${command.chain}`;
     case 'add rule':
-      return `add rule ${table} ${command.chain} ${formatRule(command.rule)}`;
+    case 'insert rule':
+    case 'delete rule':
+      return `${command.do} ${table} ${command.chain} ${formatRule(command.rule)}`;
     case 'add set': {
       const { keyType, holds } = command;
       const kind = holds === 'nothing' ? 'set' : 'map';

@@ -2,6 +2,7 @@ import { HOST_NETNS } from './host.ts';
 import { formatCommand } from './nftables.ts';
 import type { Op } from './op.ts';
 import { describeOp } from './ops.ts';
+import { describeCommand, namesPlace } from './ops/nft-batch.ts';
 import { quoteForShell } from './shell.ts';
 
 /** What runs a command in a netns: nothing for the own one. */
@@ -15,8 +16,13 @@ function scriptOf(op: Op): string[] {
   if (op.op === 'netns.add' || op.op === 'netns.del') return [...describeOp(op)];
   const prefix = enter(op.netns);
   if (op.op !== 'nft.batch') return describeOp(op).map((line) => `${prefix}${line}`);
-  // One batch stays one transaction.
-  return [`${prefix}nft -f - <<'END'`, ...op.commands.map(formatCommand), 'END'];
+  // One batch stays one transaction, but for rules that nft knows by number.
+  const numbered = op.commands
+    .filter(namesPlace)
+    .map((each) => `${prefix}${describeCommand(each)}`);
+  const plain = op.commands.filter((command) => !namesPlace(command));
+  if (plain.length === 0) return numbered;
+  return [`${prefix}nft -f - <<'END'`, ...plain.map(formatCommand), 'END', ...numbered];
 }
 
 /** A shell script of `ip`, `bridge`, `nft` and `sysctl` that does what the operations do, and stops at the first failure. */

@@ -78,6 +78,8 @@ export interface Attachment {
   readonly tuning?: Tuning;
   /** Absent: everybody may reach the pod. */
   readonly ingressPolicy?: IngressPolicy;
+  /** Chains of other tables that drop what is forwarded let it through. */
+  readonly adoptForward?: true;
   readonly addresses: readonly AllocatedAddress[];
   readonly routes: readonly PodRoute[];
   readonly dns?: Dns;
@@ -288,6 +290,7 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     ...bandwidthFor(identity, key, ingredients.limits),
     ...(tuning === undefined ? {} : { tuning }),
     ...(config.ingressPolicy === 'open' ? {} : { ingressPolicy: config.ingressPolicy }),
+    ...(config.adoptForward ? { adoptForward: true as const } : {}),
     addresses: isPtp ? addresses.map(asHost) : addresses,
     routes: routesOf(config, ingredients.routes, addresses),
     ...(dns === undefined || isEmptyDns(dns) ? {} : { dns }),

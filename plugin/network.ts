@@ -13,6 +13,7 @@ import { linkSysctlKey } from '../model/sysctl.ts';
 import { type Attachment, formatKey } from './attachment.ts';
 import { desiredIfb, desiredLimits, ifbWithout, limitLinks } from './bandwidth.ts';
 import { bridgeWithout, desiredBridge, desiredGateways } from './bridge.ts';
+import { abandoned, adopted } from './forward.ts';
 import { type PortUse, leadsFromLocalhost, portKeys, portPart, withoutPorts } from './host-port.ts';
 import { type PolicyUse, policyKeys, policyPart, withoutPolicy } from './ingress-policy.ts';
 import { MASQUERADE_MAPS, masqueradePart, withoutMasquerade } from './masquerade.ts';
@@ -26,7 +27,7 @@ const IP_FORWARD = 'net/ipv4/ip_forward';
 const IP6_FORWARD = linkSysctlKey(6, 'all', 'forwarding');
 
 /** Does the host have to forward packets for it? */
-function isForwarded(attachment: Attachment): boolean {
+export function isForwarded(attachment: Attachment): boolean {
   return attachment.gateway || attachment.mode === 'ptp';
 }
 
@@ -179,6 +180,11 @@ function limitScope({ bandwidth }: Attachment): Pick<NetnsScope, 'trafficControl
   return bandwidth ? { trafficControl: true } : {};
 }
 
+/** The chains that filter what is forwarded are looked at where the attachment asks for it. */
+function forwardScope({ adoptForward }: Attachment): Pick<NetnsScope, 'forwardChains'> {
+  return adoptForward ? { forwardChains: true } : {};
+}
+
 /** What ADD and CHECK read: no more than their plan depends on, however many pods there are. */
 export function attachScope(attachment: Attachment): Scope {
   const isPtp = attachment.mode === 'ptp';
@@ -194,6 +200,7 @@ export function attachScope(attachment: Attachment): Scope {
     nftables: tableScope(attachment),
     ...vlanScope(attachment),
     ...limitScope(attachment),
+    ...forwardScope(attachment),
   };
   const pod: NetnsScope = {
     links: [attachment.key.ifname],
@@ -213,6 +220,7 @@ export function detachScope(attachment: Attachment): Scope {
       sysctls: localnetSysctls(attachment),
       nftables: tableScope(attachment),
       ...vlanScope(attachment),
+      ...forwardScope(attachment),
     },
   };
 }
@@ -227,9 +235,9 @@ const WHOLE_HOST: NetnsScope = {
 /** Everything on the host that may be ours, of whatever attachment: what to read where no record says what to look for. */
 export const WHOLE_SCOPE: Scope = { [HOST_NETNS]: WHOLE_HOST };
 
-/** The same with what has to be asked for link by link: VLANs and traffic control. */
+/** The same with what has to be asked for link by link, VLANs and traffic control, and with what may be ours in tables of others. */
 export const WHOLE_SCOPE_IN_DETAIL: Scope = {
-  [HOST_NETNS]: { ...WHOLE_HOST, vlans: true, trafficControl: true },
+  [HOST_NETNS]: { ...WHOLE_HOST, vlans: true, trafficControl: true, forwardChains: true },
 };
 
 /** The settings of the link that hears the pod; only where the host has IPv6, and of the bridges only ours. */
@@ -301,7 +309,12 @@ function desiredHostRoutes(attachment: Attachment): Pick<DesiredNetns, 'routes'>
   return { routes: { present, others: 'keep' } };
 }
 
-function desiredTables(attachment: Attachment): Pick<DesiredNetns, 'tables'> {
+/** The families of the pod's addresses. */
+export function familiesOf(attachment: Attachment): Family[] {
+  return ([4, 6] as const).filter((family) => hasFamily(attachment, family));
+}
+
+function desiredTables(attachment: Attachment, observed: Host): Pick<DesiredNetns, 'tables'> {
   const tables = [...byTable(purposesOf(attachment))].map(
     ([key, purposes]) =>
       [
@@ -312,7 +325,11 @@ function desiredTables(attachment: Attachment): Pick<DesiredNetns, 'tables'> {
         ),
       ] as const,
   );
-  return tables.length === 0 ? {} : { tables: Object.fromEntries(tables) };
+  const foreign = attachment.adoptForward
+    ? adopted(observed, hearingLink(attachment), familiesOf(attachment))
+    : {};
+  const all = { ...Object.fromEntries(tables), ...foreign };
+  return Object.keys(all).length === 0 ? {} : { tables: all };
 }
 
 /** What a host has to be for the attachment to work. `observed` tells whether shared objects are there already, and whose. */
@@ -337,7 +354,7 @@ export function attached(attachment: Attachment, observed: Host): DesiredHost {
       ...(leadsFromLocalhost(attachment) ? { [localnetKey(attachment)]: '1' } : {}),
     },
     ...desiredHostRoutes(attachment),
-    ...desiredTables(attachment),
+    ...desiredTables(attachment, observed),
   };
   return { [HOST_NETNS]: hostNetns, [attachment.netns]: desiredPod(attachment) };
 }
@@ -361,6 +378,8 @@ export interface SharedUse {
   /** What leads to host ports. */
   readonly ports: PortUse;
   readonly policy: PolicyUse;
+  /** Does another attachment need the link's rules in tables of others? */
+  readonly forward: boolean;
   /** Those of our tables that another attachment uses, by key. */
   readonly tables: readonly string[];
 }
@@ -410,7 +429,12 @@ export function detached(
     ...(departing === 'attachment' ? ifbWithout(attachment, observed) : {}),
     ...bridgeWithout(attachment, observed, use),
   };
-  const tables = tablesWithout(attachment, observed, use, departing);
+  const tables = {
+    ...tablesWithout(attachment, observed, use, departing),
+    ...(attachment.adoptForward && !use.forward
+      ? abandoned(observed, hearingLink(attachment))
+      : {}),
+  };
   return {
     [HOST_NETNS]: {
       links,

@@ -32,7 +32,8 @@ export type SharedObject =
   | `policy ${string}`
   | `subnet ${string}`
   | `table ${string}`
-  | `check ${string}`;
+  | `check ${string}`
+  | `forward ${string}`;
 
 /** The state file. Every function is a transaction of its own, unless it runs within `transact`. */
 export interface State {

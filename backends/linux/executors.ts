@@ -21,6 +21,7 @@ import {
 import { encodeNeighbourAdd, encodeNeighbourDel } from './neighbour-message.ts';
 import { addNetns, delNetns } from './netns.ts';
 import { encodeBatch } from './nftables-batch.ts';
+import { findHandles } from './nftables.ts';
 import { encodeRouteAdd, encodeRouteDel } from './route-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { writeSysctl } from './sysctl.ts';
@@ -126,7 +127,9 @@ function applyNftBatch(
   const netns = kernel.netns(name);
   const socket = isFault(netns) ? netns : netns.netfilter();
   if (isFault(socket)) return socket;
-  const refusal = socket.batch(encodeBatch(commands));
+  const handles = findHandles(socket, commands);
+  if (isFault(handles)) return handles;
+  const refusal = socket.batch(encodeBatch(commands, handles));
   if (!refusal) return undefined;
   // The kernel seldom has a text here; which of the commands it was says more. Number 0 is the batch as a whole.
   const command = commands[refusal.sequence - 1];

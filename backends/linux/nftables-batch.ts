@@ -52,7 +52,9 @@ const NFTA_CHAIN_POLICY = 5;
 const NFTA_CHAIN_TYPE = 7;
 const NFTA_HOOK_HOOKNUM = 1;
 const NFTA_HOOK_PRIORITY = 2;
+const NFTA_RULE_HANDLE = 3;
 const NFTA_RULE_EXPRESSIONS = 4;
+const NFTA_RULE_POSITION = 6;
 const NFTA_RULE_USERDATA = 7;
 const NFTA_SET_FLAGS = 3;
 const NFTA_SET_KEY_TYPE = 4;
@@ -113,6 +115,8 @@ const MESSAGES: Readonly<Record<NftCommand['do'], number>> = {
   // Deleting rules of a chain without naming one deletes all.
   'flush chain': NFT_MSG.delRule,
   'add rule': NFT_MSG.newRule,
+  'insert rule': NFT_MSG.newRule,
+  'delete rule': NFT_MSG.delRule,
   'add set': NFT_MSG.newSet,
   'delete set': NFT_MSG.delSet,
   'add element': NFT_MSG.newSetElem,
@@ -130,8 +134,18 @@ function putChain(writer: Writer, command: NftCommand & { do: 'add chain' }): vo
   closeNest(writer, hook);
 }
 
-function putRule(writer: Writer, command: NftCommand & { do: 'add rule' }): void {
+type RuleCommand = NftCommand & { readonly do: 'add rule' | 'insert rule' | 'delete rule' };
+
+/** `handle`: the rule that goes, or the one before which another is inserted. */
+function putRule(writer: Writer, command: RuleCommand, handle: Uint8Array | undefined): void {
   putText(writer, NAME, command.chain);
+  if (command.do !== 'add rule' && !handle)
+    throw new Error(`to ${command.do} the number of a rule is needed`);
+  if (command.do === 'delete rule' && handle) {
+    putBytes(writer, NFTA_RULE_HANDLE, handle);
+    return;
+  }
+  if (handle) putBytes(writer, NFTA_RULE_POSITION, handle);
   const list = openNest(writer, NFTA_RULE_EXPRESSIONS);
   putStatements(writer, command.family, command.rule.statements);
   closeNest(writer, list);
@@ -172,7 +186,12 @@ export function putElement(
   closeNest(writer, list);
 }
 
-function putCommand(writer: Writer, command: NftCommand, setId: number): void {
+function putCommand(
+  writer: Writer,
+  command: NftCommand,
+  setId: number,
+  handle: Uint8Array | undefined,
+): void {
   putText(writer, TABLE, command.table);
   switch (command.do) {
     case 'add table':
@@ -186,7 +205,9 @@ function putCommand(writer: Writer, command: NftCommand, setId: number): void {
     case 'flush chain':
       return putText(writer, NAME, command.chain);
     case 'add rule':
-      return putRule(writer, command);
+    case 'insert rule':
+    case 'delete rule':
+      return putRule(writer, command, handle);
     case 'add set':
       return putSet(writer, command, setId);
     case 'delete set':
@@ -200,7 +221,7 @@ function putCommand(writer: Writer, command: NftCommand, setId: number): void {
 
 function flagsOf(command: NftCommand): number {
   if (command.do === 'add rule') return NLM_F_CREATE | NLM_F_APPEND;
-  return command.do.startsWith('add') ? NLM_F_CREATE : 0;
+  return command.do.startsWith('add') || command.do === 'insert rule' ? NLM_F_CREATE : 0;
 }
 
 function putMarker(writer: Writer, type: number): void {
@@ -211,9 +232,13 @@ function putMarker(writer: Writer, type: number): void {
 
 /**
  * The commands as one batch, command `i` as message `i + 1`. Only the last one asks for an ACK: refusals are
- * answered anyway, and that is how success shows. Throws for a rule that is only partly understood.
+ * answered anyway, and that is how success shows. `handles` has, by the index of a command that inserts or deletes a rule,
+ * the number of the one that is there. Throws for a rule that is only partly understood.
  */
-export function encodeBatch(commands: readonly NftCommand[]): Uint8Array {
+export function encodeBatch(
+  commands: readonly NftCommand[],
+  handles: ReadonlyMap<number, Uint8Array> = new Map(),
+): Uint8Array {
   const writer = makeWriter(1024 + 512 * commands.length);
   putMarker(writer, NFNL_MSG_BATCH_BEGIN);
   let sets = 0;
@@ -223,7 +248,7 @@ export function encodeBatch(commands: readonly NftCommand[]): Uint8Array {
     const type = (NFNL_SUBSYS_NFTABLES << 8) | MESSAGES[command.do];
     const at = openMessage(writer, type, flagsOf(command) | ack, NFGENMSG_BYTES);
     writer.bytes[at + NLMSG_HDRLEN] = NFPROTO[command.family];
-    putCommand(writer, command, sets);
+    putCommand(writer, command, sets, handles.get(index));
     closeMessage(writer, at);
   }
   putMarker(writer, NFNL_MSG_BATCH_END);

@@ -5,9 +5,11 @@ import {
   FIELD_BYTES,
   FIELD_TYPES,
   type Field,
+  type LinkField,
   type LookupField,
   type NftFamily,
   type Statement,
+  isLinkField,
 } from '../../model/nftables.ts';
 import { prefixOf } from '../../model/prefix.ts';
 import {
@@ -192,16 +194,17 @@ function isAddressField(field: Field): field is AddressField {
   return !isMetaField(field) && (PLACES[field].protocol ?? 'arp') !== 'arp';
 }
 
-/** The name of the link that a packet came in by, compared with a whole name. */
+/** The name of a link that a packet passes, compared with a whole name. */
 function decodeIfnameMatch(
   expressions: readonly Expression[],
   at: number,
+  field: LinkField,
 ): Omit<Decoded, 'protocol'> | undefined {
   const compare = decodeCompare(expressions[at + 1]);
   const value = compare && decodeIfname(compare.bytes);
   if (!compare || value === undefined) return undefined;
   return {
-    statement: { kind: 'match', field: 'iifname', negate: compare.negate, value },
+    statement: { kind: 'match', field, negate: compare.negate, value },
     count: 2,
   };
 }
@@ -211,7 +214,7 @@ function decodeMatch(
   at: number,
   { field, bytes: length }: Load,
 ): Omit<Decoded, 'protocol'> | undefined {
-  if (field === 'iifname') return decodeIfnameMatch(expressions, at);
+  if (isLinkField(field)) return decodeIfnameMatch(expressions, at, field);
   if (!isAddressField(field)) return undefined;
   const fullBytes = FIELD_BYTES[FIELD_TYPES[field]];
   const next = expressions[at + 1];
@@ -373,6 +376,7 @@ function decodeMark(expressions: readonly Expression[], at: number): Statement |
 }
 
 function decodeSingle({ name, data }: Expression): Statement {
+  if (name === 'counter') return { kind: 'counter' };
   if (name === 'masq' && data.starts.length === 0) return { kind: 'masquerade' };
   if (name === 'immediate' && findBe32(data, NFTA_IMMEDIATE_DREG) === NFT_REG_VERDICT) {
     const value = findNest(data, NFTA_IMMEDIATE_DATA);
@@ -417,6 +421,28 @@ function decodeProtocol(
   return undefined;
 }
 
+const NFTA_MATCH_NAME = 1;
+const NFTA_MATCH_INFO = 3;
+
+/** The text of iptables' own comments, which it writes as a match that every packet meets (include/uapi/linux/netfilter/xt_comment.h). */
+function decodeXtComment({ name, data }: Expression): string | undefined {
+  if (name !== 'match' || findText(data, NFTA_MATCH_NAME) !== 'comment') return undefined;
+  const info = findBytes(data, NFTA_MATCH_INFO) ?? new Uint8Array(0);
+  const nul = info.indexOf(0);
+  return new TextDecoder().decode(nul < 0 ? info : info.subarray(0, nul));
+}
+
+/** The comment that iptables has put among the expressions of a rule, '' without one. */
+export function findXtComment(attributes: Attributes, type: number): string {
+  const span = findSpan(attributes, type);
+  const expressions = span ? readExpressions(attributes, span.start, span.end) : [];
+  for (const expression of expressions) {
+    const comment = decodeXtComment(expression);
+    if (comment !== undefined) return comment;
+  }
+  return '';
+}
+
 /** The statements in the attribute `type` of a rule: what is not understood is opaque, one statement per expression. */
 export function decodeStatements(
   attributes: Attributes,
@@ -424,7 +450,9 @@ export function decodeStatements(
   table: NftFamily,
 ): Statement[] {
   const span = findSpan(attributes, type);
-  const expressions = span ? readExpressions(attributes, span.start, span.end) : [];
+  const expressions = (span ? readExpressions(attributes, span.start, span.end) : []).filter(
+    (each) => decodeXtComment(each) === undefined,
+  );
   const statements: Statement[] = [];
   let protocol: Protocol | undefined = table === 'ip' || table === 'ip6' ? table : undefined;
   let at = 0;

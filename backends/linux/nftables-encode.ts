@@ -155,8 +155,8 @@ function maskBytes(prefixLength: number, lengthBytes: number): Uint8Array {
 }
 
 function putMatch(writer: Writer, match: Match): void {
-  if (match.field === 'iifname') {
-    putMeta(writer, META_FIELDS.iifname, NFT_REG_1);
+  if (match.field === 'iifname' || match.field === 'oifname') {
+    putMeta(writer, META_FIELDS[match.field], NFT_REG_1);
     putCompare(writer, match.negate, encodeIfname(match.value));
     return;
   }
@@ -310,6 +310,9 @@ export function putStatements(
         break;
       case 'masquerade':
         putExpression(writer, 'masq', () => undefined);
+        break;
+      case 'counter':
+        putExpression(writer, 'counter', () => undefined);
         break;
       case 'verdict':
         putImmediate(writer, statement);

@@ -77,10 +77,12 @@ export function encodeIfname(name: Ifname): Uint8Array {
   return bytes;
 }
 
-/** The name in these bytes; undefined where they hold none, or only the beginning of names. */
+/** The name in these bytes; undefined where they hold none, or only the beginning of names. iptables compares no more than the name and its end. */
 export function decodeIfname(bytes: Uint8Array): Ifname | undefined {
-  const isWhole = bytes.length === FIELD_BYTES.ifname && bytes.at(-1) === 0;
-  return isWhole ? (decodePart('ifname', bytes) as Ifname | undefined) : undefined;
+  if (bytes.length > FIELD_BYTES.ifname || bytes.at(-1) !== 0) return undefined;
+  const padded = new Uint8Array(FIELD_BYTES.ifname);
+  padded.set(bytes);
+  return decodePart('ifname', padded) as Ifname | undefined;
 }
 
 function paddedBytes(type: FieldType): number {

@@ -24,7 +24,7 @@ import {
 } from './attribute.ts';
 import { type Message, NLM_F_DUMP, encodeMessage } from './message.ts';
 import { putElement } from './nftables-batch.ts';
-import { decodeStatements } from './nftables-decode.ts';
+import { decodeStatements, findXtComment } from './nftables-decode.ts';
 import { decodeKey, decodeTarget, findKeyType, findTargetType } from './nftables-key.ts';
 import {
   DATA_VERDICT,
@@ -49,6 +49,7 @@ const NFTA_HOOK_HOOKNUM = 1;
 const NFTA_HOOK_PRIORITY = 2;
 const NFTA_RULE_TABLE = 1;
 const NFTA_RULE_CHAIN = 2;
+const NFTA_RULE_HANDLE = 3;
 const NFTA_RULE_EXPRESSIONS = 4;
 const NFTA_RULE_USERDATA = 7;
 const NFTA_SET_TABLE = 1;
@@ -102,14 +103,19 @@ export function encodeTableGet({ family, table }: TableRef): Uint8Array {
   return question(NFT_MSG.getTable, 0, family, [table]);
 }
 
-/** Asks for the chains of all tables of a family: the kernel cannot narrow this down. */
-export function encodeChainDump(family: NftFamily): Uint8Array {
+/** Asks for the chains of all tables of a family, or of all families: the kernel cannot narrow this down. */
+export function encodeChainDump(family: NftFamily | undefined): Uint8Array {
   return question(NFT_MSG.getChain, NLM_F_DUMP, family, []);
 }
 
 /** Asks for the rules of a table. */
 export function encodeRuleDump({ family, table }: TableRef): Uint8Array {
   return question(NFT_MSG.getRule, NLM_F_DUMP, family, [table]);
+}
+
+/** Asks for the rules of one chain. */
+export function encodeChainRuleDump({ family, table }: TableRef, chain: string): Uint8Array {
+  return question(NFT_MSG.getRule, NLM_F_DUMP, family, [table, chain]);
 }
 
 /** Asks for the sets and maps of a table. */
@@ -186,6 +192,16 @@ export function decodeChain(message: Message): ChainRecord | undefined {
   };
 }
 
+/** A base chain in an answer, with its table; undefined for other chains. */
+export function decodeBaseChain(
+  message: Message,
+): (TableRef & { readonly chain: string; readonly hook: ChainHook }) | undefined {
+  const record = decodeChain(message);
+  const family = findFamily(message.bytes[message.start]);
+  if (!family || !record?.chain.hook) return undefined;
+  return { family, table: record.table, chain: record.chain.name, hook: record.chain.hook };
+}
+
 /** A rule with its chain and table. */
 export interface RuleRecord {
   readonly table: string;
@@ -203,9 +219,21 @@ export function decodeRule(message: Message): RuleRecord | undefined {
     chain: findText(attributes, NFTA_RULE_CHAIN) ?? '',
     rule: {
       statements: decodeStatements(attributes, NFTA_RULE_EXPRESSIONS, family),
-      comment: decodeComment(findBytes(attributes, NFTA_RULE_USERDATA)),
+      comment:
+        decodeComment(findBytes(attributes, NFTA_RULE_USERDATA)) ||
+        findXtComment(attributes, NFTA_RULE_EXPRESSIONS),
     },
   };
+}
+
+/** A rule in an answer, with the kernel's number of it: 64 bits, in network byte order. */
+export function decodeNumberedRule(
+  message: Message,
+): { readonly rule: Rule; readonly handle: Uint8Array } | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newRule);
+  const handle = attributes && findBytes(attributes, NFTA_RULE_HANDLE);
+  const record = decodeRule(message);
+  return record && handle ? { rule: record.rule, handle: handle.slice() } : undefined;
 }
 
 /** A set, without its elements, and its table. */

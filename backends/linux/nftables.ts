@@ -1,19 +1,34 @@
 /** Reads tables with their chains, rules, sets and elements. */
-import type { Chain, NftSet, Ruleset, SetElement, Table } from '../../model/nftables.ts';
-import { keyTypeOf, tableKey } from '../../model/nftables.ts';
+import { sameJson } from '../../model/canonical.ts';
+import type { Fault } from '../../model/errno.ts';
+import {
+  type Chain,
+  type NftCommand,
+  type NftSet,
+  type Ruleset,
+  type SetElement,
+  type Table,
+  filtersForwarded,
+  formatCommand,
+  keyTypeOf,
+  tableKey,
+} from '../../model/nftables.ts';
 import type { NetnsScope, TableScope } from '../backend.ts';
 import { expectAnswer } from './answer.ts';
 import type { KernelNetns } from './kernel.ts';
 import type { Message } from './message.ts';
 import {
   type ElementsRecord,
+  decodeBaseChain,
   decodeChain,
   decodeElements,
   decodeGeneration,
+  decodeNumberedRule,
   decodeRule,
   decodeSet,
   decodeTable,
   encodeChainDump,
+  encodeChainRuleDump,
   encodeElementDump,
   encodeElementGet,
   encodeGenerationGet,
@@ -23,6 +38,34 @@ import {
   encodeTableGet,
 } from './nftables-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
+
+/**
+ * The numbers of the rules that commands name: of the first that reads like the one to be deleted, and of the last of a
+ * chain, before which another is inserted. ENOENT where there is none.
+ */
+export function findHandles(
+  socket: NetlinkSocket,
+  commands: readonly NftCommand[],
+): Map<number, Uint8Array> | Fault {
+  const handles = new Map<number, Uint8Array>();
+  const used = new Set<string>();
+  for (const [index, command] of commands.entries()) {
+    if (command.do !== 'delete rule' && command.do !== 'insert rule') continue;
+    const answer = socket.dump(encodeChainRuleDump(command, command.chain), decodeNumberedRule);
+    if (isFault(answer)) return answer;
+    // Numbers are counted in each table.
+    const nameOf = (handle: Uint8Array): string => `${tableKey(command)} ${handle.join()}`;
+    const open = answer.filter(({ handle }) => !used.has(nameOf(handle)));
+    const found =
+      command.do === 'insert rule'
+        ? open.at(-1)
+        : open.find(({ rule }) => sameJson(rule, command.rule));
+    if (!found) return { errno: 'ENOENT', text: formatCommand(command) };
+    if (command.do === 'delete rule') used.add(nameOf(found.handle));
+    handles.set(index, found.handle);
+  }
+  return handles;
+}
 
 /** How often reading begins anew because the ruleset changed meanwhile. */
 const READ_TRIES = 10;
@@ -115,12 +158,34 @@ function readTables(asker: Asker, scope: NetnsScope['nftables']): Ruleset {
   return tables;
 }
 
+/** The chains that filter what is forwarded, of tables that are not read otherwise. */
+function readForwardChains(asker: Asker, known: Ruleset): Ruleset {
+  const tables: Record<string, Table> = {};
+  for (const { family, table, chain, hook } of asker.dump(
+    'the base chains',
+    encodeChainDump(undefined),
+    decodeBaseChain,
+  )) {
+    const key = tableKey({ family, table });
+    if (!filtersForwarded(family, hook) || Object.hasOwn(known, key)) continue;
+    const what = `chain "${chain}" of table "${key}"`;
+    const rules = asker.dump(what, encodeChainRuleDump({ family, table }, chain), decodeRule);
+    const read: Chain = { name: chain, hook, rules: rules.map(({ rule }) => rule) };
+    const chains = { ...tables[key]?.chains, [chain]: read };
+    tables[key] = { family, name: table, chains, sets: {} };
+  }
+  return tables;
+}
+
 /**
  * The tables that `scope` names, those that exist. Nobody's change falls in the middle: the number of the ruleset
  * is the same before and after, or reading begins anew.
  */
-export function observeRuleset(netns: KernelNetns, scope: NetnsScope['nftables']): Ruleset {
-  if (scope !== 'all' && scope.length === 0) return {};
+export function observeRuleset(
+  netns: KernelNetns,
+  { nftables: scope, forwardChains }: Pick<NetnsScope, 'nftables' | 'forwardChains'>,
+): Ruleset {
+  if (scope !== 'all' && scope.length === 0 && !forwardChains) return {};
   const socket = netns.netfilter();
   // A kernel without nf_tables has no tables.
   if (isFault(socket) && socket.errno === 'EPROTONOSUPPORT') return {};
@@ -131,7 +196,8 @@ export function observeRuleset(netns: KernelNetns, scope: NetnsScope['nftables']
     decodeGeneration,
   )?.generation;
   for (let tries = 1; ; tries += 1) {
-    const tables = readTables(asker, scope);
+    const named = readTables(asker, scope);
+    const tables = forwardChains ? { ...named, ...readForwardChains(asker, named) } : named;
     const after = asker.find(
       'the nft ruleset',
       encodeGenerationGet(),

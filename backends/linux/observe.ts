@@ -329,12 +329,13 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
   const netns: Record<NetnsName, Netns> = {};
   for (const reading of readings) {
     const { name } = reading.netns;
-    const { routes, sysctls, nftables } = scope[name] as NetnsScope;
+    const wanted = scope[name] as NetnsScope;
+    const { routes, sysctls } = wanted;
     netns[name] = {
       links: makeLinks(reading, readings),
       routes: routes === 'all' ? readRoutes(reading) : routesOut(outward.get(name)),
       sysctls: readSysctls(reading.netns, sysctls),
-      nftables: observeRuleset(reading.netns, nftables),
+      nftables: observeRuleset(reading.netns, wanted),
     };
   }
   return bridgeVlans === undefined ? { netns } : { netns, kernel: { bridgeVlans } };

@@ -1,6 +1,6 @@
 import { getNetns, withNetns } from '../host.ts';
 import { applyBatch } from '../nftables-apply.ts';
-import { type NftCommand, formatCommand } from '../nftables.ts';
+import { type NftCommand, formatCommand, formatRule } from '../nftables.ts';
 import { type OpKind, done } from '../op.ts';
 import { quoteForShell } from '../shell.ts';
 
@@ -14,13 +14,36 @@ function quoted(text: string): string {
   return /["'|&;<>$`]/.test(text) ? quoteForShell(text) : text;
 }
 
+/** A sed program that prints the numbers of rules in what `nft -a list chain` prints. */
+const NUMBERS = 's/.* # handle //p';
+
+/** A command as a line for a shell. A rule is deleted, and another inserted before one, by a number that only the kernel knows. */
+export function describeCommand(command: NftCommand): string {
+  if (!namesPlace(command)) return `nft ${quoted(formatCommand(command))}`;
+  const { family, table, chain, rule } = command;
+  const where = `${family} ${table} ${chain}`;
+  const list = `nft -a list chain ${where}`;
+  if (command.do === 'insert rule')
+    return `nft insert rule ${where} position "$(${list} | sed -n ${quoteForShell(NUMBERS)} | tail -n 1)" ${quoteForShell(formatRule(rule))}`;
+  const [first = ''] = formatRule(rule).split(' counter');
+  const program = `\\|${first} |${NUMBERS}`;
+  return `nft delete rule ${where} handle "$(${list} | sed -n ${quoteForShell(program)} | head -n 1)"`;
+}
+
+/** Does a command need the number of a rule that is there? */
+export function namesPlace(
+  command: NftCommand,
+): command is NftCommand & { readonly do: 'insert rule' | 'delete rule' } {
+  return command.do === 'insert rule' || command.do === 'delete rule';
+}
+
 export const nftBatch: OpKind<'nft.batch'> = {
   apply: (host, { netns: name, commands }) => {
     const netns = getNetns(host, name);
     const after = applyBatch(netns.nftables, commands);
     return after.ok ? done(withNetns(host, name, { ...netns, nftables: after.ruleset })) : after;
   },
-  describe: ({ commands }) => commands.map((command) => `nft ${quoted(formatCommand(command))}`),
+  describe: ({ commands }) => commands.map(describeCommand),
   sign: ({ commands }) =>
     commands.every((c) => c.do.startsWith('delete'))
       ? '-'

@@ -21,6 +21,7 @@ import type { CallContext } from './context.ts';
 import { releaseDelegated } from './delegated.ts';
 import { detach } from './detach.ts';
 import { type Draft, refuseExisting } from './draft.ts';
+import { isFirst, warnOfDrops } from './drops.ts';
 import { logReport } from './report.ts';
 import { gatewayObject, localhostObject, portWords, usesOf } from './usage.ts';
 
@@ -221,7 +222,10 @@ export function attach(context: CallContext, draft: Draft, verify: Verify): Atta
     const report = applyPlan(context.backend, plan, retreatOf(attachment, plan), context.clock);
     logReport(context, attachment, report);
     clean = report.clean;
-    if (!report.failed) return { ok: true, plan };
+    if (!report.failed) {
+      if (isFirst(plan)) warnOfDrops(context, attachment);
+      return { ok: true, plan };
+    }
     const { op, fault } = report.failed;
     throw new CniError(
       CNI_ERROR.kernel,

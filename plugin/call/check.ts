@@ -14,6 +14,7 @@ import { type CniResult, addressesIn, parseResult } from '../cni/result.ts';
 import { attachScope, attached } from '../network.ts';
 import { checkNames } from './attach.ts';
 import type { CallContext } from './context.ts';
+import { warnOfDrops } from './drops.ts';
 
 function getAttachment(context: CallContext, key: AttachmentKey): Attachment {
   const record = context.state.find(key);
@@ -214,5 +215,6 @@ export function checkCall(context: CallContext, request: Request): void {
       all.map(formatDiff).join('\n'),
     );
   }
+  warnOfDrops(context, getAttachment(context, key));
   if (ipam) context.delegate({ type: ipam.type, verb: 'CHECK', stdin: request.stdin, key, netns });
 }

@@ -12,6 +12,7 @@ import { type Attachment, type Identity, formatKey, usualEnds } from '../attachm
 import { limitsIn } from '../bandwidth.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
+import { isAdoptedIn } from '../forward.ts';
 import { SOURCE_MAPS, leadsFromLocalhost, portsIn, subnetOfSourceChain } from '../host-port.ts';
 import { policedLink, policyIn } from '../ingress-policy.ts';
 import type { AllocatedAddress } from '../ipam/allocate.ts';
@@ -140,6 +141,8 @@ function attachmentOf(
   const table = nftables[tableKey(spoofTable(master === undefined ? { mode: 'ptp' } : {}))];
   const checks = table ? checksIn(table, link.ifname, commentOf(key)) : {};
   const hostPorts = portsIn(nftables[TABLE_KEY] ?? { sets: {} }, commentOf(key));
+  const hearing =
+    master === undefined ? link.ifname : gatewayRef({ bridge: master, ...vlans }).ifname;
   const isDropped = pods.some(({ verdict }) => verdict?.verdict === 'drop');
   return {
     key,
@@ -161,6 +164,7 @@ function attachmentOf(
     masquerade: masqueraded.length > 0,
     ...(pods.length > 0 ? { verdict: isDropped ? ('drop' as const) : ('accept' as const) } : {}),
     ...(hostPorts ? { hostPorts } : {}),
+    ...(isAdoptedIn(observed, hearing) ? { adoptForward: true as const } : {}),
     ...(master === undefined
       ? {}
       : policyIn(nftables[TABLE_KEY] ?? { sets: {} }, policedLink({ bridge: master, ...vlans }))),

@@ -67,6 +67,11 @@ function sameObject(attachment: Attachment): SharedObject {
   return `policy ${policedLink(attachment)} same-bridge`;
 }
 
+/** That tables of others let through what the pods behind a link send and are sent. */
+function forwardObject(attachment: Attachment): SharedObject {
+  return `forward ${hearingLink(attachment)}`;
+}
+
 /** That the bridge filters VLANs. */
 function vlansObject({ bridge }: Attachment): SharedObject {
   return `vlans ${bridge}`;
@@ -83,6 +88,7 @@ export function usesOf(attachment: Attachment): SharedObject[] {
     ...(isChecked(attachment) ? [checkOf(attachment)] : []),
     ...portObjects(attachment),
     ...policyObjects(attachment),
+    ...(attachment.adoptForward ? [forwardObject(attachment)] : []),
     ...tablesOf(attachment).map((key) => `table ${key}` as const),
   ];
 }
@@ -118,6 +124,7 @@ export function sharedUse(state: State, attachment: Attachment): SharedUse {
       link: state.isUsedByOthers(policedObject(attachment), key),
       sameBridge: state.isUsedByOthers(sameObject(attachment), key),
     },
+    forward: state.isUsedByOthers(forwardObject(attachment), key),
     ports: {
       any: state.isAnyUsedByOthers('port ', key),
       allSources: state.isUsedByOthers(ALL_SOURCES, key),

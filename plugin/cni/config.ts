@@ -151,6 +151,7 @@ const config = z.object({
   conditionsV6: z.optional(z.array(z.string())),
   externalSetMarkChain: z.optional(z.string()),
   ingressPolicy: z._default(z.enum(['open', 'same-bridge', 'isolated']), 'open'),
+  adoptForward: z._default(z.boolean(), false),
   sysctl: z.optional(z.record(z.string(), z.string())),
   promisc: z._default(z.boolean(), false),
   allmulti: z._default(z.boolean(), false),

@@ -61,6 +61,7 @@ export const CONFIG_KEYS: KeyTree = {
   portIsolation: {},
   podVerdict: {},
   ingressPolicy: {},
+  adoptForward: {},
   sysctl: null,
   promisc: {},
   allmulti: {},
@@ -88,6 +89,12 @@ export const CONFIG_KEYS: KeyTree = {
   logMaxBytes: {},
 };
 
+/** Lists that runtimes send where they mean an empty one, which Go writes as null when nobody made it (libcni's api.go, GCNetworkList). */
+const EMPTY_AS_NULL: ReadonlySet<string> = new Set([
+  'cni.dev/valid-attachments',
+  'cni.dev/attachments',
+]);
+
 /** Keys by their lower case, for each tree once. */
 const lowerCase = new WeakMap<KeyTree, Map<string, string>>();
 
@@ -107,15 +114,16 @@ function canonicalKey(tree: KeyTree, key: string): string {
 
 /**
  * The value with known keys in their canonical case, and without those whose value is null, which means to Go that the
- * key is not there. Lists are looked through to any depth; what the tree does not know stays as it is.
+ * key is not there, unless it is a list that may be empty. Lists are looked through to any depth; what the tree does not know stays as it is.
  */
 export function foldKeys(value: unknown, tree: KeyTree | null): unknown {
   if (value === null || typeof value !== 'object' || tree === null) return value;
   if (Array.isArray(value)) return value.map((each) => foldKeys(each, tree));
   const folded: [string, unknown][] = [];
   for (const [key, part] of Object.entries(value)) {
-    if (part === null) continue;
     const name = canonicalKey(tree, key);
+    if (part === null && EMPTY_AS_NULL.has(name)) folded.push([name, []]);
+    if (part === null) continue;
     folded.push([name, Object.hasOwn(tree, name) ? foldKeys(part, tree[name] ?? null) : part]);
   }
   // Not by assignment: a key may be called __proto__.

@@ -83,6 +83,7 @@ const attachment = z.strictObject({
     }),
   ),
   ingressPolicy: z.exactOptional(z.enum(['same-bridge', 'isolated'])),
+  adoptForward: z.exactOptional(z.literal(true)),
   hostPorts: z.exactOptional(
     z.strictObject({
       ports: z.array(

@@ -89,6 +89,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
       ports: fc.constantFrom({}, {}, {}, {}, ...PORTS),
       tuning: fc.constantFrom({}, {}, {}, ...TUNINGS),
       limits: fc.constantFrom({}, {}, {}, ...LIMITS),
+      adoptForward: fc.constantFrom({}, {}, { adoptForward: true }),
       policy: fc.constantFrom(
         {},
         {},
@@ -119,6 +120,7 @@ export function configurations(): fc.Arbitrary<RawConfig> {
         ...more.ports,
         ...more.tuning,
         ...more.limits,
+        ...more.adoptForward,
         ...more.podVerdict,
         ...more.dad,
         ...more.mtu,

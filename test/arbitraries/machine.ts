@@ -1,10 +1,11 @@
 /** Hosts with pods, on which other programs have made links, bridges, addresses, routes and rules of all kinds. */
 import fc from 'fast-check';
 import { makeAddress } from '../../model/address.ts';
-import { HOST_NETNS, type Host, withLink } from '../../model/host.ts';
+import { HOST_NETNS, type Host, getNetns, withLink, withNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { isOurs } from '../../model/link.ts';
 import { parseMac } from '../../model/mac.ts';
+import type { Chain, Rule, Ruleset, Table } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
 import { parsePrefixedIp } from '../../model/prefix.ts';
@@ -62,15 +63,51 @@ function foreignBridges(): fc.Arbitrary<Op[]> {
     });
 }
 
+function forwardChain(policy: 'accept' | 'drop', rules: readonly Rule[]): Chain {
+  const hook = { type: 'filter', hook: 'forward', priority: 0, policy } as const;
+  return { name: 'FORWARD', hook, rules };
+}
+
+function opaqueRule(...expressions: string[]): Rule {
+  const statements = expressions.map((expression) => ({ kind: 'opaque', expression }) as const);
+  return { statements, comment: '' };
+}
+
+/** Tables of others that drop what is forwarded: by policy, or by a last rule that is not understood. */
+function foreignTables(): fc.Arbitrary<Ruleset> {
+  const other = opaqueRule('ct', 'bitwise', 'cmp', 'immediate');
+  const chains = fc.constantFrom(
+    forwardChain('drop', []),
+    forwardChain('drop', [other, other]),
+    forwardChain('accept', [other, opaqueRule('reject')]),
+    forwardChain('accept', [other]),
+  );
+  return fc
+    .array(fc.tuple(fc.constantFrom('ip', 'ip6', 'inet'), chains), { maxLength: 2 })
+    .map((found) =>
+      Object.fromEntries(
+        found.map(([family, each]): [string, Table] => [
+          `${family} filter`,
+          { family, name: 'filter', chains: { FORWARD: each }, sets: {} },
+        ]),
+      ),
+    );
+}
+
 /** Hosts with foreign objects in the node's netns and in those of the pods. */
 export function machineHosts(maxLength = 25): fc.Arbitrary<Host> {
   return fc
-    .tuple(programs(maxLength), fc.option(foreignBridges(), { nil: [] }))
-    .map(([seeds, ops]) => {
+    .tuple(programs(maxLength), fc.option(foreignBridges(), { nil: [] }), foreignTables())
+    .map(([seeds, ops, tables]) => {
       const { host } = runProgram([HOST_NETNS, ...PODS], seeds, PLANNABLE);
-      return ops.reduce((state, op) => {
+      const made = ops.reduce((state, op) => {
         const outcome = applyOp(state, op);
         return outcome.ok ? outcome.host : state;
       }, unmarked(host));
+      const netns = getNetns(made, HOST_NETNS);
+      return withNetns(made, HOST_NETNS, {
+        ...netns,
+        nftables: { ...netns.nftables, ...tables },
+      });
     });
 }

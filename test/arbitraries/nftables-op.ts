@@ -8,13 +8,16 @@ import {
   type ChainHook,
   type LookupField,
   type NftCommand,
+  type Rule,
   type SetElement,
   type SetKey,
   type SetKeyType,
   type Statement,
+  type Table,
   type TableRef,
   type Verdict,
   keyTypeOf,
+  tableKey,
 } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefix } from '../../model/prefix.ts';
@@ -83,7 +86,16 @@ function sightCommand(draw: Draw, ref: TableRef): NftCommand {
     () => rule({ kind: 'lookup', field: 'iifname', negate: false, set: 'links' }, lookup(set)),
     () => rule(lookup(longer[keyType] ?? set)),
     () =>
-      rule({ kind: 'match', field: 'iifname', negate: draw.oneIn(2), value: LINK }, lookup(set)),
+      rule(
+        {
+          kind: 'match',
+          field: draw.of(['iifname', 'oifname'] as const),
+          negate: draw.oneIn(2),
+          value: LINK,
+        },
+        ...(draw.oneIn(2) ? [{ kind: 'counter' } as const] : []),
+        lookup(set),
+      ),
     () => ({ ...ref, do: 'add element', set, element }),
     () => ({ ...ref, do: 'add element', set: draw.of(['v4', 'links', 'macs']), element }),
     () => ({ ...ref, do: 'delete element', set: draw.of([set, set, 'v4', 'links']), key }),
@@ -144,6 +156,20 @@ function portCommand(draw: Draw, ref: TableRef): NftCommand {
     () => ({ ...ref, do: 'delete set', set }),
   ];
   return draw.of(commands)();
+}
+
+/** A rule before the last of a chain, or one of a chain less; seldom of a chain that has none. */
+function placedCommand(draw: Draw, ref: TableRef, table: Table): NftCommand {
+  const chains = Object.values(table.chains).filter(({ rules }) => rules.length > 0);
+  const chain = draw.oneIn(8) ? undefined : chains[0] && draw.of(chains);
+  const accept: Rule = {
+    statements: [{ kind: 'counter' }, { kind: 'verdict', verdict: 'accept' }],
+    comment: draw.of(['', 'why']),
+  };
+  const name = chain?.name ?? draw.of(CHAINS);
+  return draw.oneIn(2)
+    ? { ...ref, do: 'insert rule', chain: name, rule: accept }
+    : { ...ref, do: 'delete rule', chain: name, rule: chain ? draw.of(chain.rules) : accept };
 }
 
 function nftCommand(draw: Draw, ref: TableRef): NftCommand {
@@ -268,11 +294,14 @@ export function nftBatch(netns: NetnsName, host: Host, seed: OpSeed, repertoire:
   const count = 1 + ((seed[SEED_LENGTH - 1] ?? 0) % 4);
   const family = (seed[SEED_LENGTH - 3] ?? 0) % 2 === 0 ? 'inet' : 'bridge';
   const ref: TableRef = { family, table: 'fuzz' };
+  const table = findNetns(host, netns)?.nftables[tableKey(ref)];
+  const draw = drawFrom(rotated(SEED_LENGTH - 4), repertoire);
+  // By itself: what it places a rule at is as it was before the batch.
+  if (table && draw.oneIn(6))
+    return { op: 'nft.batch', netns, commands: [placedCommand(draw, ref, table)] };
   const commands = Array.from({ length: count }, (_, i) =>
     nftCommand(drawFrom(rotated(i), repertoire), ref),
   );
-  const start: NftCommand[] = findNetns(host, netns)?.nftables[`${family} fuzz`]
-    ? []
-    : furnished((seed[SEED_LENGTH - 2] ?? 0) % 4, ref);
+  const start: NftCommand[] = table ? [] : furnished((seed[SEED_LENGTH - 2] ?? 0) % 4, ref);
   return { op: 'nft.batch', netns, commands: [...start, ...commands] };
 }

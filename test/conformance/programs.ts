@@ -120,6 +120,25 @@ export const TABLE: Op = batch(
   { ...REF, do: 'add element', set: 'pods', element: ELEMENT },
 );
 
+const inChain = (
+  what: 'add rule' | 'insert rule' | 'delete rule',
+  comment: string,
+): NftCommand => ({
+  ...REF,
+  do: what,
+  chain: 'masq',
+  rule: {
+    statements: [
+      { kind: 'match', field: 'oifname', negate: false, value: V0 },
+      { kind: 'counter' },
+      { kind: 'verdict', verdict: 'accept' },
+    ],
+    comment,
+  },
+});
+const commentsIn = (host: Host): unknown =>
+  host.netns['one']?.nftables['inet conform']?.chains['masq']?.rules.map(({ comment }) => comment);
+
 const BRIDGE_REF = { family: 'bridge', table: 'conform' } as const;
 const spoofed = (...statements: readonly Statement[]): NftCommand => ({
   ...BRIDGE_REF,
@@ -689,6 +708,54 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
           },
         },
       },
+    },
+    {
+      name: 'puts rules before the last one of a chain',
+      given: [...NETNS, TABLE],
+      op: batch(inChain('insert rule', 'first'), inChain('insert rule', 'second')),
+      outcome: { see: commentsIn, is: ['first', 'second', 'why'] },
+    },
+    {
+      name: 'takes single rules away, of several that read alike the first',
+      given: [...NETNS, TABLE, batch(...['a', 'b', 'a'].map((each) => inChain('add rule', each)))],
+      op: batch(inChain('delete rule', 'a'), inChain('delete rule', 'b')),
+      outcome: { see: commentsIn, is: ['why', 'a'] },
+    },
+    {
+      name: 'takes rules of the same number from two tables',
+      given: [
+        ...NETNS,
+        ...(['ip', 'ip6'] as const).map((family) =>
+          batch(
+            { family, table: 'conform', do: 'add table' },
+            { family, table: 'conform', do: 'add chain', chain: 'masq', hook: null },
+            { ...inChain('add rule', 'a'), family },
+          ),
+        ),
+      ],
+      op: batch(
+        { ...inChain('delete rule', 'a'), family: 'ip' },
+        { ...inChain('delete rule', 'a'), family: 'ip6' },
+      ),
+      outcome: {
+        see: (host) =>
+          ['ip', 'ip6'].map(
+            (family) => host.netns['one']?.nftables[`${family} conform`]?.chains['masq']?.rules,
+          ),
+        is: [[], []],
+      },
+    },
+    {
+      name: 'a rule before the last of none',
+      given: [...NETNS, TABLE, batch({ ...REF, do: 'flush chain', chain: 'masq' })],
+      op: batch(inChain('insert rule', 'a')),
+      outcome: 'ENOENT',
+    },
+    {
+      name: 'takes a rule away that is not there',
+      given: [...NETNS, TABLE],
+      op: batch(inChain('delete rule', 'a')),
+      outcome: 'ENOENT',
     },
     {
       name: 'takes an element away',

@@ -46,6 +46,7 @@ type ExpressionJson =
   | { readonly match: MatchJson }
   | { readonly vmap: { readonly key: JoinedJson; readonly data: string } }
   | { readonly masquerade: null }
+  | { readonly counter: unknown }
   | { readonly dnat: DnatJson }
   | { readonly mangle: { readonly value: MarkJson } }
   | VerdictJson;
@@ -109,6 +110,7 @@ function toStatement(json: ExpressionJson): Statement {
     return { kind: 'vmap', field: toLookupField(key), map: data.slice(1) };
   }
   if ('masquerade' in json) return { kind: 'masquerade' };
+  if ('counter' in json) return { kind: 'counter' };
   if ('dnat' in json && json.dnat) {
     const { family, addr } = json.dnat as DnatJson;
     return {

@@ -63,6 +63,7 @@ describe('a configuration', () => {
       masqAll: false,
       markMasqBit: 13,
       ingressPolicy: 'open',
+      adoptForward: false,
       promisc: false,
       allmulti: false,
       delegate: null,

@@ -6,8 +6,9 @@ import { CONFIG_FORM } from '../../plugin/process/known-config.ts';
 test('a form of configurations has these keys; others need another form', () => {
   expect({ form: CONFIG_FORM, keys: Object.keys(CONFIG_KEYS).toSorted() }).toMatchInlineSnapshot(`
     {
-      "form": 3,
+      "form": 4,
       "keys": [
+        "adoptForward",
         "allmulti",
         "args",
         "bridge",

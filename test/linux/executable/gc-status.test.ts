@@ -46,13 +46,10 @@ function valid(...ids: readonly string[]): { containerID: string; ifname: string
 }
 
 describe.skipIf(skip)('GC', () => {
-  test.each<[string, Changes]>([
-    ['without a list', {}],
-    ['with null for one', { 'cni.dev/valid-attachments': null }],
-  ])('%s removes nothing', (_what, changes) => {
+  test('without a list removes nothing', () => {
     const node = busyNode();
     const before = kernelState(node.netns);
-    expect(callNetwork(node, 'GC', changes)).toMatchObject(SILENT);
+    expect(callNetwork(node, 'GC', {})).toMatchObject(SILENT);
     expect(kernelState(node.netns)).toEqual(before);
     expect(containers(node)).toEqual(['a', 'b', 'c', 'o']);
   });
@@ -71,6 +68,7 @@ describe.skipIf(skip)('GC', () => {
       ['o'],
     ],
     ['with an empty list', { 'cni.dev/valid-attachments': [] }, ['o']],
+    ['with an empty list as Go writes it', { 'cni.dev/valid-attachments': null }, ['o']],
   ])('%s leaves what is on it, and other networks', (_what, changes, left) => {
     const node = busyNode();
     expect(callNetwork(node, 'GC', changes)).toMatchObject(SILENT);
