@@ -26,22 +26,23 @@ int main(void) {
 }
 `;
 
-/** Makes both images in a folder, from what the machine has (gcc and busybox); returns the archives for `ctr images import`. */
-export async function makeImages(folder: string): Promise<readonly string[]> {
+/** Makes the image of the sandbox container in a folder, with the machine's gcc; returns its archive. */
+export async function makePauseImage(folder: string): Promise<string> {
   const pause = path.join(folder, 'pause');
   await mkdir(folder, { recursive: true });
   await execa({ input: PAUSE_SOURCE })`gcc -x c - -Os -static -s -o ${pause}`;
-  const archives = await Promise.all([
-    makeImage(path.join(folder, 'pause-image'), PAUSE_IMAGE, 'pause', pause),
-    makeImage(path.join(folder, 'busybox-image'), BUSYBOX_IMAGE, 'bin/busybox', '/bin/busybox'),
-  ]);
+  return makeImage(path.join(folder, 'pause-image'), PAUSE_IMAGE, 'pause', pause);
+}
+
+/** Makes the image of containers in a folder, of the machine's busybox; returns its archive. */
+export async function makeBusyboxImage(folder: string): Promise<string> {
+  const image = path.join(folder, 'busybox-image');
+  const archive = await makeImage(image, BUSYBOX_IMAGE, 'bin/busybox', '/bin/busybox');
   // A dynamic busybox finds no libc in its image, and the runtime would only say "no such file".
-  await execa`chroot ${path.join(folder, 'busybox-image', 'root')} /bin/busybox true`.catch(
-    (error: Error) => {
-      throw new Error('/bin/busybox is not static: install busybox-static', { cause: error });
-    },
-  );
-  return archives;
+  await execa`chroot ${path.join(image, 'root')} /bin/busybox true`.catch((error: Error) => {
+    throw new Error('/bin/busybox is not static: install busybox-static', { cause: error });
+  });
+  return archive;
 }
 
 /** An image of one layer with one program, as a docker archive: needs no registry, no builder, no downloads. */

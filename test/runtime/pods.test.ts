@@ -1,45 +1,15 @@
 // The plugin through a real client: containerd's CRI, asked for pods as a kubelet asks, on a node that starts out empty.
-import { Database } from 'bun:sqlite';
-import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
+import { NO_RECORDS } from '../linux/executable/node.ts';
 import { requirement } from '../requirements.ts';
-import { startContainerd, type Containerd, type Network } from './containerd.ts';
+import { startContainerd, type Containerd } from './containerd.ts';
 import type { Pod, PortMapping } from './cri.ts';
+import { type Footprint, observeFootprint } from './footprint.ts';
 import { BUSYBOX_IMAGE } from './image.ts';
+import { waitFor } from './wait.ts';
+import { askHostname, serveFolder } from './web.ts';
 
-const dataDir = (folder: string): string => path.join(folder, 'data');
-const logFile = (folder: string): string => path.join(folder, 'plugin.log');
-
-const EXECUTABLE = path.join(import.meta.dirname, '../../dist/cube-cni');
-
-const NETWORK: Network = {
-  plugin: { type: 'cube-cni', executable: EXECUTABLE },
-  // Under that name it is the reference's plugin, which containerd calls for every pod.
-  others: { loopback: EXECUTABLE },
-  conflist: (folder) => ({
-    cniVersion: '1.0.0',
-    name: 'podnet',
-    plugins: [
-      {
-        type: 'cube-cni',
-        capabilities: { portMappings: true },
-        bridge: 'cni0',
-        isDefaultGateway: true,
-        ipMasq: true,
-        hairpinMode: true,
-        dataDir: dataDir(folder),
-        logFile: logFile(folder),
-        ipam: {
-          type: 'cube-ipam',
-          ranges: [[{ subnet: '10.88.0.0/24' }], [{ subnet: 'fd88::/64' }]],
-        },
-      },
-    ],
-  }),
-};
-const GATEWAYS = ['10.88.0.1', 'fd88::1'];
 const NODE_PORT = 8080;
 
 const reason = requirement(
@@ -60,14 +30,14 @@ interface WebPod extends Pod {
 
 describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
   let containerd: Containerd;
-  let empty: object;
+  let empty: Footprint;
 
   beforeAll(async () => {
-    containerd = await startContainerd(NETWORK);
-    empty = await observeNode();
-    const website = path.join(containerd.folder, 'website');
-    await containerd.run('sh', '-c', `mkdir ${website} && echo node >${website}/hostname`);
-    containerd.serve('busybox', 'httpd', '-f', '-p', `${NODE_PORT}`, '-h', website);
+    containerd = await startContainerd();
+    empty = await observeFootprint(containerd.node);
+    const website = path.join(containerd.node.folder, 'website');
+    await containerd.node.run('sh', '-c', `mkdir ${website} && echo node >${website}/hostname`);
+    containerd.node.serve(...serveFolder(website, NODE_PORT));
   }, 60_000);
 
   // A test that failed may have left some.
@@ -86,7 +56,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
       expect(status.additionalIps).toEqual([expect.stringMatching(/^fd88::[0-9a-f]+$/)]);
     }
     const addresses = statuses.flatMap((status) => [status.ip, ...status.additionalIps]);
-    expect(new Set([...addresses, ...GATEWAYS]).size).toBe(6);
+    expect(new Set([...addresses, ...containerd.network.gateways]).size).toBe(6);
   });
 
   test('reach one another, the gateway, the node and themselves, by ping and TCP', async () => {
@@ -105,13 +75,13 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
         expect.soft(await get(from, address, 80), `${from.name} asks ${to.name}`).toBe(to.name);
       }
     }
-    for (const gateway of GATEWAYS) {
+    for (const gateway of containerd.network.gateways) {
       expect.soft(await ping(a, gateway)).toContain('1 packets received');
       expect.soft(await get(a, gateway, NODE_PORT)).toBe('node');
     }
     // As the kubelet does for its probes.
     for (const address of a.addresses) {
-      expect.soft(await containerd.run('busybox', ...wget(address, 80))).toBe('a');
+      expect.soft(await getFromNode(address, 80)).toBe('a');
     }
   });
 
@@ -119,24 +89,26 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     explainFailure();
     const [a, b] = [await runWebPod('a'), await runWebPod('b')];
     const { netns } = await containerd.cri.podStatus(a.id);
-    const both = JSON.stringify(await observeNode());
+    const both = JSON.stringify(await observeFootprint(containerd.node));
     for (const pod of [a, b]) {
       // What is looked for in vain below can be found here.
       expect(both).toContain(`"${pod.addresses[0]}"`);
-      expect(await readRecords()).toContain(pod.id);
+      expect(JSON.stringify(containerd.network.records())).toContain(pod.id);
     }
     expect(await portCount()).toBe(2);
 
     await containerd.cri.stopPod(a.id);
     expect(await portCount()).toBe(1);
-    expect(JSON.stringify(await observeNode())).not.toContain(`"${a.addresses[0]}"`);
-    expect(await readRecords()).not.toContain(a.id);
-    expect(await ping(b, GATEWAYS[0]!)).toContain('1 packets received');
+    expect(JSON.stringify(await observeFootprint(containerd.node))).not.toContain(
+      `"${a.addresses[0]}"`,
+    );
+    expect(JSON.stringify(containerd.network.records())).not.toContain(a.id);
+    expect(await ping(b, containerd.network.gateways[0])).toContain('1 packets received');
 
-    const one = await observeNode();
+    const one = await observeFootprint(containerd.node);
     await containerd.cri.removePod(a.id);
-    expect(await observeNode()).toEqual(one);
-    const calls = (await containerd.calls()).filter((call) => call.containerId === a.id);
+    expect(await observeFootprint(containerd.node)).toEqual(one);
+    const calls = (await containerd.network.calls()).filter((call) => call.containerId === a.id);
     expect(calls.map((call) => [call.command, call.netns])).toEqual([
       ['ADD', netns],
       ['DEL', netns],
@@ -144,10 +116,10 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     ]);
 
     await containerd.cri.stopPod(b.id);
-    expect(await observeNode()).toEqual(empty);
-    expect(await readRecords()).not.toContain(b.id);
+    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(JSON.stringify(containerd.network.records())).not.toContain(b.id);
     await containerd.cri.removePod(b.id);
-    expect(await observeNode()).toEqual(empty);
+    expect(await observeFootprint(containerd.node)).toEqual(empty);
   });
 
   test('are reached by host ports, from the node and from pods, until they are stopped', async () => {
@@ -155,10 +127,9 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     const [hostPort, containerPort] = [18080, 80];
     const mapping = { protocol: 'TCP', hostPort, containerPort } as const;
     const [a, b] = [await runWebPod('a', [mapping]), await runWebPod('b')];
-    const fromNode = (): Promise<string> =>
-      containerd.run('busybox', ...wget('127.0.0.1', hostPort)).catch(() => 'nobody');
+    const fromNode = (): Promise<string> => getFromNode('127.0.0.1', hostPort);
     expect(await fromNode()).toBe('a');
-    for (const gateway of GATEWAYS) {
+    for (const gateway of containerd.network.gateways) {
       expect.soft(await get(a, gateway, hostPort)).toBe('a');
       expect.soft(await get(b, gateway, hostPort)).toBe('a');
     }
@@ -172,7 +143,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     expect(await fromNode()).toBe('c');
     for (const pod of [a, b, c]) await remove(pod.id);
     await containerd.removePods();
-    expect(await observeNode()).toEqual(empty);
+    expect(await observeFootprint(containerd.node)).toEqual(empty);
   });
 
   test('can be many at once', async () => {
@@ -189,9 +160,8 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     expect(await portCount()).toBe(50);
 
     await Promise.all(pods.map((pod) => remove(pod.id)));
-    expect(await observeNode()).toEqual(empty);
-    const records = await readRecords();
-    for (const pod of pods) expect(records).not.toContain(pod.id);
+    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(containerd.network.records()).toEqual(NO_RECORDS);
   });
 
   test('outlive a containerd that is killed, and can be removed by the next one', async () => {
@@ -199,30 +169,32 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     const [a, b] = [await runWebPod('a'), await runWebPod('b')];
     await containerd.cri.stopPod(a.id);
     await containerd.kill();
-    expect(await containerd.run('busybox', ...wget(b.addresses[0]!, 80))).toBe('b');
+    expect(await getFromNode(b.addresses[0]!, 80)).toBe('b');
 
     await containerd.restart();
-    expect(await ping(b, GATEWAYS[0]!)).toContain('1 packets received');
+    expect(await ping(b, containerd.network.gateways[0])).toContain('1 packets received');
     await containerd.cri.removePod(a.id);
     await remove(b.id);
     expect(await containerd.cri.list()).toEqual([]);
-    expect(await observeNode()).toEqual(empty);
-    const records = await readRecords();
-    for (const pod of [a, b]) expect(records).not.toContain(pod.id);
+    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(containerd.network.records()).toEqual(NO_RECORDS);
   });
 
   async function runWebPod(name: string, ports: readonly PortMapping[] = []): Promise<WebPod> {
     const pod = await containerd.cri.runPod(name, ports);
     const { ip, additionalIps } = await containerd.cri.podStatus(pod.id);
-    const command = ['busybox', 'httpd', '-f', '-p', '80', '-h', '/etc'];
     const web = {
       ...pod,
-      container: await containerd.cri.startContainer(pod, BUSYBOX_IMAGE, command),
+      container: await containerd.cri.startContainer(pod, BUSYBOX_IMAGE, serveFolder('/etc', 80)),
       addresses: [ip, ...additionalIps],
     };
     // It has been started, but may not listen yet.
-    for (let tries = 0; tries < 50 && (await get(web, '127.0.0.1', 80)) !== name; tries++)
-      await sleep(20);
+    let answer = '';
+    await waitFor(
+      `${name} to serve`,
+      () => answer,
+      async () => (answer = await get(web, '127.0.0.1', 80)) === name,
+    );
     return web;
   }
 
@@ -245,76 +217,26 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
 
   /** The name of what serves at an address, or why there is no answer. */
   async function get(from: WebPod, address: string, port: number): Promise<string> {
-    const { code, stdout, stderr } = await containerd.cri.exec(from.container, [
-      'busybox',
-      ...wget(address, port),
-    ]);
+    const command = askHostname(address, port);
+    const { code, stdout, stderr } = await containerd.cri.exec(from.container, command);
     return code === 0 ? stdout.trim() : `exit ${code}: ${stderr}`;
   }
 
-  /** What CNI may change on the node outside of pods. */
-  async function observeNode(): Promise<{
-    links: { ifname: string; master?: string }[];
-    routes: object[];
-    ruleset: object[];
-  }> {
-    const [links, routes4, routes6, nft] = await Promise.all([
-      containerd.run('ip', '-json', 'link'),
-      containerd.run('ip', '-json', '-4', 'route', 'show', 'table', 'all'),
-      containerd.run('ip', '-json', '-6', 'route', 'show', 'table', 'all'),
-      containerd.run('nft', '-j', 'list', 'ruleset'),
-    ]);
-    return {
-      links: JSON.parse(links),
-      routes: [...JSON.parse(routes4), ...JSON.parse(routes6)],
-      ruleset: JSON.parse(nft).nftables,
-    };
+  /** The name of what serves at an address, for the node itself; `nobody` when there is no answer. */
+  function getFromNode(address: string, port: number): Promise<string> {
+    return containerd.node.run(...askHostname(address, port)).catch(() => 'nobody');
   }
 
   /** How many links are ports of the bridge. */
   async function portCount(): Promise<number> {
-    return (await observeNode()).links.filter((link) => link.master === 'cni0').length;
-  }
-
-  /** All that the plugin has stored, as text. */
-  async function readRecords(): Promise<string> {
-    const folder = dataDir(containerd.folder);
-    const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
-      .filter((entry) => entry.isFile())
-      .map((entry) => path.join(entry.parentPath, entry.name));
-    const texts = await Promise.all(
-      files.map(async (file) => {
-        const text = await readFile(file, 'latin1');
-        // Pages of a database keep deleted rows, so look at its tables.
-        if (text.startsWith('SQLite format 3\0')) return dumpDatabase(file);
-        return /-(wal|shm)$/.test(file) ? '' : text;
-      }),
-    );
-    return texts.join('\n');
+    const { links } = await observeFootprint(containerd.node);
+    return links.filter((link) => link.master === containerd.network.bridge).length;
   }
 
   function explainFailure(): void {
     onTestFailed(async () => {
-      const plugin = await readFile(logFile(containerd.folder), 'utf8').catch(() => '(none)');
       console.error(`containerd's log ends:\n${await containerd.log()}`);
-      console.error(`The plugin's log ends:\n${plugin.split('\n').slice(-30).join('\n')}`);
+      console.error(`The plugin's log ends:\n${await containerd.network.log()}`);
     });
   }
 });
-
-/** A busybox command that prints the name of what serves at an address. */
-function wget(address: string, port: number): string[] {
-  const host = address.includes(':') ? `[${address}]` : address;
-  // Not wget's own -T: it crashes in Debian 12's busybox-static.
-  return ['timeout', '5', 'busybox', 'wget', '-q', '-O-', `http://${host}:${port}/hostname`];
-}
-
-function dumpDatabase(file: string): string {
-  using database = new Database(file, { readonly: true });
-  const tables = database
-    .query<{ name: string }, []>("SELECT name FROM sqlite_master WHERE type = 'table'")
-    .all();
-  return tables
-    .map(({ name }) => `${name} ${JSON.stringify(database.query(`SELECT * FROM "${name}"`).all())}`)
-    .join('\n');
-}
