@@ -37,7 +37,6 @@ export interface PodPlaces {
   readonly cgroupParent: string;
 }
 
-/** The calls of a kubelet that concern a pod's network. Each rejects with the runtime's own message. */
 /** A port of the node that leads to one of a pod. */
 export interface PortMapping {
   readonly protocol: 'TCP' | 'UDP' | 'SCTP';
@@ -45,12 +44,20 @@ export interface PortMapping {
   readonly containerPort: number;
 }
 
+/** What a kubelet asks for a pod's network, beside a name. */
+export interface PodNetwork {
+  readonly portMappings?: readonly PortMapping[];
+  /** Such as `kubernetes.io/ingress-bandwidth`, of which the runtime makes a capability of its own. */
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** The calls of a kubelet that concern a pod's network. Each rejects with the runtime's own message. */
 export interface Cri {
   /** Which conditions keep the runtime from running pods; an empty list means it is ready. */
   notReady(): Promise<readonly string[]>;
   hasImage(image: string): Promise<boolean>;
   /** RunPodSandbox: returns once the pod's netns is there and CNI ADD has succeeded. */
-  runPod(name: string, ports?: readonly PortMapping[]): Promise<Pod>;
+  runPod(name: string, network?: PodNetwork): Promise<Pod>;
   /** StopPodSandbox: CNI DEL, then the netns is closed. Allowed again on a stopped pod. */
   stopPod(id: string): Promise<void>;
   /** RemovePodSandbox: another CNI DEL, without a netns, then the runtime forgets the pod. Fine for an unknown id too. */
@@ -152,12 +159,13 @@ export function connectCri(socket: string, places: PodPlaces): Cri {
       );
     },
 
-    async runPod(name, portMappings = []) {
+    async runPod(name, { portMappings = [], annotations = {} } = {}) {
       const uid = randomUUID(); // what makes two pods of one name different for the runtime
       const config = {
         metadata: { name, uid, namespace: 'default', attempt: 0 },
         hostname: name,
         portMappings,
+        annotations,
         logDirectory: `${places.logs}/${uid}`,
         // Without one the runtime copies the machine's resolv.conf, often a link into a /run that it does not see.
         dnsConfig: { servers: ['192.0.2.53'] },

@@ -89,10 +89,12 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     explainFailure();
     const [a, b] = [await runWebPod('a'), await runWebPod('b')];
     const { netns } = await containerd.cri.podStatus(a.id);
-    const both = JSON.stringify(await observeFootprint(containerd.node));
+    // What is looked for in vain below can be found here.
+    const both = await observeFootprint(containerd.node);
+    expect(both.netns).toHaveLength(2);
+    expect(both.results).toContain(`podnet-${a.id}-eth0`);
     for (const pod of [a, b]) {
-      // What is looked for in vain below can be found here.
-      expect(both).toContain(`"${pod.addresses[0]}"`);
+      expect(JSON.stringify(both)).toContain(`"${pod.addresses[0]}"`);
       expect(JSON.stringify(containerd.network.records())).toContain(pod.id);
     }
     expect(await portCount()).toBe(2);
@@ -108,8 +110,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     const one = await observeFootprint(containerd.node);
     await containerd.cri.removePod(a.id);
     expect(await observeFootprint(containerd.node)).toEqual(one);
-    const calls = (await containerd.network.calls()).filter((call) => call.containerId === a.id);
-    expect(calls.map((call) => [call.command, call.netns])).toEqual([
+    expect(await callsFor(a)).toEqual([
       ['ADD', netns],
       ['DEL', netns],
       ['DEL', ''],
@@ -124,8 +125,8 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
 
   test('are reached by host ports, from the node and from pods, until they are stopped', async () => {
     explainFailure();
-    const [hostPort, containerPort] = [18080, 80];
-    const mapping = { protocol: 'TCP', hostPort, containerPort } as const;
+    const hostPort = 18080;
+    const mapping = portMapping(hostPort);
     const [a, b] = [await runWebPod('a', [mapping]), await runWebPod('b')];
     const fromNode = (): Promise<string> => getFromNode('127.0.0.1', hostPort);
     expect(await fromNode()).toBe('a');
@@ -133,7 +134,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
       expect.soft(await get(a, gateway, hostPort)).toBe('a');
       expect.soft(await get(b, gateway, hostPort)).toBe('a');
     }
-    const second = containerd.cri.runPod('c', [mapping]);
+    const second = containerd.cri.runPod('c', { portMappings: [mapping] });
     await expect(second).rejects.toThrow(
       `host port tcp ${hostPort} is taken by podnet/${a.id}/eth0`,
     );
@@ -151,7 +152,9 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     const names = Array.from({ length: 50 }, (_, index) => `many-${index}`);
     const pods = await Promise.all(
       names.map((name, i) =>
-        containerd.cri.runPod(name, [{ protocol: 'TCP', hostPort: 20_000 + i, containerPort: 80 }]),
+        containerd.cri.runPod(name, {
+          portMappings: [portMapping(20_000 + i)],
+        }),
       ),
     );
     const statuses = await Promise.all(pods.map((pod) => containerd.cri.podStatus(pod.id)));
@@ -164,24 +167,110 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     expect(containerd.network.records()).toEqual(NO_RECORDS);
   });
 
-  test('outlive a containerd that is killed, and can be removed by the next one', async () => {
+  test('are removed also when somebody took their netns away', async () => {
     explainFailure();
-    const [a, b] = [await runWebPod('a'), await runWebPod('b')];
+    const [a, b] = [await runWebPod('a', [portMapping(18080)]), await runWebPod('b')];
+    const { netns = '' } = await containerd.cri.podStatus(a.id);
+    await containerd.node.run('umount', netns);
+    await containerd.node.run('rm', netns);
     await containerd.cri.stopPod(a.id);
-    await containerd.kill();
-    expect(await getFromNode(b.addresses[0]!, 80)).toBe('b');
-
-    await containerd.restart();
+    expect(await callsFor(a)).toEqual([
+      ['ADD', netns],
+      ['DEL', ''],
+    ]);
+    expect(await getFromNode('127.0.0.1', 18080)).toBe('nobody');
     expect(await ping(b, containerd.network.gateways[0])).toContain('1 packets received');
     await containerd.cri.removePod(a.id);
     await remove(b.id);
-    expect(await containerd.cri.list()).toEqual([]);
     expect(await observeFootprint(containerd.node)).toEqual(empty);
     expect(containerd.network.records()).toEqual(NO_RECORDS);
   });
 
-  async function runWebPod(name: string, ports: readonly PortMapping[] = []): Promise<WebPod> {
-    const pod = await containerd.cri.runPod(name, ports);
+  test('can be stopped and removed more than once', async () => {
+    explainFailure();
+    const [a, b] = [await runWebPod('a', [portMapping(18080)]), await runWebPod('b')];
+    const { netns } = await containerd.cri.podStatus(a.id);
+    await containerd.cri.stopPod(a.id);
+    const [one, records] = [await observeFootprint(containerd.node), containerd.network.records()];
+    await containerd.cri.stopPod(a.id);
+    await containerd.cri.removePod(a.id);
+    await containerd.cri.removePod(a.id); // of which containerd knows nothing any more
+    expect(await observeFootprint(containerd.node)).toEqual(one);
+    expect(containerd.network.records()).toEqual(records);
+    expect(await callsFor(a)).toEqual([
+      ['ADD', netns],
+      ['DEL', netns],
+      ['DEL', ''],
+      ['DEL', ''],
+    ]);
+    await remove(b.id);
+    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(containerd.network.records()).toEqual(NO_RECORDS);
+  });
+
+  test('outlive a containerd that is killed, and can be removed by the next one', async () => {
+    explainFailure();
+    const [a, b] = [await runWebPod('a'), await runWebPod('b', [portMapping(18080)])];
+    await containerd.cri.stopPod(a.id);
+    await containerd.kill();
+    const expectWork = async (): Promise<void> => {
+      expect(await getFromNode(b.addresses[0]!, 80)).toBe('b');
+      expect(await getFromNode('127.0.0.1', 18080)).toBe('b');
+    };
+    await expectWork();
+
+    await containerd.restart();
+    await expectWork();
+    expect(await ping(b, containerd.network.gateways[0])).toContain('1 packets received');
+    await containerd.cri.removePod(a.id);
+    await containerd.cri.stopPod(b.id);
+    expect(await getFromNode('127.0.0.1', 18080)).toBe('nobody');
+    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(containerd.network.records()).toEqual(NO_RECORDS);
+    await containerd.cri.removePod(b.id);
+    expect(await containerd.cri.list()).toEqual([]);
+  });
+
+  test.each([1, 5, 10])(
+    'leave nothing when containerd was killed while ten started, at ADD number %i',
+    async (number) => {
+      explainFailure();
+      const before = (await containerd.network.calls()).length;
+      const added = async (): Promise<number> => (await containerd.network.calls()).length - before;
+      const started = Array.from({ length: 10 }, (_, i) =>
+        containerd.cri.runPod(`half-${i}`, { portMappings: [portMapping(20_000 + i)] }),
+      );
+      const settled = Promise.allSettled(started);
+      await waitFor(
+        `ADD number ${number}`,
+        () => 'there were fewer',
+        async () => (await added()) >= number,
+      );
+      await containerd.kill();
+      // Nobody was told of all of them; what plugins were doing they went on with.
+      expect((await settled).map(({ status }) => status)).toContain('rejected');
+      await containerd.restart();
+      expect(await observeFootprint(containerd.node)).not.toEqual(empty);
+
+      // What a kubelet does with pods that it did not start: it finds them in the list.
+      await containerd.removePods();
+      expect(containerd.network.records()).toEqual(NO_RECORDS);
+      const { netns, ...left } = await observeFootprint(containerd.node);
+      expect({ ...left, netns: [] }).toEqual(empty);
+      // containerd writes down a pod's netns after ADD only: those it has forgotten, and DEL came without.
+      for (const file of netns) {
+        const links = await containerd.node.run('nsenter', `--net=${file}`, 'ip', 'link');
+        expect(links).not.toContain('eth0');
+        await containerd.node.run('umount', file);
+      }
+    },
+  );
+
+  async function runWebPod(
+    name: string,
+    portMappings: readonly PortMapping[] = [],
+  ): Promise<WebPod> {
+    const pod = await containerd.cri.runPod(name, { portMappings });
     const { ip, additionalIps } = await containerd.cri.podStatus(pod.id);
     const web = {
       ...pod,
@@ -201,6 +290,12 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
   async function remove(id: string): Promise<void> {
     await containerd.cri.stopPod(id);
     await containerd.cri.removePod(id);
+  }
+
+  /** The plugin's calls for a pod: the verb and the netns of each. */
+  async function callsFor({ id }: Pod): Promise<[string, string][]> {
+    const calls = (await containerd.network.calls()).filter((call) => call.containerId === id);
+    return calls.map(({ command, netns }) => [command, netns]);
   }
 
   /** One ping, without another try: a pod's network has to work when ADD is done. Returns what ping says. */
@@ -240,3 +335,8 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     });
   }
 });
+
+/** A port of the node that leads to where pods serve. */
+function portMapping(hostPort: number): PortMapping {
+  return { protocol: 'TCP', hostPort, containerPort: 80 };
+}
