@@ -17,6 +17,7 @@ const requirements = {
   gcc: () => linux() ?? commands('gcc'),
   busybox: () => linux() ?? commands('busybox'),
   containerd: () => linux() ?? commands('containerd', 'runc'),
+  podman: () => linux() ?? commands('podman', 'conmon', 'runc'),
   'cni-plugins': () =>
     existsSync('/usr/lib/cni/host-local')
       ? undefined
