@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { requirement } from '../../requirements.ts';
-import { kernelState } from './kernel-state.ts';
+import { hostState } from './kernel-state.ts';
 import {
   type Call,
   NO_RECORDS,
@@ -107,13 +107,6 @@ function addPod(node: Node, containerId: string, config: Changes): Call & { netn
   const call = { netns: node.addPod(), containerId, config };
   node.add(call);
   return call;
-}
-
-/** All of the host but forwarding, which stays on, and what the kernel does for it: anycast routes. */
-function stateOf({ netns }: Node): unknown {
-  const { routes, ...state } = kernelState(netns);
-  const kept = (routes as string[]).filter((route) => !route.includes('"type":"4"'));
-  return { ...state, routes: kept, forwarding: null };
 }
 
 const TCP = { hostPort: 8080, containerPort: 80, protocol: 'tcp' };
@@ -271,13 +264,13 @@ describe.skipIf(skip)('host ports', () => {
   ])('that lead to another pod are refused: the same %s', (_what, first, second, details) => {
     const { node } = makeOutside();
     addPod(node, 'a', configFor(node, [first]));
-    const before = stateOf(node);
+    const before = hostState(node.netns);
     const records = recordsOf(node.dataDir);
     const config = configFor(node, [{ ...UDP, hostPort: 9 }, second]);
     const answer = errorOf(node.call('ADD', { netns: node.addPod(), containerId: 'b', config }));
     expect(answer).toMatchObject({ code: 101, details });
     expect(answer.msg).toMatch(/^host port tcp 8080( at \S+)? is taken by podnet\/a\/eth0$/);
-    expect(stateOf(node)).toEqual(before);
+    expect(hostState(node.netns)).toEqual(before);
     expect(recordsOf(node.dataDir)).toEqual(records);
     // Of another protocol it is another port.
     addPod(node, 'c', configFor(node, [UDP]));
@@ -285,9 +278,9 @@ describe.skipIf(skip)('host ports', () => {
 
   test('go with the pod: by DEL alone, with nothing but its name', async () => {
     const { node, client } = makeOutside();
-    const before = stateOf(node);
+    const before = hostState(node.netns);
     const first = addPod(node, 'a', configFor(node, [TCP, UDP]));
-    const alone = stateOf(node);
+    const alone = hostState(node.netns);
     const second = addPod(
       node,
       'b',
@@ -295,11 +288,11 @@ describe.skipIf(skip)('host ports', () => {
     );
     const bare = node.config({ cniVersion: '1.1.0' });
     node.del({ containerId: 'b', config: bare });
-    expect(stateOf(node)).toEqual(alone);
+    expect(hostState(node.netns)).toEqual(alone);
     await serve(first.netns, 'a');
     expect(ask(client, 'tcp', NODE[4], 8080)).toBe(`a ${CLIENT[4]}`);
     node.del({ containerId: 'a', config: bare });
-    expect(stateOf(node)).toEqual(before);
+    expect(hostState(node.netns)).toEqual(before);
     expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
     expect(second.netns).not.toBe(first.netns);
   });
@@ -310,24 +303,24 @@ describe.skipIf(skip)('host ports', () => {
       node.run('sysctl', '-n', 'net.ipv4.conf.cni0.route_localnet').trim();
     addPod(node, 'a', configFor(node, []));
     expect(localnet()).toBe('0');
-    const before = stateOf(node);
+    const before = hostState(node.netns);
     const call = addPod(node, 'b', configFor(node, [TCP]));
     expect(localnet()).toBe('1');
     node.del(call);
     expect(localnet()).toBe('0');
-    expect(stateOf(node)).toEqual(before);
+    expect(hostState(node.netns)).toEqual(before);
   });
 
   test('of a bridge that stays leave no door to 127.0.0.1, also when the state file was lost', () => {
     const { node } = makeOutside();
     addPod(node, 'a', configFor(node, []));
-    const before = stateOf(node);
+    const before = hostState(node.netns);
     const call = addPod(node, 'b', configFor(node, [TCP]));
     for (const file of ['state.db', 'state.db-wal', 'state.db-shm'])
       rmSync(join(node.dataDir, file), { force: true });
     node.del(call);
     expect(node.run('sysctl', '-n', 'net.ipv4.conf.cni0.route_localnet').trim()).toBe('0');
-    expect(stateOf(node)).toEqual(before);
+    expect(hostState(node.netns)).toEqual(before);
   });
 
   test('let connections elsewhere to the same port live on', async () => {
@@ -380,7 +373,7 @@ describe.skipIf(skip)('host ports', () => {
 
   test('are known again when the state file is lost, and refused to others', () => {
     const { node } = makeOutside();
-    const before = stateOf(node);
+    const before = hostState(node.netns);
     const config = configFor(node, [TCP, { ...UDP, hostIP: NODE[4] }]);
     const call = { netns: node.addPod(), containerId: 'a', config };
     const prevResult = node.add(call);
@@ -393,7 +386,7 @@ describe.skipIf(skip)('host ports', () => {
       'host port tcp 8080 is taken by podnet/a/eth0',
     );
     node.del(call);
-    expect(stateOf(node)).toEqual(before);
+    expect(hostState(node.netns)).toEqual(before);
   });
 
   test.each<[string, Changes, Mapping[], number, string]>([
@@ -435,25 +428,25 @@ describe.skipIf(skip)('host ports', () => {
     ],
   ])('that cannot be are refused: %s', (_what, changes, mappings, code, msg) => {
     const { node } = makeOutside();
-    const before = stateOf(node);
+    const before = hostState(node.netns);
     const config = configFor(node, mappings, changes);
     expect(errorOf(node.call('ADD', { netns: node.addPod(), config }))).toMatchObject({
       code,
       msg,
     });
-    expect(stateOf(node)).toEqual(before);
+    expect(hostState(node.netns)).toEqual(before);
     expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
   });
 
   test('lead to pods that are routed to, without a bridge', async () => {
     const { node, client } = makeOutside();
-    const before = stateOf(node);
+    const before = hostState(node.netns);
     const call = addPod(node, 'a', configFor(node, [TCP], { mode: 'ptp' }));
     await serve(call.netns, 'a');
     expect(ask(client, 'tcp', NODE[4], 8080)).toBe(`a ${CLIENT[4]}`);
     expect(ask(client, 'tcp', NODE[6], 8080)).toBe(`a ${CLIENT[6]}`);
     expect(ask(node.netns, 'tcp', '127.0.0.1', 8080)).toMatch(/^a /);
     node.del(call);
-    expect(stateOf(node)).toEqual(before);
+    expect(hostState(node.netns)).toEqual(before);
   });
 });

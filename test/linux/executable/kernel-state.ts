@@ -103,6 +103,13 @@ function qdiscState(netns: string): string[] {
     .toSorted();
 }
 
+/** The same of a host, without forwarding, which stays on, and what the kernel does for it: anycast routes. */
+export function hostState(netns: string): Json {
+  const { routes, ...state } = kernelState(netns);
+  const kept = (routes as string[]).filter((route) => !route.includes('"type":"4"'));
+  return { ...state, routes: kept, forwarding: null };
+}
+
 /** The ruleset as `nft -j` prints it, object by object. */
 function nftState(netns: string): unknown {
   const { nftables } = JSON.parse(runIn(netns, 'nft', '-j', 'list', 'ruleset')) as {
