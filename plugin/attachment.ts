@@ -266,7 +266,7 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     netns,
     ...(isPtp ? { mode: 'ptp' as const } : {}),
     bridge: config.bridge,
-    bridgeMac: macOf(identity, 'bridge', config.bridge),
+    bridgeMac: usualBridgeMac(identity, config.bridge),
     promiscuous: config.promiscMode,
     hostIfname: hostIfname(identity, key),
     hostMac: macOf(identity, 'host end', keyText(key)),
@@ -296,6 +296,11 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     ...(dns === undefined || isEmptyDns(dns) ? {} : { dns }),
     ...(ipam === undefined ? {} : { ipam }),
   };
+}
+
+/** The MAC address that a bridge of ours is made with. */
+export function usualBridgeMac(identity: Identity, bridge: Ifname): Mac {
+  return macOf(identity, 'bridge', bridge);
 }
 
 /** The MAC address and the name that `makeAttachment` gives the ends of an attachment's link unless somebody chose others. */

@@ -8,7 +8,13 @@ import { ZERO_MAC } from '../../model/mac.ts';
 import { type SetElement, tableKey } from '../../model/nftables.ts';
 import { type Prefix, findPrefixedIp, prefixContains, prefixOf } from '../../model/prefix.ts';
 import { joiningVlans, pvidOf } from '../../model/vlan.ts';
-import { type Attachment, type Identity, formatKey, usualEnds } from '../attachment.ts';
+import {
+  type Attachment,
+  type Identity,
+  formatKey,
+  usualBridgeMac,
+  usualEnds,
+} from '../attachment.ts';
 import { limitsIn } from '../bandwidth.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
@@ -149,7 +155,8 @@ function attachmentOf(
     netns: '',
     ...(master === undefined ? { mode: 'ptp' as const } : {}),
     bridge: master ?? DEFAULT_BRIDGE,
-    bridgeMac: bridge?.mac ?? ZERO_MAC,
+    // Not that of the bridge: by it somebody else's would be taken for ours, and go with the last pod.
+    bridgeMac: usualBridgeMac(identity, master ?? DEFAULT_BRIDGE),
     promiscuous: bridge?.promiscuous ?? false,
     hostIfname: link.ifname,
     hostMac: link.mac ?? ZERO_MAC,

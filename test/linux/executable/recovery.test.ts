@@ -171,6 +171,18 @@ describe.skipIf(skip)('a state file', () => {
     expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
   });
 
+  test("that was lost leaves somebody else's bridge where it is, with its last pod too", () => {
+    const node = makeNode();
+    node.run('ip', 'link', 'add', 'cni0', 'type', 'bridge');
+    node.run('ip', 'link', 'set', 'cni0', 'up');
+    const call = { netns: node.addPod(), config: node.config({ isGateway: false }) };
+    node.add(call);
+    rmSync(node.dataDir, { recursive: true });
+    node.del({ ...call, netns: '' });
+    expect(linkNames(node.netns)).toEqual(['cni0']);
+    expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
+  });
+
   test('that was lost is filled once, however many calls want it at once', async () => {
     const node = makeNode();
     const config = node.config(OPTIONS);
