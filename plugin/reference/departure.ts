@@ -148,9 +148,7 @@ function desiredWithout(departure: Departure, observed: Host, reserved: Reserved
   const isShared = sharedAddresses(departure, reserved).length > 0;
   const gone = [
     ...(end ? [end.ifname] : []),
-    ...(shaper?.kind === 'device' && shaper.deviceKind === 'ifb' && !isShared
-      ? [shaper.ifname]
-      : []),
+    ...(shaper?.kind === 'ifb' && !isShared ? [shaper.ifname] : []),
   ];
   return {
     [HOST_NETNS]: { links: Object.fromEntries(gone.map((ifname) => [ifname, 'absent' as const])) },

@@ -813,7 +813,7 @@ describe.skipIf(skip)('linux backend', () => {
       expect(texts).toEqual([
         '(ct) (bitwise) (cmp) accept',
         '(meta) (cmp) accept',
-        '(meta) (cmp) (payload) (lookup) (counter) drop',
+        '(meta) (cmp) (payload) (lookup) counter drop',
         'ip saddr 10.0.0.0/8 (payload) (cmp) (log) accept',
       ]);
       expect(nftables['ip plain']?.chains['c']?.rules.map(formatRule)).toEqual([

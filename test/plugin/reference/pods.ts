@@ -34,14 +34,11 @@ function port(master: string): BridgePort {
 
 /** A link of the host that is no pod's. */
 export function withDevice(host: Host, ifname: string, deviceKind: string): Host {
-  const link: Link = {
-    ...COMMON,
-    kind: 'device',
-    deviceKind,
-    carrier: true,
-    ifname: ifname as Ifname,
-    mac: parseMac('02:00:00:00:00:0f'),
-  };
+  const common = { ...COMMON, ifname: ifname as Ifname, mac: parseMac('02:00:00:00:00:0f') };
+  const link: Link =
+    deviceKind === 'ifb'
+      ? { ...common, kind: 'ifb' }
+      : { ...common, kind: 'device', deviceKind, carrier: true };
   return withLink(host, HOST_NETNS, link);
 }
 
