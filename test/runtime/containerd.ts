@@ -116,7 +116,7 @@ export async function startContainerd(): Promise<Containerd> {
   }
 
   try {
-    const network = await writeNetwork(node, ['portMappings']);
+    const network = await writeNetwork(node, ['portMappings', 'bandwidth']);
     await writeFile(path.join(folder, 'config.toml'), containerdConfig(folder, socket, network));
     const images = path.join(folder, 'images');
     const [pause, busybox] = await Promise.all([

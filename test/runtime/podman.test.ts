@@ -25,7 +25,7 @@ describe.skipIf(reason)('containers of podman', { timeout: 60_000 }, () => {
 
   beforeAll(async () => {
     podman = await startPodman();
-    empty = await observeFootprint(podman.node);
+    empty = await observeFootprint(podman.node, 'netns-');
   }, 60_000);
 
   // A test that failed may have left some.
@@ -84,11 +84,14 @@ describe.skipIf(reason)('containers of podman', { timeout: 60_000 }, () => {
     explainFailure();
     const publish = ['--publish', `${HOST_PORT}:80`];
     const a = await runWeb('a', ...publish);
-    const [alone, records] = [await observeFootprint(podman.node), podman.network.records()];
+    const [alone, records] = [
+      await observeFootprint(podman.node, 'netns-'),
+      podman.network.records(),
+    ];
     await expect(runWeb('b', ...publish)).rejects.toThrow(
       `host port tcp ${HOST_PORT} is taken by podnet/${a.id}/eth0`,
     );
-    expect(await observeFootprint(podman.node)).toEqual(alone);
+    expect(await observeFootprint(podman.node, 'netns-')).toEqual(alone);
     expect(podman.network.records()).toEqual(records);
     expect(await getFromNode('127.0.0.1', HOST_PORT)).toBe('a');
 
@@ -102,7 +105,7 @@ describe.skipIf(reason)('containers of podman', { timeout: 60_000 }, () => {
     explainFailure();
     const [a, b] = [await runWeb('a', '--publish', `${HOST_PORT}:80`), await runWeb('b')];
     // What is looked for in vain below can be found here.
-    const both = await observeFootprint(podman.node);
+    const both = await observeFootprint(podman.node, 'netns-');
     expect(both.netns).toHaveLength(2);
     expect(both.links).toHaveLength(empty.links.length + 3);
     expect(both.results).toContain(`podnet-${a.id}-eth0`);
@@ -110,7 +113,7 @@ describe.skipIf(reason)('containers of podman', { timeout: 60_000 }, () => {
     expect(JSON.stringify(podman.network.records())).toContain(a.id);
 
     await podman.podman('rm', '--force', '--time', '0', 'a');
-    const one = await observeFootprint(podman.node);
+    const one = await observeFootprint(podman.node, 'netns-');
     expect(one.results).toEqual([`podnet-${b.id}-eth0`]);
     expect(JSON.stringify([one, podman.network.records()])).not.toContain(a.id);
     expect(JSON.stringify(one.ruleset)).not.toContain(`${HOST_PORT}`);
@@ -118,7 +121,7 @@ describe.skipIf(reason)('containers of podman', { timeout: 60_000 }, () => {
     expect(await ping(b, podman.network.gateways[0])).toContain('1 packets received');
 
     await podman.podman('rm', '--force', '--time', '0', 'b');
-    expect(await observeFootprint(podman.node)).toEqual(empty);
+    expect(await observeFootprint(podman.node, 'netns-')).toEqual(empty);
     expect(podman.network.records()).toEqual(NO_RECORDS);
   });
 
@@ -127,7 +130,7 @@ describe.skipIf(reason)('containers of podman', { timeout: 60_000 }, () => {
     const a = await runWeb('a', '--publish', `${HOST_PORT}:80`);
     await podman.podman('stop', '--time', '0', 'a');
     expect(await getFromNode('127.0.0.1', HOST_PORT)).toBe('nobody');
-    expect(await observeFootprint(podman.node)).toEqual(empty);
+    expect(await observeFootprint(podman.node, 'netns-')).toEqual(empty);
     expect(podman.network.records()).toEqual(NO_RECORDS);
 
     await podman.podman('start', 'a');
@@ -146,9 +149,9 @@ describe.skipIf(reason)('containers of podman', { timeout: 60_000 }, () => {
     await waitFor(
       'the network to be cleaned up',
       () => JSON.stringify(podman.network.records()),
-      async () => (await observeFootprint(podman.node)).netns.length === 0,
+      async () => (await observeFootprint(podman.node, 'netns-')).netns.length === 0,
     );
-    expect(await observeFootprint(podman.node)).toEqual(empty);
+    expect(await observeFootprint(podman.node, 'netns-')).toEqual(empty);
     expect(podman.network.records()).toEqual(NO_RECORDS);
     const calls = (await podman.network.calls()).filter((call) => call.containerId === id);
     expect(calls.map(({ command }) => command)).toEqual(['ADD', 'DEL']);

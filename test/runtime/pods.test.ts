@@ -12,6 +12,12 @@ import { askHostname, serveFolder } from './web.ts';
 
 const NODE_PORT = 8080;
 
+/** How a kubelet's pod says its limits, in bits a second; containerd adds a burst of half a gigabyte. */
+const LIMITED = {
+  'kubernetes.io/ingress-bandwidth': '20M',
+  'kubernetes.io/egress-bandwidth': '10M',
+};
+
 const reason = requirement(
   'root',
   'iproute2',
@@ -34,7 +40,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
 
   beforeAll(async () => {
     containerd = await startContainerd();
-    empty = await observeFootprint(containerd.node);
+    empty = await observeFootprint(containerd.node, 'cni-');
     const website = path.join(containerd.node.folder, 'website');
     await containerd.node.run('sh', '-c', `mkdir ${website} && echo node >${website}/hostname`);
     containerd.node.serve(...serveFolder(website, NODE_PORT));
@@ -90,7 +96,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     const [a, b] = [await runWebPod('a'), await runWebPod('b')];
     const { netns } = await containerd.cri.podStatus(a.id);
     // What is looked for in vain below can be found here.
-    const both = await observeFootprint(containerd.node);
+    const both = await observeFootprint(containerd.node, 'cni-');
     expect(both.netns).toHaveLength(2);
     expect(both.results).toContain(`podnet-${a.id}-eth0`);
     for (const pod of [a, b]) {
@@ -101,15 +107,15 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
 
     await containerd.cri.stopPod(a.id);
     expect(await portCount()).toBe(1);
-    expect(JSON.stringify(await observeFootprint(containerd.node))).not.toContain(
+    expect(JSON.stringify(await observeFootprint(containerd.node, 'cni-'))).not.toContain(
       `"${a.addresses[0]}"`,
     );
     expect(JSON.stringify(containerd.network.records())).not.toContain(a.id);
     expect(await ping(b, containerd.network.gateways[0])).toContain('1 packets received');
 
-    const one = await observeFootprint(containerd.node);
+    const one = await observeFootprint(containerd.node, 'cni-');
     await containerd.cri.removePod(a.id);
-    expect(await observeFootprint(containerd.node)).toEqual(one);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(one);
     expect(await callsFor(a)).toEqual([
       ['ADD', netns],
       ['DEL', netns],
@@ -117,10 +123,10 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     ]);
 
     await containerd.cri.stopPod(b.id);
-    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(empty);
     expect(JSON.stringify(containerd.network.records())).not.toContain(b.id);
     await containerd.cri.removePod(b.id);
-    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(empty);
   });
 
   test('are reached by host ports, from the node and from pods, until they are stopped', async () => {
@@ -144,16 +150,17 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     expect(await fromNode()).toBe('c');
     for (const pod of [a, b, c]) await remove(pod.id);
     await containerd.removePods();
-    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(empty);
   });
 
-  test('can be many at once', async () => {
+  test('can be many at once, with host ports and limits', async () => {
     explainFailure();
     const names = Array.from({ length: 50 }, (_, index) => `many-${index}`);
     const pods = await Promise.all(
       names.map((name, i) =>
         containerd.cri.runPod(name, {
           portMappings: [portMapping(20_000 + i)],
+          annotations: LIMITED,
         }),
       ),
     );
@@ -161,9 +168,13 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     const addresses = statuses.flatMap((status) => [status.ip, ...status.additionalIps]);
     expect(new Set(addresses).size).toBe(100);
     expect(await portCount()).toBe(50);
+    const { qdiscs } = await observeFootprint(containerd.node, 'cni-');
+    const limits = qdiscs.filter((line) => line.startsWith('qdisc tbf '));
+    expect(limits.filter((line) => line.includes('rate 20Mbit'))).toHaveLength(50);
+    expect(limits.filter((line) => line.includes('rate 10Mbit'))).toHaveLength(50);
 
     await Promise.all(pods.map((pod) => remove(pod.id)));
-    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(empty);
     expect(containerd.network.records()).toEqual(NO_RECORDS);
   });
 
@@ -182,7 +193,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     expect(await ping(b, containerd.network.gateways[0])).toContain('1 packets received');
     await containerd.cri.removePod(a.id);
     await remove(b.id);
-    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(empty);
     expect(containerd.network.records()).toEqual(NO_RECORDS);
   });
 
@@ -191,11 +202,14 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     const [a, b] = [await runWebPod('a', [portMapping(18080)]), await runWebPod('b')];
     const { netns } = await containerd.cri.podStatus(a.id);
     await containerd.cri.stopPod(a.id);
-    const [one, records] = [await observeFootprint(containerd.node), containerd.network.records()];
+    const [one, records] = [
+      await observeFootprint(containerd.node, 'cni-'),
+      containerd.network.records(),
+    ];
     await containerd.cri.stopPod(a.id);
     await containerd.cri.removePod(a.id);
     await containerd.cri.removePod(a.id); // of which containerd knows nothing any more
-    expect(await observeFootprint(containerd.node)).toEqual(one);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(one);
     expect(containerd.network.records()).toEqual(records);
     expect(await callsFor(a)).toEqual([
       ['ADD', netns],
@@ -204,7 +218,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
       ['DEL', ''],
     ]);
     await remove(b.id);
-    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(empty);
     expect(containerd.network.records()).toEqual(NO_RECORDS);
   });
 
@@ -225,7 +239,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     await containerd.cri.removePod(a.id);
     await containerd.cri.stopPod(b.id);
     expect(await getFromNode('127.0.0.1', 18080)).toBe('nobody');
-    expect(await observeFootprint(containerd.node)).toEqual(empty);
+    expect(await observeFootprint(containerd.node, 'cni-')).toEqual(empty);
     expect(containerd.network.records()).toEqual(NO_RECORDS);
     await containerd.cri.removePod(b.id);
     expect(await containerd.cri.list()).toEqual([]);
@@ -250,12 +264,12 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
       // Nobody was told of all of them; what plugins were doing they went on with.
       expect((await settled).map(({ status }) => status)).toContain('rejected');
       await containerd.restart();
-      expect(await observeFootprint(containerd.node)).not.toEqual(empty);
+      expect(await observeFootprint(containerd.node, 'cni-')).not.toEqual(empty);
 
       // What a kubelet does with pods that it did not start: it finds them in the list.
       await containerd.removePods();
       expect(containerd.network.records()).toEqual(NO_RECORDS);
-      const { netns, ...left } = await observeFootprint(containerd.node);
+      const { netns, ...left } = await observeFootprint(containerd.node, 'cni-');
       expect({ ...left, netns: [] }).toEqual(empty);
       // containerd writes down a pod's netns after ADD only: those it has forgotten, and DEL came without.
       for (const file of netns) {
@@ -324,7 +338,7 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
 
   /** How many links are ports of the bridge. */
   async function portCount(): Promise<number> {
-    const { links } = await observeFootprint(containerd.node);
+    const { links } = await observeFootprint(containerd.node, 'cni-');
     return links.filter((link) => link.master === containerd.network.bridge).length;
   }
 

@@ -72,12 +72,24 @@ async function megabits(from: string, to: string, address: string): Promise<numb
   return (Number(lines.at(-1)) * 8) / payload / MEGABIT;
 }
 
-/** By how much of it a rate is missed. */
-function missed(measured: number, megabitsPerSecond: number): number {
-  return Math.abs(measured / megabitsPerSecond - 1);
-}
-
 const TENTH = 0.1;
+const TRIES = 4;
+
+/**
+ * By how much of it a rate is missed. A machine that is busy makes a transfer slower, so that a slow one is tried again; none
+ * may be faster.
+ */
+async function missed(
+  megabitsPerSecond: number,
+  from: string,
+  to: string,
+  address: string,
+): Promise<number> {
+  let excess = -1;
+  for (let tries = 1; tries <= TRIES && excess < -TENTH; tries += 1)
+    excess = (await megabits(from, to, address)) / megabitsPerSecond - 1;
+  return Math.abs(excess);
+}
 
 function qdiscs(netns: string): string[] {
   return run('tc', '-n', netns, 'qdisc', 'show')
@@ -92,16 +104,16 @@ const DUAL_STACK = {
   },
 };
 
-describe.skipIf(skip)('limits', { timeout: 60_000 }, () => {
+describe.skipIf(skip)('limits', { timeout: 120_000 }, () => {
   test('are kept within a tenth, in both directions and families', async () => {
     const node = makeNode();
     const { call, address, result } = added(node, configFor(node, BOTH, DUAL_STACK));
     const [host, host6] = ['10.7.0.1', 'fd07::1'];
-    expect(missed(await megabits(node.netns, call.netns, address), 40)).toBeLessThan(TENTH);
-    expect(missed(await megabits(call.netns, node.netns, host), 16)).toBeLessThan(TENTH);
+    expect(await missed(40, node.netns, call.netns, address)).toBeLessThan(TENTH);
+    expect(await missed(16, call.netns, node.netns, host)).toBeLessThan(TENTH);
     const address6 = result.ips[1]?.address.split('/')[0] ?? '';
-    expect(missed(await megabits(node.netns, call.netns, address6), 40)).toBeLessThan(TENTH);
-    expect(missed(await megabits(call.netns, node.netns, host6), 16)).toBeLessThan(TENTH);
+    expect(await missed(40, node.netns, call.netns, address6)).toBeLessThan(TENTH);
+    expect(await missed(16, call.netns, node.netns, host6)).toBeLessThan(TENTH);
   });
 
   test('of one direction leave the other as it is, and other pods alone', async () => {
@@ -109,14 +121,10 @@ describe.skipIf(skip)('limits', { timeout: 60_000 }, () => {
     const { ingressRate, ingressBurst, egressRate, egressBurst } = BOTH;
     const heard = added(node, configFor(node, { ingressRate, ingressBurst }));
     const told = added(node, configFor(node, { egressRate, egressBurst }), 'pod-b');
-    expect(
-      missed(await megabits(told.call.netns, heard.call.netns, heard.address), 16),
-    ).toBeLessThan(TENTH);
+    expect(await missed(16, told.call.netns, heard.call.netns, heard.address)).toBeLessThan(TENTH);
     expect(await megabits(heard.call.netns, told.call.netns, told.address)).toBeGreaterThan(200);
     const free = added(node, configFor(node, {}), 'pod-c');
-    expect(
-      missed(await megabits(free.call.netns, heard.call.netns, heard.address), 40),
-    ).toBeLessThan(TENTH);
+    expect(await missed(40, free.call.netns, heard.call.netns, heard.address)).toBeLessThan(TENTH);
     expect(await megabits(free.call.netns, told.call.netns, told.address)).toBeGreaterThan(200);
   });
 
@@ -125,8 +133,8 @@ describe.skipIf(skip)('limits', { timeout: 60_000 }, () => {
     const changes = { mode: 'ptp', isGateway: false };
     const a = added(node, configFor(node, BOTH, changes));
     const b = added(node, configFor(node, {}, changes), 'pod-b');
-    expect(missed(await megabits(b.call.netns, a.call.netns, a.address), 40)).toBeLessThan(TENTH);
-    expect(missed(await megabits(a.call.netns, b.call.netns, b.address), 16)).toBeLessThan(TENTH);
+    expect(await missed(40, b.call.netns, a.call.netns, a.address)).toBeLessThan(TENTH);
+    expect(await missed(16, a.call.netns, b.call.netns, b.address)).toBeLessThan(TENTH);
   });
 
   test('are in the answer, pass CHECK, and go with the pod, whatever DEL is told', () => {
