@@ -3,7 +3,7 @@ import type { NetnsScope, Scope, TableScope } from '../backends/backend.ts';
 import { makeAddress } from '../model/address.ts';
 import { hostPrefix } from '../model/connected.ts';
 import type { DesiredHost, DesiredLink, DesiredNetns, DesiredTable } from '../model/desired.ts';
-import { HOST_NETNS, type Host, findLink, findNetns } from '../model/host.ts';
+import { HOST_NETNS, type Host, type SysctlKey, findLink, findNetns } from '../model/host.ts';
 import { ADDRESS_BITS, type Family, type Ip, familyOf } from '../model/ip.ts';
 import { type Link, OWNER_MARK, isOurs } from '../model/link.ts';
 import { type SetKey, tableKey } from '../model/nftables.ts';
@@ -18,7 +18,15 @@ import { type PortUse, leadsFromLocalhost, portKeys, portPart, withoutPorts } fr
 import { type PolicyUse, policyKeys, policyPart, withoutPolicy } from './ingress-policy.ts';
 import { MASQUERADE_MAPS, masqueradePart, withoutMasquerade } from './masquerade.ts';
 import { POD_MAPS, isMapped, podPart, withoutPod } from './pod-map.ts';
-import { desiredPod, gatewaysOf, hasFamily, hostEnd, podEnd, podSysctls } from './pod.ts';
+import {
+  desiredPod,
+  gatewaysOf,
+  hasFamily,
+  hostEnd,
+  podEnd,
+  podSysctls,
+  restoredSysctls,
+} from './pod.ts';
 import { isChecked, spoofKeys, spoofPart, spoofTable, withoutSpoof } from './spoof-check.ts';
 import { OWN_TABLES, TABLE, type TablePart, tableOf } from './table.ts';
 import { desiredGateway, desiredVlans, gatewayLinks, gatewayRef } from './vlan.ts';
@@ -211,7 +219,7 @@ export function attachScope(attachment: Attachment): Scope {
   return { [HOST_NETNS]: host, [attachment.netns]: pod };
 }
 
-/** What DEL reads: the host's part, since the pod's goes with it. */
+/** What DEL reads: the host's part, since the pod's goes with it, but for settings of its netns. */
 export function detachScope(attachment: Attachment): Scope {
   return {
     [HOST_NETNS]: {
@@ -222,7 +230,15 @@ export function detachScope(attachment: Attachment): Scope {
       ...vlanScope(attachment),
       ...forwardScope(attachment),
     },
+    ...restoreScope(attachment),
   };
+}
+
+/** The settings of the pod's netns that do not go with the link, where the netns is known. */
+function restoreScope({ netns, tuning }: Attachment): Scope {
+  const sysctls = Object.keys(tuning?.before ?? {});
+  if (netns === '' || sysctls.length === 0) return {};
+  return { [netns]: { links: [], routes: 'none', sysctls, nftables: [] } };
 }
 
 const WHOLE_HOST: NetnsScope = {
@@ -380,6 +396,8 @@ export interface SharedUse {
   readonly policy: PolicyUse;
   /** Does another attachment need the link's rules in tables of others? */
   readonly forward: boolean;
+  /** Settings of the pod's netns that another attachment has made too. */
+  readonly sysctls: readonly SysctlKey[];
   /** Those of our tables that another attachment uses, by key. */
   readonly tables: readonly string[];
 }
@@ -435,7 +453,12 @@ export function detached(
       ? abandoned(observed, hearingLink(attachment))
       : {}),
   };
+  const restored =
+    departing === 'attachment'
+      ? restoredSysctls(attachment, observed, (key) => use.sysctls.includes(key))
+      : {};
   return {
+    ...(Object.keys(restored).length === 0 ? {} : { [attachment.netns]: { sysctls: restored } }),
     [HOST_NETNS]: {
       links,
       ...(Object.keys(tables).length === 0 ? {} : { tables }),

@@ -2,7 +2,7 @@
 import { type Scope, makeAddress } from '../model/address.ts';
 import { hostPrefix } from '../model/connected.ts';
 import type { DesiredNetns } from '../model/desired.ts';
-import { HOST_NETNS } from '../model/host.ts';
+import { HOST_NETNS, type Host, type SysctlKey, findNetns } from '../model/host.ts';
 import { type Family, type Ip, familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { PROTOCOL_BOOT, PROTOCOL_CUBE, type Route, makeRoute } from '../model/route.ts';
@@ -13,7 +13,9 @@ import { subnetOf } from './ipam/allocate.ts';
 /** What a pod's link and netns get beside what the pod needs, as the reference's plugin `tuning` sets it. */
 export interface Tuning {
   /** By key, with the pod's link in it where it is one of that. */
-  readonly sysctls?: Readonly<Record<string, string>>;
+  readonly sysctls?: Readonly<Record<SysctlKey, string>>;
+  /** Of those the ones that do not go with the link, as they were before ADD. */
+  readonly before?: Readonly<Record<SysctlKey, string>>;
   readonly promiscuous?: true;
   readonly allMulticast?: true;
   readonly txQueueLength?: number;
@@ -65,6 +67,26 @@ export function podSysctls(attachment: Attachment): string[] {
     ]),
     ...tuned,
   ];
+}
+
+/** The settings of the netns, or of others' links in it, among those that a pod's link is given: they stay when it goes. */
+export function lastingSysctls({ sysctls = {} }: Tuning, ifname: string): SysctlKey[] {
+  return Object.keys(sysctls).filter((key) => splitLinkSysctl(key)?.of !== ifname);
+}
+
+/** Such settings as they were before, of those that are still as ADD made them; `isUsed`: another attachment has it too. */
+export function restoredSysctls(
+  { netns, tuning = {} }: Attachment,
+  observed: Host,
+  isUsed: (key: SysctlKey) => boolean,
+): Record<SysctlKey, string> {
+  const now = findNetns(observed, netns)?.sysctls ?? {};
+  const { sysctls = {}, before = {} } = tuning;
+  return Object.fromEntries(
+    Object.entries(before).filter(
+      ([key, value]) => now[key] === sysctls[key] && now[key] !== value && !isUsed(key),
+    ),
+  );
 }
 
 const SCOPES: Readonly<Record<number, Scope>> = {
@@ -122,7 +144,7 @@ function podRoutes(attachment: Attachment): Route[] {
 /** What the pod's netns has to be for the attachment to work. */
 export function desiredPod(attachment: Attachment): DesiredNetns {
   const { ifname } = attachment.key;
-  const { sysctls: tuned = {}, ...ofLink } = attachment.tuning ?? {};
+  const { sysctls: tuned = {}, before: _before, ...ofLink } = attachment.tuning ?? {};
   const settings = Object.entries(podSettings(attachment)).map(
     ([name, value]) => [linkSysctlKey(6, ifname, name), value] as const,
   );

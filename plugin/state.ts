@@ -33,7 +33,8 @@ export type SharedObject =
   | `subnet ${string}`
   | `table ${string}`
   | `check ${string}`
-  | `forward ${string}`;
+  | `forward ${string}`
+  | `sysctl ${string}`;
 
 /** The state file. Every function is a transaction of its own, unless it runs within `transact`. */
 export interface State {

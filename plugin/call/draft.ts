@@ -28,6 +28,7 @@ import {
 } from '../ipam/allocate.ts';
 import { hostLocalOf } from '../ipam/host-local-folder.ts';
 import { rangeSetsOf } from '../ipam/ranges.ts';
+import { type Tuning, lastingSysctls } from '../pod.ts';
 import type { AttachmentRecord } from '../state.ts';
 import type { CallContext } from './context.ts';
 
@@ -153,16 +154,35 @@ function resolvConfOf(context: CallContext, { resolvConf }: IpamConfig): Dns | u
   return parseResolvConf(text);
 }
 
+/** With what DEL has to restore: as the netns has it now, unless an ADD that died has changed it already. */
+function withBefore(
+  context: CallContext,
+  { key, netns }: Request,
+  tuning: Tuning | undefined,
+  begun: Tuning | undefined,
+): Tuning | undefined {
+  const sysctls = tuning ? lastingSysctls(tuning, key.ifname) : [];
+  if (sysctls.length === 0) return tuning;
+  const observed = context.backend.observe({
+    [netns]: { links: [], routes: 'none', sysctls, nftables: [] },
+  });
+  const now = findNetns(observed, netns)?.sysctls ?? {};
+  const before = { ...now, ...begun?.before };
+  const wanted = Object.entries(before).filter(([name]) => sysctls.includes(name));
+  return { ...tuning, before: Object.fromEntries(wanted) };
+}
+
 /** Chooses the addresses and names of an attachment; those of an ADD that died are taken over where they still fit. */
 export function draftAttachment(
   context: CallContext,
   request: Request,
   config: Config,
-  mtuBytes: number,
+  usualMtuBytes: number,
 ): Draft {
   const record = context.state.find(request.key);
   if (record) refuseExisting(context, record);
   const choices = choicesOf(request);
+  const mtuBytes = choices.tuning.mtu ?? usualMtuBytes;
   const { ipam, delegate } = config;
   const addresses = ipam ? ownAddresses(context, request, ipam, choices, record) : [];
   checkAddresses(request, mtuBytes, addresses);
@@ -183,7 +203,12 @@ export function draftAttachment(
       ipam: delegate === null ? undefined : { type: delegate, stdin: request.stdin },
       portMappings: choices.portMappings,
       limits: limitsOf(config, choices.bandwidth, mtuBytes),
-      tuning: tuningOf(config, choices.tuning, request.key.ifname, context.readText),
+      tuning: withBefore(
+        context,
+        request,
+        tuningOf(config, choices.tuning, request.key.ifname, context.readText),
+        record?.attachment.tuning,
+      ),
     }),
     begun: record?.attachment,
   };

@@ -1,3 +1,4 @@
+import type { SysctlKey } from '../../model/host.ts';
 import { type Ip, familyOf } from '../../model/ip.ts';
 import type { Attachment } from '../attachment.ts';
 import { gatewayAddresses } from '../bridge.ts';
@@ -72,6 +73,15 @@ function forwardObject(attachment: Attachment): SharedObject {
   return `forward ${hearingLink(attachment)}`;
 }
 
+/** A setting of a pod's netns, which attachments of the same pod may share. */
+function sysctlObject({ netns }: Attachment, key: SysctlKey): SharedObject {
+  return `sysctl ${netns} ${key}`;
+}
+
+function sysctlKeys({ tuning }: Attachment): SysctlKey[] {
+  return Object.keys(tuning?.before ?? {});
+}
+
 /** That the bridge filters VLANs. */
 function vlansObject({ bridge }: Attachment): SharedObject {
   return `vlans ${bridge}`;
@@ -89,6 +99,7 @@ export function usesOf(attachment: Attachment): SharedObject[] {
     ...portObjects(attachment),
     ...policyObjects(attachment),
     ...(attachment.adoptForward ? [forwardObject(attachment)] : []),
+    ...sysctlKeys(attachment).map((each) => sysctlObject(attachment, each)),
     ...tablesOf(attachment).map((key) => `table ${key}` as const),
   ];
 }
@@ -125,6 +136,9 @@ export function sharedUse(state: State, attachment: Attachment): SharedUse {
       sameBridge: state.isUsedByOthers(sameObject(attachment), key),
     },
     forward: state.isUsedByOthers(forwardObject(attachment), key),
+    sysctls: sysctlKeys(attachment).filter((each) =>
+      state.isUsedByOthers(sysctlObject(attachment, each), key),
+    ),
     ports: {
       any: state.isAnyUsedByOthers('port ', key),
       allSources: state.isUsedByOthers(ALL_SOURCES, key),

@@ -38,7 +38,16 @@ export const CONFIG_KEYS: KeyTree = {
     bandwidth: BANDWIDTH,
   },
   args: {
-    cni: { ips: {}, mac: {}, sysctl: null, promisc: {}, allmulti: {}, txQLen: {}, labels: null },
+    cni: {
+      ips: {},
+      mac: {},
+      sysctl: null,
+      mtu: {},
+      promisc: {},
+      allmulti: {},
+      txQLen: {},
+      labels: null,
+    },
   },
   dns: { nameservers: {}, domain: {}, search: {}, options: {} },
   mode: {},

@@ -1,5 +1,6 @@
 /** What the reference's plugin `tuning` sets in a pod's netns, asked for in its words. */
 import type { SysctlKey } from '../../model/host.ts';
+import { MTU_MAX_BYTES, MTU_MIN_BYTES } from '../../model/link.ts';
 import { isNetSysctl } from '../../model/sysctl.ts';
 import type { Tuning } from '../pod.ts';
 import type { Config } from './config.ts';
@@ -8,6 +9,8 @@ import { CNI_ERROR, CniError } from './error.ts';
 /** What may stand in the configuration and, before it, in `args.cni`. */
 export interface TuningChoices {
   readonly sysctl?: Readonly<Record<string, string>>;
+  /** Of both ends of the pod's link. */
+  readonly mtu?: number;
   readonly promisc?: boolean;
   readonly allmulti?: boolean;
   readonly txQLen?: number;
@@ -46,9 +49,15 @@ function isLength(value: unknown): value is number {
   );
 }
 
+function isMtu(value: unknown): value is number {
+  return isLength(value) && value >= MTU_MIN_BYTES && value <= MTU_MAX_BYTES;
+}
+
 /** Reads `args.cni` as far as it is about this; throws a CniError of code 7. */
 export function readTuning(raw: Raw): TuningChoices {
-  const { sysctl, promisc, allmulti, txQLen } = raw;
+  const { sysctl, mtu, promisc, allmulti, txQLen } = raw;
+  if (mtu !== undefined && !isMtu(mtu))
+    return wrong('mtu', mtu, `a number from ${MTU_MIN_BYTES} to ${MTU_MAX_BYTES}`);
   if (!isFlag(promisc)) return wrong('promisc', promisc, 'true or false');
   if (!isFlag(allmulti)) return wrong('allmulti', allmulti, 'true or false');
   if (txQLen !== undefined && !isLength(txQLen))
@@ -57,6 +66,7 @@ export function readTuning(raw: Raw): TuningChoices {
   if (sysctl !== undefined && !(isMap && Object.values(sysctl).every((v) => typeof v === 'string')))
     return wrong('sysctl', sysctl, 'an object of texts');
   return {
+    ...(mtu === undefined ? {} : { mtu }),
     ...(sysctl === undefined ? {} : { sysctl: sysctl as Record<string, string> }),
     ...(promisc === undefined ? {} : { promisc }),
     ...(allmulti === undefined ? {} : { allmulti }),
@@ -93,7 +103,7 @@ function checkAllowed(name: string, allowList: string | undefined): void {
     );
 }
 
-/** What a pod gets; undefined when nothing is asked for. Throws a CniError of code 7. */
+/** What a pod gets but for its MTU; undefined when nothing is asked for. Throws a CniError of code 7. */
 export function tuningOf(
   config: Config,
   choices: TuningChoices,

@@ -35,6 +35,8 @@ const vlanRange = z.strictObject({
   untagged: z.boolean(),
 });
 
+const sysctls = z.record(z.string().check(z.refine(isNetSysctl)), z.string());
+
 const positive = z.int().check(z.minimum(1));
 const bucket = z.strictObject({ rateBytes: positive, burstBytes: positive, limitBytes: positive });
 
@@ -76,7 +78,8 @@ const attachment = z.strictObject({
   ),
   tuning: z.exactOptional(
     z.strictObject({
-      sysctls: z.exactOptional(z.record(z.string().check(z.refine(isNetSysctl)), z.string())),
+      sysctls: z.exactOptional(sysctls),
+      before: z.exactOptional(sysctls),
       promiscuous: z.exactOptional(z.literal(true)),
       allMulticast: z.exactOptional(z.literal(true)),
       txQueueLength: z.exactOptional(z.int()),

@@ -24,6 +24,14 @@ interface LinkJson {
   readonly txqlen: number;
 }
 
+const OTHER_BRIDGE = { bridge: 'other0', ipam: { type: 'cube-ipam', subnet: '10.8.0.0/24' } };
+
+/** The MTUs of the links that `ip link show` is asked for. */
+function mtusOf(netns: string, ...which: readonly string[]): number[] {
+  const links = JSON.parse(runIn(netns, 'ip', '-j', 'link', 'show', ...which)) as { mtu: number }[];
+  return links.map(({ mtu }) => mtu);
+}
+
 /** What there is to be seen of it in a pod. */
 function view(netns: string): unknown {
   const [link] = JSON.parse(runIn(netns, 'ip', '-d', '-j', 'link', 'show', 'eth0')) as LinkJson[];
@@ -88,6 +96,49 @@ describe.skipIf(skip)('tuning', () => {
     for (const line of details.split('\n').filter((each) => each.startsWith('  + ')))
       runIn(call.netns, 'sh', '-c', line.slice(4));
     expect(node.call('CHECK', call)).toMatchObject({ status: 0, stdout: '' });
+  });
+
+  test('settings of a netns that outlives the attachment are as they were, unless somebody needs or changed them', () => {
+    const node = makeNode();
+    const sysctl = { 'net.core.somaxconn': '512', 'net.ipv4.ip_local_port_range': '20000 30000' };
+    const config = configFor(node, { sysctl });
+    const netns = node.addPod();
+    const read = (): string[] =>
+      ['core/somaxconn', 'ipv4/ip_local_port_range'].map((key) =>
+        runIn(netns, 'cat', `/proc/sys/net/${key}`).trim(),
+      );
+    const before = read();
+    const tuned = ['512', '20000\t30000'];
+    const [first, second] = [
+      { netns, config },
+      { netns, config: { ...config, name: 'othernet', ...OTHER_BRIDGE }, ifname: 'eth1' },
+    ];
+    node.add(first);
+    expect(read()).toEqual(tuned);
+    node.del(first);
+    expect(read()).toEqual(before);
+
+    node.add(first);
+    node.add(second);
+    node.del(first);
+    expect(read()).toEqual(tuned);
+    runIn(netns, 'sysctl', '-qw', 'net.core.somaxconn=77');
+    node.del({ ...second, netns: '' });
+    expect(read()[0]).toBe('77');
+  });
+
+  test('an MTU of `args.cni` is that of both ends', () => {
+    const node = makeNode();
+    const call = added(node, configFor(node, { mtu: 1450, args: { cni: { mtu: 1300 } } }));
+    expect(mtusOf(call.netns, 'dev', 'eth0')).toEqual([1300]);
+    expect(mtusOf(node.netns, 'type', 'veth')).toEqual([1300]);
+    const config = configFor(node, { args: { cni: { mtu: 67 } } });
+    expect(
+      errorOf(node.call('ADD', { netns: node.addPod(), containerId: 'b', config })),
+    ).toMatchObject({
+      code: 7,
+      msg: 'invalid network configuration: args.cni.mtu: it must be a number from 68 to 65535, not 67',
+    });
   });
 
   test('what a pod cannot set is refused, and nothing is left', () => {
