@@ -12,10 +12,12 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import colours from 'picocolors';
-import type { Plugin } from './host.ts';
+import { type Bench, WARM_UP_ROUNDS } from './bench.ts';
 import { formatMeasurements, formatPhases, judge, type Measurement } from './measurement.ts';
 import { deleteNetns } from './netns.ts';
-import { type Bench, SCENARIOS, splitPhases, WARM_UP_ROUNDS } from './scenarios.ts';
+import type { Plugin } from './network.ts';
+import { SCENARIOS } from './scenarios.ts';
+import { splitPhases } from './scenarios/phases.ts';
 
 interface Options {
   readonly rounds: number;
