@@ -13,6 +13,11 @@ export const SCENARIOS: Readonly<Record<string, (bench: Bench) => Promise<Measur
       del: { of: 'ratio', atMost: 0.5 },
     }),
   plain: (bench) => compareCalls(bench, 'plain', { add: { of: 'ratio', atMost: 0.95 }, del: null }),
+  chain: (bench) =>
+    compareCalls(bench, 'chain', {
+      add: { of: 'ratio', atMost: 0.2 },
+      del: { of: 'ratio', atMost: 0.2 },
+    }),
   status: compareStatus,
   memory: compareMemory,
   crowd: compareCrowds,
