@@ -3,9 +3,10 @@ import type { Measurement } from './measurement.ts';
 import { compareCalls } from './scenarios/calls.ts';
 import { compareCrowds } from './scenarios/crowd.ts';
 import { compareMemory } from './scenarios/memory.ts';
+import { compareParallel } from './scenarios/parallel.ts';
 import { compareStatus } from './scenarios/status.ts';
 
-/** The scenarios by name. The last one leaves thousands of netns behind, so it disturbs no other. */
+/** The scenarios by name. The last two leave thousands of netns behind, so they disturb no other. */
 export const SCENARIOS: Readonly<Record<string, (bench: Bench) => Promise<Measurement[]>>> = {
   masq: (bench) =>
     compareCalls(bench, 'masq', {
@@ -20,5 +21,6 @@ export const SCENARIOS: Readonly<Record<string, (bench: Bench) => Promise<Measur
     }),
   status: compareStatus,
   memory: compareMemory,
+  parallel: compareParallel,
   crowd: compareCrowds,
 };
