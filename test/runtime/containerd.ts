@@ -5,13 +5,20 @@ import { execa } from 'execa';
 import { connectCri, type Cri } from './cri.ts';
 import { BUSYBOX_IMAGE, makeBusyboxImage, makePauseImage, PAUSE_IMAGE } from './image.ts';
 import { logTail } from './log-tail.ts';
-import { type Network, writeNetwork } from './network.ts';
 import { makeRuntimeNode, type RuntimeNode, SERVICE } from './runtime-node.ts';
 import { liesOnOverlay } from './storage.ts';
 import { waitFor } from './wait.ts';
 
+/** Where containerd finds its network. */
+export interface NetworkFolders {
+  /** The folder of the plugins, and of the `loopback` that containerd also calls. */
+  readonly pluginFolder: string;
+  /** The folder of the network configuration list. */
+  readonly configFolder: string;
+}
+
 /** A containerd on a node of its own. */
-export interface Containerd {
+export interface Containerd<Network extends NetworkFolders = NetworkFolders> {
   readonly node: RuntimeNode;
   readonly network: Network;
   /** The client; another one after `restart`. */
@@ -34,10 +41,12 @@ export interface Containerd {
 const REMOVE_TIMEOUT_MS = 20_000;
 
 /**
- * Starts containerd with the plugin as its network, and returns when pods can be run. Wants what a node wants, and
- * containerd, runc, gcc and a static busybox.
+ * Starts containerd with a network that is written for its node, and returns when pods can be run. Wants what a node
+ * wants, and containerd, runc, gcc and a static busybox.
  */
-export async function startContainerd(): Promise<Containerd> {
+export async function startContainerd<Network extends NetworkFolders>(
+  writeNetwork: (node: RuntimeNode) => Promise<Network>,
+): Promise<Containerd<Network>> {
   const node = await makeRuntimeNode();
   const { folder } = node;
   const socket = path.join(folder, 'containerd.sock');
@@ -116,7 +125,7 @@ export async function startContainerd(): Promise<Containerd> {
   }
 
   try {
-    const network = await writeNetwork(node, ['portMappings', 'bandwidth']);
+    const network = await writeNetwork(node);
     await writeFile(path.join(folder, 'config.toml'), containerdConfig(folder, socket, network));
     const images = path.join(folder, 'images');
     const [pause, busybox] = await Promise.all([
@@ -155,7 +164,7 @@ export async function startContainerd(): Promise<Containerd> {
   }
 }
 
-function containerdConfig(folder: string, socket: string, network: Network): string {
+function containerdConfig(folder: string, socket: string, network: NetworkFolders): string {
   return `
 version = 2
 root = "${folder}/root"

@@ -7,6 +7,7 @@ import { startContainerd, type Containerd } from './containerd.ts';
 import type { Pod, PortMapping } from './cri.ts';
 import { type Footprint, observeFootprint } from './footprint.ts';
 import { BUSYBOX_IMAGE } from './image.ts';
+import { type Network, writeNetwork } from './network.ts';
 import { waitFor } from './wait.ts';
 import { askHostname, serveFolder } from './web.ts';
 
@@ -35,11 +36,11 @@ interface WebPod extends Pod {
 }
 
 describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
-  let containerd: Containerd;
+  let containerd: Containerd<Network>;
   let empty: Footprint;
 
   beforeAll(async () => {
-    containerd = await startContainerd();
+    containerd = await startContainerd((node) => writeNetwork(node, ['portMappings', 'bandwidth']));
     empty = await observeFootprint(containerd.node, 'cni-');
     const website = path.join(containerd.node.folder, 'website');
     await containerd.node.run('sh', '-c', `mkdir ${website} && echo node >${website}/hostname`);

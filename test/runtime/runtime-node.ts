@@ -7,12 +7,13 @@ import { removeCgroups } from './cgroup.ts';
 
 /**
  * What a program on the node is started with. A plugin inherits the runtime's environment and folder: those of a
- * service, not of the shell that runs the tests.
+ * service, not of the shell that runs the tests. Nor does Ctrl-C there reach the node, which may have pods to remove.
  */
 export const SERVICE = {
   cwd: '/',
   env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
   extendEnv: false,
+  detached: true,
 } as const;
 
 /** A node in a world of its own: what happens to its links, mounts and processes is seen nowhere else on the machine. */
