@@ -1,18 +1,19 @@
 /**
- * Cube CNI against the reference plugins bridge and host-local, call by call in one run.
+ * Cube CNI against the reference plugins, call by call in one run.
  *
- * Every call is a whole process, as a container runtime starts it. The sides take turns, and who
+ * Every call is whole processes, as a container runtime starts them. The sides take turns, and who
  * goes first alternates, so that whatever else the machine does falls on both. Each side has a
  * host netns and a state folder of its own with some pods on it already: the first ADD on a node
  * also makes the bridge and the last DEL may remove it, and neither is the daily work.
  */
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, loadavg, release, tmpdir } from 'node:os';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import colours from 'picocolors';
 import { type Bench, WARM_UP_ROUNDS } from './bench.ts';
+import { describeMachine } from './machine.ts';
 import { formatMeasurements, formatPhases, judge, type Measurement } from './measurement.ts';
 import { deleteNetns } from './netns.ts';
 import type { Plugin } from './network.ts';
@@ -56,29 +57,6 @@ function endProgress(): void {
   if (process.stderr.isTTY) process.stderr.write(REWRITE_LINE);
 }
 
-/** The facts without which the figures mean nothing. */
-function describeMachine({ ours, reference, folder }: Bench) {
-  return {
-    kernel: release(),
-    cpu: cpus()[0]?.model ?? 'unknown',
-    cores: availableParallelism(),
-    loadBefore: loadavg()[0] ?? 0,
-    stateFilesystem: firstLine('stat', '-f', '-c', '%T', folder),
-    bun: Bun.version,
-    ours: firstLine(ours.executable, '--version'),
-    oursMegabytes: Math.round(statSync(ours.executable).size / 1e6),
-    reference: firstLine(reference.executable, '--version'),
-    referencePackage: firstLine('dpkg-query', '-Wf', '${Version}', 'containernetworking-plugins'),
-    iptables: firstLine('iptables', '--version'),
-  };
-}
-
-function firstLine(...cmd: string[]): string {
-  if (Bun.which(cmd[0] ?? '') === null) return 'unknown';
-  const { stdout, stderr } = Bun.spawnSync(cmd, { stdin: 'ignore' });
-  return `${stdout.toString()}${stderr.toString()}`.trim().split('\n', 1)[0] ?? 'unknown';
-}
-
 async function measure(bench: Bench, options: Options): Promise<void> {
   const machine = describeMachine(bench);
   // Seen on two cores at load 3: the reference against itself came out as 1.28; at rest 0.99 to 1.01.
@@ -86,9 +64,13 @@ async function measure(bench: Bench, options: Options): Promise<void> {
     process.stderr.write(`The machine is busy (load ${machine.loadBefore}): expect wrong ratios\n`);
   }
   const measurements: Measurement[] = [];
-  for (const [name, scenario] of Object.entries(SCENARIOS)) {
+  const skipped: Record<string, string> = {};
+  for (const [name, { run, missing }] of Object.entries(SCENARIOS)) {
     const isWanted = options.phases === undefined && (options.only ?? name) === name;
-    if (isWanted) measurements.push(...(await scenario(bench)));
+    if (!isWanted) continue;
+    const reason = missing?.();
+    if (reason === undefined) measurements.push(...(await run(bench)));
+    else skipped[name] = reason;
   }
   const phases = options.phases === undefined ? [] : await splitPhases(bench);
   endProgress();
@@ -96,7 +78,8 @@ async function measure(bench: Bench, options: Options): Promise<void> {
   if (options.json !== undefined) {
     const judged = measurements.map((measurement) => ({ ...measurement, ...judge(measurement) }));
     const { rounds } = bench;
-    const report = { machine, rounds, warmUpRounds: WARM_UP_ROUNDS, measurements: judged, phases };
+    const counts = { rounds, warmUpRounds: WARM_UP_ROUNDS };
+    const report = { machine, ...counts, measurements: judged, skipped, phases };
     const text = `${JSON.stringify(report, null, 2)}\n`;
     if (options.json === '-') process.stdout.write(text);
     else writeFileSync(options.json, text);
@@ -107,11 +90,11 @@ async function measure(bench: Bench, options: Options): Promise<void> {
   const { bold, dim, green, red } = colours.createColors(isColoured);
   const paint = { bold, dim, good: green, bad: red };
   const facts = Object.entries(machine).map(([name, value]) => `${name}: ${value}`);
-  process.stdout.write(
-    options.phases === undefined
-      ? formatMeasurements(measurements, paint)
-      : formatPhases(phases, paint),
-  );
+  if (measurements.length > 0) process.stdout.write(formatMeasurements(measurements, paint));
+  if (phases.length > 0) process.stdout.write(formatPhases(phases, paint));
+  for (const [name, reason] of Object.entries(skipped)) {
+    process.stdout.write(`${bold(name)} was skipped: it ${reason}\n`);
+  }
   process.stdout.write(`\n${dim([`rounds: ${bench.rounds}`, ...facts].join('\n'))}\n`);
 }
 
@@ -153,13 +136,31 @@ async function main(options: Options): Promise<void> {
   }
 }
 
+/** What failed; then, when tidying up after it failed too, how. */
+function describeError(error: unknown): string {
+  if (error instanceof SuppressedError) {
+    return `${describeError(error.suppressed)}\n${describeError(error.error)}`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+function listScenarios(): string {
+  const names = Object.keys(SCENARIOS);
+  const width = Math.max(...names.map((name) => name.length));
+  return Object.entries(SCENARIOS)
+    .map(([name, { about }]) => `  ${name.padEnd(width)}  ${about}`)
+    .join('\n');
+}
+
 function parseRounds(text: string): number {
   if (!/^[1-9]\d{0,4}$/.test(text)) throw new InvalidArgumentError('A number from 1 to 99999.');
   return Number(text);
 }
 
 const command = new Command('bench')
-  .description('Measures Cube CNI against the reference plugins bridge and host-local, as root.')
+  .description(
+    'Measures Cube CNI against the reference plugins, by themselves and in containerd, as root.',
+  )
   .option('--rounds <n>', 'rounds that count, after the warm-up', parseRounds, 50)
   .addOption(new Option('--only <name>', 'one scenario').choices(Object.keys(SCENARIOS)))
   .option('--phases', 'instead of the scenarios: where the time of our ADD goes')
@@ -171,11 +172,12 @@ const command = new Command('bench')
       .default('cube-cni'),
   )
   .option('--cni-path <folder>', 'where the reference plugins are', '/usr/lib/cni')
+  .addHelpText('after', `\nScenarios:\n${listScenarios()}`)
   .parse();
 
 try {
   await main(command.opts<Options>());
 } catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`${describeError(error)}\n`);
   process.exitCode = error instanceof Interruption ? 130 : 1;
 }

@@ -10,11 +10,14 @@ export interface Target {
   readonly atMost: number;
 }
 
-/** The same work done by two sides in turn; the first is the one in question. */
+/**
+ * The same work done by sides in turn. The first is the one in question, the second the one that it
+ * is measured by; others are there to be seen beside it.
+ */
 export interface Measurement {
   readonly name: string;
   readonly unit: 'ms' | 'MB';
-  readonly sides: readonly [Samples, Samples];
+  readonly sides: readonly [Samples, Samples, ...Samples[]];
   readonly target: Target | null;
 }
 
@@ -25,9 +28,15 @@ interface Spread {
   readonly max: number;
 }
 
+/** A side's numbers, and its median divided by that of the second side. */
+interface Compared extends Spread {
+  readonly ratio: number;
+}
+
 /** How a measurement came out; `met` is null when there is no target. */
 interface Verdict {
-  readonly spreads: readonly [Spread, Spread];
+  readonly spreads: readonly Compared[];
+  /** That of the side in question. */
   readonly ratio: number;
   readonly met: boolean | null;
 }
@@ -46,12 +55,20 @@ function spread(values: readonly number[]): Spread {
   return { min: Math.min(...values), median: median(values), max: Math.max(...values) };
 }
 
-/** The median of the first side divided by that of the second, and whether the target is met. */
+/** Compares the sides by their medians, and says whether the target is met. */
 export function judge({ sides, target }: Measurement): Verdict {
-  const spreads = [spread(sides[0].values), spread(sides[1].values)] as const;
-  const ratio = spreads[0].median / spreads[1].median;
-  const reached = target?.of === 'max' ? spreads[0].max : ratio;
-  return { spreads, ratio, met: target === null ? null : reached <= target.atMost };
+  const base = median(sides[1].values);
+  const compare = ({ values }: Samples): Compared => {
+    const own = spread(values);
+    return { ...own, ratio: own.median / base };
+  };
+  const { ratio, max } = compare(sides[0]);
+  const reached = target?.of === 'max' ? max : ratio;
+  return {
+    spreads: sides.map(compare),
+    ratio,
+    met: target === null ? null : reached <= target.atMost,
+  };
 }
 
 /** Colours for a terminal, or functions that return their text unchanged. */
@@ -69,29 +86,27 @@ interface Cell {
 
 type Row = readonly Cell[];
 
-/** Two lines per measurement: the side in question with ratio and target, below it the other. */
+/** A line per side of each measurement: the one in question with ratio and target, below it the others. */
 export function formatMeasurements(measurements: readonly Measurement[], paint: Paint): string {
   const rows = measurements.flatMap((measurement): Row[] => {
     const { name, unit, sides, target } = measurement;
-    const { spreads, ratio, met } = judge(measurement);
+    const { spreads, met } = judge(measurement);
     const goal = target === null ? '' : `${target.of === 'max' ? 'max ' : ''}<= ${target.atMost}`;
-    return [
-      [
-        { text: name, paint: paint.bold },
-        { text: sides[0].label },
-        ...spreadCells(spreads[0]),
+    return spreads.map((own, index): Row => {
+      const isInQuestion = index === 0;
+      return [
+        { text: isInQuestion ? name : '', paint: paint.bold },
+        { text: sides[index]?.label ?? '' },
+        ...spreadCells(own),
         { text: unit, paint: paint.dim },
-        { text: ratio.toFixed(2), paint: paint.bold },
-        { text: goal },
-        verdictCell(met, paint),
-      ],
-      [
-        { text: '' },
-        { text: sides[1].label },
-        ...spreadCells(spreads[1]),
-        { text: unit, paint: paint.dim },
-      ],
-    ];
+        // The second side is what the others are divided by.
+        {
+          text: index === 1 ? '' : own.ratio.toFixed(2),
+          paint: isInQuestion ? paint.bold : paint.dim,
+        },
+        ...(isInQuestion ? [{ text: goal }, verdictCell(met, paint)] : []),
+      ];
+    });
   });
   const titles = ['call', 'side', 'min', 'median', 'max', '', 'ratio', 'target'];
   return align([titleRow(titles, paint), ...rows], 2);

@@ -18,13 +18,13 @@ export async function compareCrowds(bench: Bench): Promise<Measurement[]> {
   ];
   return [
     {
-      name: 'ADD on a full node, ours',
+      name: 'ADD on full node, ours',
       unit: 'ms',
       sides: crowdSides(ours),
       target: { of: 'ratio', atMost: 1.2 },
     },
     {
-      name: 'ADD on a full node, reference',
+      name: 'ADD on full node, reference',
       unit: 'ms',
       sides: crowdSides(reference),
       target: null,
