@@ -1,116 +1,38 @@
 /** Host ports, judged by who answers whom: from outside, from the host, from pods; and by what is left when they go. */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { requirement } from '../../requirements.ts';
 import { hostState } from './kernel-state.ts';
+import { NO_RECORDS, errorOf, joinTo, netnsPath, recordsOf, runIn } from './node.ts';
 import {
-  type Call,
-  NO_RECORDS,
-  type Node,
-  errorOf,
-  joinTo,
-  makeNode,
-  netnsPath,
-  recordsOf,
-  runIn,
-} from './node.ts';
+  CLIENT,
+  type Changes,
+  type Mapping,
+  NODE,
+  TCP,
+  UDP,
+  addPod,
+  ask,
+  configFor,
+  hear,
+  makeOutside,
+  runLines,
+  serve,
+  start,
+} from './outside.ts';
 
 const skip = requirement('root', 'iproute2', 'nftables', 'executable', 'conntrack');
 
-const TALK = join(import.meta.dirname, 'talk.ts');
 const TALK_SCTP = join(import.meta.dirname, 'talk-sctp.ts');
 
-type Changes = Readonly<Record<string, unknown>>;
-type Mapping = Readonly<Record<string, unknown>>;
-
-/** The node's address outside, the client's beside it, and a host behind the node. */
-const NODE = { 4: '192.0.2.1', 6: '2001:db8:2::1' } as const;
-const CLIENT = { 4: '192.0.2.2', 6: '2001:db8:2::2' } as const;
 const FAR = '198.51.100.2';
-
-const IPAM = {
-  type: 'cube-ipam',
-  ranges: [[{ subnet: '10.7.0.0/24' }], [{ subnet: 'fd07::/64' }]],
-};
-
-function runLines(netns: string, lines: readonly string[]): void {
-  for (const line of lines) runIn(netns, 'ip', ...line.split(' '));
-}
-
-/** A node with a client outside. */
-function makeOutside(): { readonly node: Node; readonly client: string } {
-  const node = makeNode();
-  const client = node.addPod();
-  node.run('ip', 'link', 'set', 'lo', 'up');
-  joinTo(node, 'out0', client);
-  runLines(node.netns, [
-    `address add ${NODE[4]}/24 dev out0`,
-    `address add ${NODE[6]}/64 dev out0 nodad`,
-    'link set out0 up',
-  ]);
-  runLines(client, [
-    `address add ${CLIENT[4]}/24 dev in0`,
-    `address add ${CLIENT[6]}/64 dev in0 nodad`,
-    'link set in0 up',
-    `route add default via ${NODE[4]}`,
-    `-6 route add default via ${NODE[6]}`,
-  ]);
-  return { node, client };
-}
-
-function inNetns(netns: string, ...words: readonly string[]): string[] {
-  return ['nsenter', `--net=${netnsPath(netns)}`, '--', process.execPath, ...words];
-}
-
-/** Runs a program in a netns until the test ends; answers when it says that it is ready. */
-async function start(netns: string, ...words: readonly string[]): Promise<void> {
-  const child = Bun.spawn(inNetns(netns, ...words), { stderr: 'inherit' });
-  onTestFinished(() => child.kill());
-  for await (const chunk of child.stdout)
-    if (new TextDecoder().decode(chunk).includes('ready')) return;
-  throw new Error(`${words.join(' ')} is not ready`);
-}
-
-/** What a program in a netns prints; undefined when it fails. */
-function hear(netns: string, ...words: readonly string[]): string | undefined {
-  const { exitCode, stdout } = Bun.spawnSync(inNetns(netns, ...words), { stderr: 'ignore' });
-  return exitCode === 0 ? stdout.toString().trim() : undefined;
-}
-
-/** Lets somebody say `who` in a netns, until the test ends. */
-function serve(netns: string, who: string, port = 80): Promise<void> {
-  return start(netns, TALK, 'serve', who, String(port));
-}
-
-/** Who answers, and whom it sees; undefined when nobody does. */
-function ask(netns: string, protocol: 'tcp' | 'udp', address: string, port: number, from = 0) {
-  return hear(netns, TALK, 'ask', protocol, address, String(port), String(from));
-}
 
 /** The same by SCTP. */
 function askSctp(netns: string, address: string, port: number): string | undefined {
   return hear(netns, TALK_SCTP, 'ask', address, String(port));
 }
 
-function configFor(node: Node, portMappings: readonly Mapping[], changes: Changes = {}): Changes {
-  return node.config({
-    cniVersion: '1.1.0',
-    isDefaultGateway: true,
-    ipam: IPAM,
-    runtimeConfig: { portMappings },
-    ...changes,
-  });
-}
-
-function addPod(node: Node, containerId: string, config: Changes): Call & { netns: string } {
-  const call = { netns: node.addPod(), containerId, config };
-  node.add(call);
-  return call;
-}
-
-const TCP = { hostPort: 8080, containerPort: 80, protocol: 'tcp' };
-const UDP = { ...TCP, protocol: 'udp' };
 const SCTP = { ...TCP, protocol: 'sctp' };
 
 describe.skipIf(skip)('host ports', () => {

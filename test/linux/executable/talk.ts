@@ -6,8 +6,8 @@
  */
 const [mode = '', ...words] = process.argv.slice(2);
 
-/** How long silence is listened to. */
-const SILENCE_MS = 1000;
+/** How long silence is listened to: most who are not answered are refused, and at once. */
+const SILENCE_MS = 3000;
 
 async function serve(name: string, port: number): Promise<void> {
   Bun.listen({
