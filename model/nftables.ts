@@ -315,7 +315,8 @@ function formatMatch({ field, negate, value }: Match): string {
   return `${field} ${negate ? '!= ' : ''}${isLinkField(field) ? `"${value}"` : value}`;
 }
 
-function formatStatement(statement: Statement): string {
+/** A statement as `nft list ruleset` prints it. */
+export function formatStatement(statement: Statement): string {
   switch (statement.kind) {
     case 'match':
       return formatMatch(statement);

@@ -12,6 +12,7 @@ import type { HostPorts } from './host-port.ts';
 import type { IngressPolicy } from './ingress-policy.ts';
 import { type AllocatedAddress, subnetOf } from './ipam/allocate.ts';
 import type { Tuning } from './pod.ts';
+import { doorOf } from './port-door.ts';
 import { type AttachmentVlans, gatewayIfname, rangesOf } from './vlan.ts';
 
 /** A route that the pod gets through its link. What is absent is as the kernel has it. */
@@ -175,7 +176,8 @@ function routesOf(
 
 /** The ports that lead to a pod with these addresses; none before it has any, which another plugin may give later. */
 function portsFor(
-  { snat, masqAll }: Config,
+  identity: Identity,
+  { snat, masqAll, markMasqBit, conditions }: Config,
   mappings: readonly PortMapping[],
   addresses: readonly AllocatedAddress[],
 ): Pick<Attachment, 'hostPorts'> {
@@ -184,8 +186,10 @@ function portsFor(
     mappings,
     addresses.map(({ ip }) => ip),
   );
-  if (!snat) return { hostPorts: { ports } };
-  return { hostPorts: { ports, sourceNat: masqAll ? 'all' : 'subnet' } };
+  const door = doorOf(identity.digest, markMasqBit, conditions);
+  const behind = { ports, ...(door ? { door } : {}) };
+  if (!snat) return { hostPorts: behind };
+  return { hostPorts: { ...behind, sourceNat: masqAll ? 'all' : 'subnet' } };
 }
 
 /** The VLANs that a configuration asks for, with the link of their gateways where the host is to be one. */
@@ -286,7 +290,7 @@ export function makeAttachment(identity: Identity, ingredients: Ingredients): At
     ...(config.macspoofchk ? { macSpoofCheck: true as const } : {}),
     ...(config.ipspoofchk ? { ipSpoofCheck: true as const } : {}),
     verdict: config.podVerdict,
-    ...portsFor(config, portMappings, addresses),
+    ...portsFor(identity, config, portMappings, addresses),
     ...bandwidthFor(identity, key, ingredients.limits),
     ...(tuning === undefined ? {} : { tuning }),
     ...(config.ingressPolicy === 'open' ? {} : { ingressPolicy: config.ingressPolicy }),

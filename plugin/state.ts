@@ -27,6 +27,7 @@ export type SharedObject =
   | `link ${string}`
   | `vlans ${string}`
   | `port ${string}`
+  | `door ${string}`
   | `snat ${string}`
   | `localhost ${string}`
   | `policy ${string}`

@@ -146,7 +146,7 @@ function attachmentOf(
   const { nftables } = getNetns(observed, HOST_NETNS);
   const table = nftables[tableKey(spoofTable(master === undefined ? { mode: 'ptp' } : {}))];
   const checks = table ? checksIn(table, link.ifname, commentOf(key)) : {};
-  const hostPorts = portsIn(nftables[TABLE_KEY] ?? { sets: {} }, commentOf(key));
+  const hostPorts = portsIn(nftables[TABLE_KEY] ?? { sets: {}, chains: {} }, commentOf(key));
   const hearing =
     master === undefined ? link.ifname : gatewayRef({ bridge: master, ...vlans }).ifname;
   const isDropped = pods.some(({ verdict }) => verdict?.verdict === 'drop');

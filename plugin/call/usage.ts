@@ -1,6 +1,6 @@
 import type { SysctlKey } from '../../model/host.ts';
 import { type Ip, familyOf } from '../../model/ip.ts';
-import type { Attachment } from '../attachment.ts';
+import { type Attachment, formatKey } from '../attachment.ts';
 import { gatewayAddresses } from '../bridge.ts';
 import type { AttachmentKey } from '../cni/request.ts';
 import { type HostPort, leadsFromLocalhost, sourceSubnets } from '../host-port.ts';
@@ -37,10 +37,28 @@ function portObjects(attachment: Attachment): SharedObject[] {
   if (!hostPorts) return [];
   return [
     ...hostPorts.ports.map((each) => `${portWords(each)}${each.hostIp ?? '*'}` as const),
+    ...doorObjects(attachment),
     ...sourceSubnets(attachment).map((prefix) => `snat ${prefix}` as const),
     ...(hostPorts.sourceNat === 'all' ? [ALL_SOURCES] : []),
     ...(leadsFromLocalhost(attachment) ? [localhostObject(attachment)] : []),
   ];
+}
+
+/** The door to an attachment's host ports, unless it is the default one, of which records of older versions do not tell. */
+function doorObjects({ hostPorts }: Attachment): SharedObject[] {
+  return hostPorts?.door ? [`door ${hostPorts.door.name}`] : [];
+}
+
+/** Has another attachment host ports behind the same door? */
+function isDoorUsedByOthers(state: State, attachment: Attachment): boolean {
+  const { key, hostPorts } = attachment;
+  if (!hostPorts) return false;
+  const [named] = doorObjects(attachment);
+  if (named !== undefined) return state.isUsedByOthers(named, key);
+  // Who has ports and no other door is behind the default one.
+  const elsewhere = new Set(state.othersUsing('door ', key).map(({ user }) => formatKey(user)));
+  if (elsewhere.size === 0) return state.isAnyUsedByOthers('port ', key);
+  return state.othersUsing('port ', key).some(({ user }) => !elsewhere.has(formatKey(user)));
 }
 
 const ALL_SOURCES: SharedObject = 'snat all';
@@ -141,6 +159,7 @@ export function sharedUse(state: State, attachment: Attachment): SharedUse {
     ),
     ports: {
       any: state.isAnyUsedByOthers('port ', key),
+      door: isDoorUsedByOthers(state, attachment),
       allSources: state.isUsedByOthers(ALL_SOURCES, key),
       unusedSubnets: sourceSubnets(attachment).filter(
         (prefix) => !state.isUsedByOthers(`snat ${prefix}`, key),

@@ -4,9 +4,10 @@ import { ifnameProblem, type Ifname } from '../../model/ifname.ts';
 import { findIp, type Ip, parseIp } from '../../model/ip.ts';
 import { type Prefix, parsePrefix } from '../../model/prefix.ts';
 import { DEFAULT_BRIDGE } from '../bridge.ts';
-import { MARK_BIT } from '../host-port.ts';
 import { OWN_IPAM } from '../ipam/delegate.ts';
+import { type Conditions, FOREIGN_MARK_BITS, MARK_BIT } from '../port-door.ts';
 import { gatewayNameProblem } from '../vlan.ts';
+import { readConditions } from './conditions.ts';
 import { CNI_ERROR, CniError } from './error.ts';
 
 /** Reads a text by a parser that throws, so that its message becomes the issue's. */
@@ -120,6 +121,15 @@ const LINK_MTU_MIN_BYTES = 68;
 
 const bits = z.int().check(z.minimum(0));
 
+const markBit = z.int().check(
+  z.minimum(0),
+  z.maximum(31),
+  z.refine(
+    (bit) => !FOREIGN_MARK_BITS.includes(bit),
+    'it must not be 14 or 15, which are bits of kube-proxy (0x4000, 0x8000)',
+  ),
+);
+
 const config = z.object({
   mode: z._default(z.enum(['bridge', 'ptp']), 'bridge'),
   bridge: z._default(linkName, DEFAULT_BRIDGE),
@@ -146,7 +156,7 @@ const config = z.object({
   podVerdict: z._default(z.enum(['accept', 'drop']), 'accept'),
   snat: z._default(z.boolean(), true),
   masqAll: z._default(z.boolean(), false),
-  markMasqBit: z._default(z.int().check(z.minimum(0), z.maximum(31)), MARK_BIT),
+  markMasqBit: z._default(markBit, MARK_BIT),
   conditionsV4: z.optional(z.array(z.string())),
   conditionsV6: z.optional(z.array(z.string())),
   externalSetMarkChain: z.optional(z.string()),
@@ -164,7 +174,12 @@ const config = z.object({
 });
 
 /** A network's configuration, read and with its defaults. */
-export type Config = Omit<z.infer<typeof config>, 'ipMasqBackend'> & {
+export type Config = Omit<
+  z.infer<typeof config>,
+  'ipMasqBackend' | 'conditionsV4' | 'conditionsV6'
+> & {
+  /** What packets for host ports have to be. */
+  readonly conditions: Conditions;
   /** Null: addresses are another plugin's to give, or nobody's. */
   readonly ipam: IpamConfig | null;
   /** The `type` of the IPAM plugin that gives addresses; null when none does. */
@@ -248,19 +263,12 @@ function readIpam(raw: unknown, problems: string[]): Pick<Config, 'ipam' | 'dele
     : { ipam: null, delegate: type };
 }
 
-/** Keys of the reference's portmap whose effect is not there: ports that were open to others than they say would be worse than none. */
-function refuseMissing(value: Config): void {
-  const { markMasqBit, conditionsV4 = [], conditionsV6 = [], externalSetMarkChain = '' } = value;
-  const asked = [
-    ...(markMasqBit === MARK_BIT ? [] : [`markMasqBit = ${markMasqBit}`]),
-    ...(conditionsV4.length === 0 ? [] : [`conditionsV4 = ${JSON.stringify(conditionsV4)}`]),
-    ...(conditionsV6.length === 0 ? [] : [`conditionsV6 = ${JSON.stringify(conditionsV6)}`]),
-    ...(externalSetMarkChain === '' ? [] : [`externalSetMarkChain = ${externalSetMarkChain}`]),
-  ];
-  if (asked[0] !== undefined)
+/** A key of the reference's portmap whose effect is not there. */
+function refuseMissing({ externalSetMarkChain = '' }: Config): void {
+  if (externalSetMarkChain !== '')
     throw new CniError(
       CNI_ERROR.unsupportedField,
-      `unsupported field: ${asked[0].slice(0, SHOWN_LENGTH)}`,
+      `unsupported field: externalSetMarkChain = ${externalSetMarkChain}`.slice(0, SHOWN_LENGTH),
     );
 }
 
@@ -326,8 +334,12 @@ export function parseConfig(raw: Raw): Config {
       `invalid network configuration: ${first}`,
       others.join('; '),
     );
-  const { ipMasqBackend: _backend, ...rest } = plain;
-  const value: Config = { ...rest, ...addresses };
+  const { ipMasqBackend: _backend, conditionsV4 = [], conditionsV6 = [], ...rest } = plain;
+  const conditions = {
+    4: readConditions('conditionsV4', conditionsV4),
+    6: readConditions('conditionsV6', conditionsV6),
+  };
+  const value: Config = { ...rest, ...addresses, conditions };
   checkTogether(value);
   checkVlans(value);
   refuseMissing(value);

@@ -40,6 +40,28 @@ const sysctls = z.record(z.string().check(z.refine(isNetSysctl)), z.string());
 const positive = z.int().check(z.minimum(1));
 const bucket = z.strictObject({ rateBytes: positive, burstBytes: positive, limitBytes: positive });
 
+/** What packets have to be to pass a door. */
+const condition = z.union([
+  z.strictObject({
+    kind: z.literal('match'),
+    field: z.enum(['ip saddr', 'ip daddr', 'ip6 saddr', 'ip6 daddr']),
+    negate: z.boolean(),
+    value: z.union([ip, prefix]),
+  }),
+  z.strictObject({
+    kind: z.literal('match'),
+    field: z.literal('iifname'),
+    negate: z.boolean(),
+    value: ifname,
+  }),
+]);
+
+const door = z.strictObject({
+  name: z.string().check(z.regex(/^[0-9a-f]{8}$/, 'it is no name of a door')),
+  markBit: z.int().check(z.minimum(0), z.maximum(31)),
+  conditions: z.strictObject({ 4: z.array(condition), 6: z.array(condition) }),
+});
+
 /** The netns is a path that the runtime gave, or a name of `ip netns`. */
 const attachment = z.strictObject({
   key: z.strictObject({ network: name, containerId: name, ifname }),
@@ -98,6 +120,7 @@ const attachment = z.strictObject({
           podPort: port,
         }),
       ),
+      door: z.exactOptional(door),
       sourceNat: z.exactOptional(z.enum(['subnet', 'all'])),
     }),
   ),

@@ -17,7 +17,7 @@ const NOT_CONFIG: ReadonlySet<string> = new Set([
 ]);
 
 /** What `Config` holds; to be raised when keys come or go, so that nobody takes what was read before for the whole. */
-export const CONFIG_FORM = 4;
+export const CONFIG_FORM = 5;
 
 /** The text that a configuration is known by: another version of this program may read it otherwise. */
 function digestOf(raw: Readonly<Record<string, unknown>>): string {

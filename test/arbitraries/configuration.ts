@@ -43,6 +43,12 @@ const PORTS: readonly RawConfig[] = [
     runtimeConfig: { portMappings: [{ hostPort: 53, containerPort: 53, protocol: 'udp' }] },
   },
   { snat: false, runtimeConfig: { portMappings: [{ hostPort: 443, containerPort: 8443 }] } },
+  { markMasqBit: 31, runtimeConfig: { portMappings: [{ hostPort: 7000, containerPort: 80 }] } },
+  {
+    conditionsV4: ['!', '-s', '192.0.2.0/24', '-i', 'eth9'],
+    conditionsV6: ['ip6 daddr', '2001:db8::1'],
+    runtimeConfig: { portMappings: [{ hostPort: 9000, containerPort: 80 }] },
+  },
 ];
 
 /** Limits of what a pod sends and is sent, with bursts that hold a frame of every MTU. */

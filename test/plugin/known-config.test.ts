@@ -6,7 +6,7 @@ import { CONFIG_FORM } from '../../plugin/process/known-config.ts';
 test('a form of configurations has these keys; others need another form', () => {
   expect({ form: CONFIG_FORM, keys: Object.keys(CONFIG_KEYS).toSorted() }).toMatchInlineSnapshot(`
     {
-      "form": 4,
+      "form": 5,
       "keys": [
         "adoptForward",
         "allmulti",

@@ -313,13 +313,19 @@ describe.skipIf(skip)('host ports', () => {
 
   test.each<[string, Changes, Mapping[], number, string]>([
     [
-      'conditions',
-      { conditionsV4: ['ip saddr 10.0.0.0/8'] },
+      'conditions of more than addresses and links',
+      { conditionsV4: ['tcp sport 53'] },
       [TCP],
       2,
-      'unsupported field: conditionsV4 = ["ip saddr 10.0.0.0/8"]',
+      'unsupported field: conditionsV4 = ["tcp sport 53"]',
     ],
-    ['another bit', { markMasqBit: 14 }, [TCP], 2, 'unsupported field: markMasqBit = 14'],
+    [
+      'a bit of kube-proxy',
+      { markMasqBit: 14 },
+      [TCP],
+      7,
+      'invalid network configuration: markMasqBit: it must not be 14 or 15, which are bits of kube-proxy (0x4000, 0x8000)',
+    ],
     [
       'a port that is none',
       {},
