@@ -27,7 +27,7 @@ export function runLines(netns: string, lines: readonly string[]): void {
 }
 
 /** Makes a netns outside, behind a link of the node, and answers its path. */
-function addClient(node: Node, ifname: string, own: Addresses, client: Addresses): string {
+export function addClient(node: Node, ifname: string, own: Addresses, client: Addresses): string {
   const netns = node.addPod();
   joinTo(node, ifname, netns);
   runLines(node.netns, [
@@ -107,6 +107,36 @@ export function addPod(node: Node, containerId: string, config: Changes): Call &
   const call = { netns: node.addPod(), containerId, config };
   node.add(call);
   return call;
+}
+
+/** The marks that packets leave with. */
+export interface Marks {
+  /** Those of connections' first packets since the last time. */
+  readonly seen: () => number[];
+}
+
+/** Looks at the marks of what leaves the node or goes to its pods, before any source is replaced. */
+export function watchMarks(node: Node): Marks {
+  node.run(
+    'nft',
+    `table inet watch {
+      set marks { type mark; flags dynamic; size 64; }
+      chain postrouting {
+        type filter hook postrouting priority 98;
+        meta l4proto { tcp, udp } ct state new add @marks { meta mark }
+      }
+    }`,
+  );
+  return {
+    seen: () => {
+      const { nftables } = JSON.parse(
+        node.run('nft', '-j', 'list', 'set', 'inet', 'watch', 'marks'),
+      ) as { readonly nftables: readonly { readonly set?: { readonly elem?: number[] } }[] };
+      node.run('nft', 'flush', 'set', 'inet', 'watch', 'marks');
+      const marks = nftables.flatMap(({ set }) => set?.elem ?? []);
+      return marks.toSorted((a, b) => a - b);
+    },
+  };
 }
 
 export const TCP = { hostPort: 8080, containerPort: 80, protocol: 'tcp' };
