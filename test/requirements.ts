@@ -14,6 +14,14 @@ const requirements = {
   tcpdump: () => linux() ?? commands('tcpdump'),
   dnsmasq: () => linux() ?? commands('dnsmasq'),
   iptables: () => linux() ?? commands('iptables'),
+  'iptables-nft': () =>
+    linux() ??
+    commands(
+      'iptables-nft-restore',
+      'ip6tables-nft-restore',
+      'iptables-nft-save',
+      'ip6tables-nft-save',
+    ),
   gcc: () => linux() ?? commands('gcc'),
   busybox: () => linux() ?? commands('busybox'),
   containerd: () => linux() ?? commands('containerd', 'runc'),
