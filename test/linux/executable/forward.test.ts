@@ -2,23 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { requirement } from '../../requirements.ts';
-import {
-  type Call,
-  type Node,
-  NO_RECORDS,
-  addressOf,
-  joinTo,
-  makeNode,
-  recordsOf,
-  run,
-  runIn,
-} from './node.ts';
+import { type Call, type Node, NO_RECORDS, addressOf, recordsOf, run, runIn } from './node.ts';
+import { CLIENT, type Changes, makeOutside } from './outside.ts';
 
 const skip = requirement('root', 'iproute2', 'nftables', 'executable', 'iptables');
-
-type Changes = Readonly<Record<string, unknown>>;
-
-const OUTSIDE = { 4: '192.0.2.2', 6: '2001:db8:2::2' } as const;
 
 const DUAL_STACK = {
   ipMasq: false,
@@ -29,27 +16,9 @@ const DUAL_STACK = {
   },
 };
 
-function runLines(netns: string, lines: readonly string[]): void {
-  for (const line of lines) runIn(netns, 'ip', ...line.split(' '));
-}
-
 /** A node that forwards between its pods and a host outside, which knows the way back. */
-function makeOutside(): { readonly node: Node; readonly outside: string } {
-  const node = makeNode();
-  const outside = node.addPod();
-  joinTo(node, 'out0', outside);
-  runLines(node.netns, [
-    'address add 192.0.2.1/24 dev out0',
-    'address add 2001:db8:2::1/64 dev out0 nodad',
-    'link set out0 up',
-  ]);
-  runLines(outside, [
-    `address add ${OUTSIDE[4]}/24 dev in0`,
-    `address add ${OUTSIDE[6]}/64 dev in0 nodad`,
-    'link set in0 up',
-    'route add default via 192.0.2.1',
-    '-6 route add default via 2001:db8:2::1',
-  ]);
+function makeForwarding(): { readonly node: Node; readonly outside: string } {
+  const { node, client: outside } = makeOutside();
   awaitLinkLocal(node.netns, 'out0');
   awaitLinkLocal(outside, 'in0');
   return { node, outside };
@@ -136,7 +105,7 @@ function addPod(node: Node, changes: Changes, containerId = 'pod-a'): Pod {
 /** Who reaches whom of a pod and the outside, in both families. */
 function reach({ call, addresses }: Pod, outside: string): Promise<boolean[]> {
   return Promise.all([
-    ...Object.values(OUTSIDE).map((ip) => pings(call.netns, ip)),
+    ...Object.values(CLIENT).map((ip) => pings(call.netns, ip)),
     ...addresses.map((ip) => pings(outside, ip)),
   ]);
 }
@@ -155,7 +124,7 @@ const NONE = [false, false, false, false];
 
 describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
   test.each(DROPPERS)('%s is named, and nothing of it changed', async (name, lines) => {
-    const { node, outside } = makeOutside();
+    const { node, outside } = makeForwarding();
     runAll(node, lines);
     const before = foreign(node);
     const pod = addPod(node, {});
@@ -169,7 +138,7 @@ describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
   test.each(DROPPERS)(
     '%s is passed with adoptForward, until the last pod goes',
     async (_name, lines) => {
-      const { node, outside } = makeOutside();
+      const { node, outside } = makeForwarding();
       runAll(node, lines);
       const before = foreign(node);
       const a = addPod(node, { adoptForward: true });
@@ -190,7 +159,7 @@ describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
   test.each(DROPPERS)(
     '%s that is loaded anew is found by CHECK, and mended',
     async (_name, lines) => {
-      const { node, outside } = makeOutside();
+      const { node, outside } = makeForwarding();
       runAll(node, lines);
       const netns = node.addPod();
       const config = node.config({ ...DUAL_STACK, adoptForward: true });
@@ -212,7 +181,7 @@ describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
   );
 
   test('iptables goes on reading and changing its table, and what it saves and restores is known again', async () => {
-    const { node, outside } = makeOutside();
+    const { node, outside } = makeForwarding();
     runAll(node, DROPPERS[0]?.[1] ?? []);
     const before = node.run('iptables', '-S');
     const pod = addPod(node, { adoptForward: true });
@@ -233,9 +202,9 @@ describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
   });
 
   test('a drop of another rule stays a drop, and isolation stays isolation', async () => {
-    const { node, outside } = makeOutside();
+    const { node, outside } = makeForwarding();
     runAll(node, DROPPERS[0]?.[1] ?? []);
-    node.run('iptables', '-A', 'FORWARD', '-d', OUTSIDE[4], '-j', 'DROP');
+    node.run('iptables', '-A', 'FORWARD', '-d', CLIENT[4], '-j', 'DROP');
     const other = {
       bridge: 'other0',
       ingressPolicy: 'same-bridge',
@@ -243,14 +212,14 @@ describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
     };
     const a = addPod(node, { adoptForward: true, ingressPolicy: 'same-bridge' });
     const b = addPod(node, { ...other, name: 'othernet', adoptForward: true }, 'pod-b');
-    expect(await pings(a.call.netns, OUTSIDE[4])).toBe(false);
-    expect(await pings(a.call.netns, OUTSIDE[6])).toBe(true);
+    expect(await pings(a.call.netns, CLIENT[4])).toBe(false);
+    expect(await pings(a.call.netns, CLIENT[6])).toBe(true);
     expect(await pings(a.call.netns, b.addresses[0])).toBe(false);
     expect(await pings(outside, b.addresses[0])).toBe(false);
   });
 
   test('a lost state file', async () => {
-    const { node, outside } = makeOutside();
+    const { node, outside } = makeForwarding();
     runAll(node, DROPPERS[1]?.[1] ?? []);
     const before = foreign(node);
     const pod = addPod(node, { adoptForward: true });
@@ -261,7 +230,7 @@ describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
   });
 
   test("without a bridge the rules are the pod's own", async () => {
-    const { node, outside } = makeOutside();
+    const { node, outside } = makeForwarding();
     runAll(node, DROPPERS[2]?.[1] ?? []);
     const before = foreign(node);
     const changes = { mode: 'ptp', isDefaultGateway: true, isGateway: false, adoptForward: true };
