@@ -33,6 +33,7 @@ function attributeText(link: Link, set: LinkAttribute): string {
     return `promiscuous mode is ${word(link.promiscuous)}, should be ${word(set.promiscuous)}`;
   if ('allMulticast' in set)
     return `all-multicast mode is ${word(link.allMulticast === true)}, should be ${word(set.allMulticast)}`;
+  if ('group' in set) return `group is ${link.group ?? 0}, should be ${set.group}`;
   if ('txQueueLength' in set)
     return `transmit queue length is ${link.txQueueLength ?? TX_QUEUE_LENGTH}, should be ${set.txQueueLength}`;
   if ('master' in set)
@@ -88,6 +89,8 @@ function textsOf(observed: Host, op: StateOp): string[] {
       return [`link "${op.link.ifname}" is missing`];
     case 'link.del':
       return [`link "${op.ifname}" is another one than it should be`];
+    case 'group.del':
+      return op.ifnames.map((ifname) => `link "${ifname}" should not be there`);
     case 'link.set': {
       const link = findLink(observed, op);
       return link

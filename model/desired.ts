@@ -59,6 +59,8 @@ export interface DesiredIngress {
 export interface DesiredAttributes {
   readonly mac?: Mac;
   readonly mtuBytes?: number;
+  /** 0: in none. */
+  readonly group?: number;
   readonly up?: boolean;
   readonly promiscuous?: boolean;
   readonly allMulticast?: boolean;
@@ -150,6 +152,7 @@ function desiredLink(link: Link): DesiredLink {
   const common: DesiredAttributes = {
     ...(link.mac === null || link.kind === 'device' ? {} : { mac: link.mac }),
     mtuBytes: link.mtuBytes,
+    group: link.group ?? 0,
     up: link.up,
     promiscuous: link.promiscuous,
     allMulticast: link.allMulticast === true,

@@ -71,7 +71,27 @@ function isSameLink(link: Link, want: Exclude<DesiredLink, 'absent'>): boolean {
   );
 }
 
+/** Links that are to go together and to nobody's loss: the kernel waits once for all of a group. */
+function removeGroups(draft: Draft, desired: DesiredHost): void {
+  for (const [netns, want] of Object.entries(desired)) {
+    if (want === 'absent') continue;
+    const links = Object.values(findNetns(draft.host, netns)?.links ?? {});
+    const groups = new Set(
+      links.flatMap(({ ifname, group }) =>
+        group !== undefined && want.links?.[ifname] === 'absent' ? [group] : [],
+      ),
+    );
+    for (const group of groups) {
+      const members = links.filter((link) => link.group === group);
+      const ifnames = members.map(({ ifname }) => ifname);
+      if (members.length > 1 && ifnames.every((name) => want.links?.[name] === 'absent'))
+        perform(draft, { op: 'group.del', netns, group, ifnames });
+    }
+  }
+}
+
 function removeLinks(draft: Draft, desired: DesiredHost): void {
+  removeGroups(draft, desired);
   for (const { ref, want } of wantedLinks(desired)) {
     const link = findLink(draft.host, ref);
     if (link && (want === 'absent' || !isSameLink(link, want)))
@@ -94,7 +114,14 @@ function newEnd(ref: LinkRef, want: DesiredAttributes): NewEnd {
       `to make link "${ref.ifname}" in netns "${ref.netns}" its MAC address and MTU must be wanted`,
     );
   }
-  return { ifname: ref.ifname, mac: want.mac, mtuBytes: want.mtuBytes, up: false };
+  const { mac, mtuBytes, group } = want;
+  return {
+    ifname: ref.ifname,
+    mac,
+    mtuBytes,
+    up: false,
+    ...(group ? { group } : {}),
+  };
 }
 
 function addLinks(draft: Draft, desired: DesiredHost): void {
@@ -194,6 +221,8 @@ function diffAttributes(
   if (want.mtuBytes !== undefined && want.mtuBytes !== link.mtuBytes)
     ops.push(set({ mtuBytes: want.mtuBytes }));
   if (want.mac !== undefined && want.mac !== link.mac) ops.push(set({ mac: want.mac }));
+  if (want.group !== undefined && want.group !== (link.group ?? 0))
+    ops.push(set({ group: want.group }));
   if (want.alias !== undefined && want.alias !== link.alias) ops.push(set({ alias: want.alias }));
   if (want.promiscuous !== undefined && want.promiscuous !== link.promiscuous)
     ops.push(set({ promiscuous: want.promiscuous }));

@@ -44,6 +44,8 @@ interface LinkCommon {
   readonly allMulticast?: true;
   /** How many packets a queue before it holds; absent: as many as most links are made with, `TX_QUEUE_LENGTH`. */
   readonly txQueueLength?: number;
+  /** A number that links share which are to go together; absent: 0, which is none. */
+  readonly group?: number;
   /** Text for people, '' when there is none. Ours begins with `OWNER_MARK`. */
   readonly alias: string;
   readonly port: BridgePort | null;

@@ -6,6 +6,7 @@ import type { AddressDel } from './ops/address-del.ts';
 import type { ConntrackFlush } from './ops/conntrack-flush.ts';
 import type { FilterAdd } from './ops/filter-add.ts';
 import type { FilterDel } from './ops/filter-del.ts';
+import type { GroupDel } from './ops/group-del.ts';
 import type { LinkAdd } from './ops/link-add.ts';
 import type { LinkDel } from './ops/link-del.ts';
 import type { LinkSet } from './ops/link-set.ts';
@@ -29,6 +30,7 @@ interface StateOpMap {
   'netns.del': NetnsDel;
   'link.add': LinkAdd;
   'link.del': LinkDel;
+  'group.del': GroupDel;
   'link.set': LinkSet;
   'port.set': PortSet;
   'vlan.add': VlanAdd;

@@ -7,6 +7,7 @@ import { addressDel } from './ops/address-del.ts';
 import { conntrackFlush } from './ops/conntrack-flush.ts';
 import { filterAdd } from './ops/filter-add.ts';
 import { filterDel } from './ops/filter-del.ts';
+import { groupDel } from './ops/group-del.ts';
 import { linkAdd } from './ops/link-add.ts';
 import { linkDel } from './ops/link-del.ts';
 import { linkSet } from './ops/link-set.ts';
@@ -29,6 +30,7 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'netns.del': netnsDel,
   'link.add': linkAdd,
   'link.del': linkDel,
+  'group.del': groupDel,
   'link.set': linkSet,
   'port.set': portSet,
   'vlan.add': vlanAdd,

@@ -11,6 +11,7 @@ const STAGE: Readonly<Record<OpName, number>> = {
   'neighbour.del': 3,
   'address.del': 4,
   'link.del': 5,
+  'group.del': 5,
   'link.add': 6,
   'link.set': 7,
   'port.set': 8,

@@ -213,6 +213,10 @@ function vlansFor(identity: Identity, config: Config): Pick<Attachment, 'vlans'>
   };
 }
 
+/** The groups of links that people and other programs use are small numbers; the kernel has 31 bits for them. */
+const LEAST_GROUP = 0x4000_0000;
+const GROUP_DIGITS = 7;
+
 /** What keeps the limits, with the link that what the pod sends goes through. */
 function bandwidthFor(
   identity: Identity,
@@ -221,8 +225,13 @@ function bandwidthFor(
 ): Pick<Attachment, 'bandwidth'> {
   if (!limits) return {};
   if (!limits.egress) return { bandwidth: limits };
-  const ifname = `ifb${nameDigits(identity, 'ifb', keyText(key))}` as Ifname;
-  return { bandwidth: { ...limits, ifb: { ifname, mac: macOf(identity, 'ifb', keyText(key)) } } };
+  const digits = nameDigits(identity, 'ifb', keyText(key));
+  const ifb = {
+    ifname: `ifb${digits}` as Ifname,
+    mac: macOf(identity, 'ifb', keyText(key)),
+    group: LEAST_GROUP + Number.parseInt(digits.slice(0, GROUP_DIGITS), 16),
+  };
+  return { bandwidth: { ...limits, ifb } };
 }
 
 /** What an attachment is made of, beside its configuration. */

@@ -5,7 +5,7 @@
 import type { DesiredAttributes, DesiredLink } from '../model/desired.ts';
 import { HOST_NETNS, type Host, findLink } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
-import { isOurs } from '../model/link.ts';
+import { type Link, isOurs } from '../model/link.ts';
 import type { Mac } from '../model/mac.ts';
 import type { TokenBucket } from '../model/traffic-control.ts';
 import type { Attachment } from './attachment.ts';
@@ -18,10 +18,18 @@ export interface Limits {
   readonly egress?: TokenBucket;
 }
 
+/** The ifb of an attachment. */
+export interface Ifb {
+  readonly ifname: Ifname;
+  readonly mac: Mac;
+  /** That it shares with the host's end of the pod's link, so that both go at once; absent: each by itself. */
+  readonly group?: number;
+}
+
 /** What keeps the limits of an attachment. */
 export interface Bandwidth extends Limits {
   /** The ifb through which goes what the pod sends, when that is limited. */
-  readonly ifb?: { readonly ifname: Ifname; readonly mac: Mac };
+  readonly ifb?: Ifb;
 }
 
 /** The links of an attachment that are there for its limits alone. */
@@ -32,10 +40,11 @@ export function limitLinks({ bandwidth }: Attachment): Ifname[] {
 /** What has to be done to packets at the host's end of the pod's link. */
 export function desiredLimits({
   bandwidth,
-}: Attachment): Pick<DesiredAttributes, 'trafficControl'> {
+}: Attachment): Pick<DesiredAttributes, 'trafficControl' | 'group'> {
   if (!bandwidth) return {};
   const { ingress, ifb } = bandwidth;
   return {
+    ...(ifb?.group === undefined ? {} : { group: ifb.group }),
     trafficControl: {
       ...(ingress ? { root: ingress } : {}),
       ...(ifb ? { ingress: { redirect: ifb.ifname } } : {}),
@@ -50,9 +59,9 @@ export function desiredIfb(
 ): Record<string, DesiredLink> {
   const { ifb, egress } = bandwidth ?? {};
   if (!ifb || !egress) return {};
-  const { ifname, mac } = ifb;
+  const { ifname, ...made } = ifb;
   const trafficControl = { root: egress };
-  return { [ifname]: { kind: 'ifb', mac, mtuBytes, alias, up: true, trafficControl } };
+  return { [ifname]: { kind: 'ifb', ...made, mtuBytes, alias, up: true, trafficControl } };
 }
 
 /** Is the link with the name of the ifb the one that ADD makes? Before it has its mark, it is known by its MAC address. */
@@ -75,6 +84,10 @@ export function ifbWithout(attachment: Attachment, observed: Host): Record<strin
   return ifname && isOwnIfb(attachment, observed) ? { [ifname]: 'absent' } : {};
 }
 
+function ifbOf({ ifname, group }: Link, mac: Mac): Ifb {
+  return { ifname, mac, ...(group === undefined ? {} : { group }) };
+}
+
 /** The limits that the kernel keeps at the host's end `hostIfname` of a pod's link. */
 export function limitsIn(observed: Host, hostIfname: Ifname): Pick<Attachment, 'bandwidth'> {
   const at = (ifname: Ifname) => findLink(observed, { netns: HOST_NETNS, ifname });
@@ -92,7 +105,7 @@ export function limitsIn(observed: Host, hostIfname: Ifname): Pick<Attachment, '
   return {
     bandwidth: {
       ...(ingress ? { ingress } : {}),
-      ...(isShaped && ifb.mac ? { egress, ifb: { ifname: ifb.ifname, mac: ifb.mac } } : {}),
+      ...(isShaped && ifb.mac ? { egress, ifb: ifbOf(ifb, ifb.mac) } : {}),
     },
   };
 }

@@ -11,6 +11,7 @@ import type { Kernel } from './kernel.ts';
 import {
   decodeIfindex,
   encodeBridgeAdd,
+  encodeGroupDel,
   encodeIfbAdd,
   encodeLinkDel,
   encodeLinkGet,
@@ -160,6 +161,10 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
   'link.del': (kernel, op) => {
     const socket = routeSocket(kernel, op.netns);
     return isFault(socket) ? socket : socket.request(encodeLinkDel(op.ifname));
+  },
+  'group.del': (kernel, op) => {
+    const socket = routeSocket(kernel, op.netns);
+    return isFault(socket) ? socket : socket.request(encodeGroupDel(op.group));
   },
   'link.set': setLink,
   'port.set': (kernel, op) => {

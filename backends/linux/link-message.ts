@@ -53,6 +53,7 @@ const IFLA_TXQLEN = 13;
 const IFLA_OPERSTATE = 16;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
+const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 const IFLA_EXT_MASK = 29;
 const IFLA_CARRIER = 33;
@@ -94,6 +95,7 @@ function putEnd(writer: Writer, fixed: number, end: NewEnd): void {
   putText(writer, IFLA_IFNAME, end.ifname);
   putBytes(writer, IFLA_ADDRESS, macBytes(end.mac));
   putU32(writer, IFLA_MTU, end.mtuBytes);
+  if (end.group !== undefined) putU32(writer, IFLA_GROUP, end.group);
 }
 
 function putKind(writer: Writer, kind: string): number {
@@ -175,6 +177,13 @@ export function encodeLinkDel(ifname: Ifname): Uint8Array {
   });
 }
 
+/** Removes all links of a group: ENODEV where it has none. */
+export function encodeGroupDel(group: number): Uint8Array {
+  return encodeMessage(RTM_DELLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer) => {
+    putU32(writer, IFLA_GROUP, group);
+  });
+}
+
 /** `LinkAttribute` with the master as an ifindex, 0 for none. */
 export type LinkChange =
   | { readonly up: boolean }
@@ -183,6 +192,7 @@ export type LinkChange =
   | { readonly promiscuous: boolean }
   | { readonly allMulticast: boolean }
   | { readonly txQueueLength: number }
+  | { readonly group: number }
   | { readonly alias: string }
   | { readonly masterIndex: number }
   | { readonly vlanFiltering: boolean };
@@ -196,6 +206,7 @@ export function encodeLinkSet(ifname: Ifname, set: LinkChange): Uint8Array {
       putFlags(writer, fixed, set.promiscuous ? IFF_PROMISC : 0, IFF_PROMISC);
     else if ('allMulticast' in set)
       putFlags(writer, fixed, set.allMulticast ? IFF_ALLMULTI : 0, IFF_ALLMULTI);
+    else if ('group' in set) putU32(writer, IFLA_GROUP, set.group);
     else if ('txQueueLength' in set) putU32(writer, IFLA_TXQLEN, set.txQueueLength);
     else if ('mtuBytes' in set) putU32(writer, IFLA_MTU, set.mtuBytes);
     else if ('mac' in set) putBytes(writer, IFLA_ADDRESS, macBytes(set.mac));
@@ -252,6 +263,8 @@ export interface LinkRecord {
   readonly mtuBytes: number;
   readonly txQueueLength: number;
   readonly alias: string;
+  /** 0 for none. */
+  readonly group: number;
   readonly carrier: boolean;
   /** IF_OPER_*. */
   readonly operstate: number;
@@ -306,6 +319,7 @@ export function decodeLink(message: Message): LinkRecord | undefined {
     mtuBytes: findU32(attributes, IFLA_MTU) ?? 0,
     txQueueLength: findU32(attributes, IFLA_TXQLEN) ?? TX_QUEUE_LENGTH,
     alias: findText(attributes, IFLA_IFALIAS) ?? '',
+    group: findU32(attributes, IFLA_GROUP) ?? 0,
     carrier: findU8(attributes, IFLA_CARRIER) === 1,
     operstate: findU8(attributes, IFLA_OPERSTATE) ?? 0,
     kind,

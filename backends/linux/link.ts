@@ -88,6 +88,7 @@ export function makeLink(
     promiscuous: (record.flags & IFF_PROMISC) !== 0,
     ...((record.flags & IFF_ALLMULTI) === 0 ? {} : { allMulticast: true as const }),
     ...(record.txQueueLength === TX_QUEUE_LENGTH ? {} : { txQueueLength: record.txQueueLength }),
+    ...(record.group === 0 ? {} : { group: record.group }),
     alias: record.alias,
     port:
       master !== null && record.port

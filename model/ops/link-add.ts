@@ -20,6 +20,8 @@ export interface NewEnd {
   readonly mac: Mac;
   readonly mtuBytes: number;
   readonly up: boolean;
+  /** Absent: in none. */
+  readonly group?: number;
 }
 
 export type NewLink =
@@ -48,13 +50,14 @@ export function mtuFault(mtuBytes: number): Outcome | undefined {
 }
 
 function plainLink(end: NewEnd): Omit<Link & { kind: 'loopback' }, 'kind'> {
-  const { ifname, mac, mtuBytes } = end;
+  const { ifname, mac, mtuBytes, group } = end;
   return {
     ifname,
     mac,
     mtuBytes,
     up: false,
     promiscuous: false,
+    ...(group === undefined ? {} : { group }),
     alias: '',
     port: null,
     addresses: [],
@@ -92,7 +95,8 @@ function addIfb(host: Host, netns: NetnsName, link: NewEnd): Host {
 }
 
 function describeEnd(end: NewEnd): string {
-  return `${end.ifname} address ${end.mac} mtu ${end.mtuBytes}`;
+  const group = end.group === undefined ? '' : ` group ${end.group}`;
+  return `${end.ifname} address ${end.mac} mtu ${end.mtuBytes}${group}`;
 }
 
 export const linkAdd: OpKind<'link.add'> = {

@@ -16,6 +16,7 @@ export type LinkAttribute =
   | { readonly promiscuous: boolean }
   | { readonly allMulticast: boolean }
   | { readonly txQueueLength: number }
+  | { readonly group: number }
   | { readonly alias: string }
   | { readonly master: Ifname | null }
   | { readonly vlanFiltering: boolean };
@@ -65,6 +66,11 @@ function withAllMulticast(link: Link, on: boolean): Link {
   return on ? { ...rest, allMulticast: true } : rest;
 }
 
+function withGroup(link: Link, group: number): Link {
+  const { group: _before, ...rest } = link;
+  return group === 0 ? rest : { ...rest, group };
+}
+
 /** net/core/dev.c, dev_change_tx_queue_len; the attribute has 32 bits, the kernel keeps an unsigned int. */
 function setTxQueueLength(host: Host, ref: LinkRef, link: Link, length: number): Outcome {
   const { txQueueLength: _before, ...rest } = link;
@@ -87,6 +93,7 @@ function setAttribute(host: Host, ref: LinkRef, set: LinkAttribute): Outcome {
     return done(withLink(host, ref.netns, { ...link, promiscuous: set.promiscuous }));
   if ('allMulticast' in set)
     return done(withLink(host, ref.netns, withAllMulticast(link, set.allMulticast)));
+  if ('group' in set) return done(withLink(host, ref.netns, withGroup(link, set.group)));
   if ('txQueueLength' in set) return setTxQueueLength(host, ref, link, set.txQueueLength);
   if ('master' in set) return enslave(host, ref, set.master);
   if ('vlanFiltering' in set) return setVlanFiltering(host, ref, link, set.vlanFiltering);
@@ -99,6 +106,7 @@ function describeAttribute(set: LinkAttribute): string {
   if ('mac' in set) return `address ${set.mac}`;
   if ('promiscuous' in set) return `promisc ${set.promiscuous ? 'on' : 'off'}`;
   if ('allMulticast' in set) return `allmulticast ${set.allMulticast ? 'on' : 'off'}`;
+  if ('group' in set) return `group ${set.group}`;
   if ('txQueueLength' in set) return `txqueuelen ${set.txQueueLength}`;
   if ('master' in set) return set.master === null ? 'nomaster' : `master ${set.master}`;
   if ('vlanFiltering' in set) return `type bridge vlan_filtering ${set.vlanFiltering ? 1 : 0}`;

@@ -1,6 +1,7 @@
 /** Removing from the kernel what an attachment has there. */
 import { applyPlan } from '../../backends/apply.ts';
 import { HOST_NETNS, findNetns, portsOf } from '../../model/host.ts';
+import type { Ip } from '../../model/ip.ts';
 import { formatFailure } from '../../model/message.ts';
 import type { EffectOp } from '../../model/op.ts';
 import { type Plan, planTo, withEffects } from '../../model/plan.ts';
@@ -26,6 +27,16 @@ function hasOtherPorts(context: CallContext, attachment: Attachment): boolean {
   return netns !== undefined && portsOf(netns, bridge).some((port) => !own.includes(port.ifname));
 }
 
+/**
+ * The addresses to which host ports lead without a connection that could end: who goes on sending to the port is to be
+ * heard by whoever has it next. All else that the kernel tracks of the pod is forgotten when its address is given to
+ * another, and asks nothing of DEL, which would wait for the kernel to look through all of it.
+ */
+function datagramAddresses({ hostPorts }: Attachment): Ip[] {
+  const ports = hostPorts?.ports.filter(({ protocol }) => protocol !== 'tcp') ?? [];
+  return [...new Set(ports.map(({ podIp }) => podIp))];
+}
+
 /** What removes an attachment from the kernel. */
 export function planDetachment(
   context: CallContext,
@@ -40,8 +51,7 @@ export function planDetachment(
       ? { ...recorded, bridge: true, vlans: true }
       : recorded;
   const linked = planTo(observed, detached(attachment, observed, use, departing));
-  // Connections of a pod that is gone would be those of the next one with its address.
-  const flush = attachment.addresses.map(({ ip }): EffectOp => ({
+  const flush = datagramAddresses(attachment).map((ip): EffectOp => ({
     op: 'conntrack.flush',
     netns: HOST_NETNS,
     ip,

@@ -95,7 +95,7 @@ const attachment = z.strictObject({
     z.strictObject({
       ingress: z.exactOptional(bucket),
       egress: z.exactOptional(bucket),
-      ifb: z.exactOptional(z.strictObject({ ifname, mac })),
+      ifb: z.exactOptional(z.strictObject({ ifname, mac, group: z.exactOptional(positive) })),
     }),
   ),
   tuning: z.exactOptional(

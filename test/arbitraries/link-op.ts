@@ -17,11 +17,14 @@ import {
   someLink,
   VETHS,
 } from './names.ts';
-import { isRedirectedTo } from './traffic-control-op.ts';
+import { findRedirecting } from './traffic-control-op.ts';
 
 const MTUS = [1500, 1400, 9000, 1280];
 /** Below 68 a loopback would lose IPv4 too. */
 const LOOPBACK_MTUS = [65536, 1500, 1279];
+/** Below 2^31; those above are negative to the kernel, and of no group that it finds. */
+const GROUPS = [7, 0x4000_0001];
+
 /** An ifb takes any; below 68 it would lose IPv4 as well. */
 const IFB_MTUS = [1500, 9000, 1279, 70_000];
 const MTU_MISSES = [67, 65536, 1279, 68, 65535];
@@ -38,6 +41,7 @@ export function linkAdd(
     mac: draw.oneIn(20) ? draw.of(MAC_MISSES) : draw.of(MACS),
     mtuBytes: draw.oneIn(10) ? draw.of(MTU_MISSES) : draw.of(MTUS),
     up: !draw.oneIn(3),
+    ...(draw.oneIn(3) ? { group: draw.of(GROUPS) } : {}),
   };
   const bridges = linksOf(host, netns)
     .filter((l) => l.kind === 'bridge')
@@ -114,6 +118,8 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
       master: draw.oneIn(4) ? null : possible(draw.of([...BRIDGES, ifname, ...VETHS.slice(0, 1)])),
     }),
     () => ({ vlanFiltering: draw.oneIn(2) }),
+    // All that are in no group are in group 0, the loopback too, which cannot be removed.
+    () => ({ group: ifname === 'lo' ? 0 : draw.of([0, ...GROUPS]) }),
     () => ({ master: possible(someBridge(host, netns, draw)) }),
     () => ({ master: possible(someBridge(host, netns, draw)) }),
   ];
@@ -124,9 +130,21 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
 export function linkDel(netns: NetnsName, host: Host, draw: Draw): Op {
   const ifname = draw.oneIn(8) ? ('lo' as Ifname) : someLink(host, netns, draw);
   // No plan leads back to a redirection to nowhere.
-  return isRedirectedTo(host, netns, ifname) && !draw.oddIn(1)
-    ? { op: 'filter.del', netns, ifname }
+  const redirecting = findRedirecting(host, netns, ifname);
+  return redirecting !== undefined && !draw.oddIn(1)
+    ? { op: 'filter.del', netns, ifname: redirecting }
     : { op: 'link.del', netns, ifname };
+}
+
+/** A group goes; now and then one that has no link. */
+export function groupDel(netns: NetnsName, host: Host, draw: Draw): Op {
+  const group = draw.of(GROUPS);
+  const members = linksOf(host, netns).filter((link) => link.group === group);
+  // No plan leads back to a redirection to nowhere.
+  const [redirecting] = members.flatMap(({ ifname }) => findRedirecting(host, netns, ifname) ?? []);
+  return redirecting !== undefined && !draw.oddIn(1)
+    ? { op: 'filter.del', netns, ifname: redirecting }
+    : { op: 'group.del', netns, group, ifnames: members.map(({ ifname }) => ifname) };
 }
 
 function isPort(link: Link): boolean {

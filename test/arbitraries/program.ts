@@ -23,7 +23,7 @@ import {
   SEED_MAX,
   drawFrom,
 } from './draw.ts';
-import { linkAdd, linkDel, linkSet, portSet } from './link-op.ts';
+import { groupDel, linkAdd, linkDel, linkSet, portSet } from './link-op.ts';
 import { linksOf } from './names.ts';
 import { nftBatch } from './nftables-op.ts';
 import { routeAdd, routeDel } from './route-op.ts';
@@ -81,6 +81,7 @@ export function resolveOp(
     routeAdd,
     routeAdd,
     linkDel,
+    groupDel,
     portSet,
     portSet,
     vlanAdd,

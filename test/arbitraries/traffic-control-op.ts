@@ -46,7 +46,8 @@ export function filterDel(netns: NetnsName, host: Host, draw: Draw): Op {
   return { op: 'filter.del', netns, ifname: someHolder(host, netns, draw, hasQdisc('ingress')) };
 }
 
-/** Would its going leave a redirection that leads nowhere? */
-export function isRedirectedTo(host: Host, netns: NetnsName, ifname: Ifname): boolean {
-  return linksOf(host, netns).some((link) => link.trafficControl?.ingress?.redirect === ifname);
+/** A link whose redirection would lead nowhere without another. */
+export function findRedirecting(host: Host, netns: NetnsName, ifname: Ifname): Ifname | undefined {
+  return linksOf(host, netns).find((link) => link.trafficControl?.ingress?.redirect === ifname)
+    ?.ifname;
 }

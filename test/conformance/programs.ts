@@ -34,6 +34,7 @@ import {
 import {
   FILTER_ADD,
   FILTER_DEL,
+  GROUP_DEL,
   IFB_LINK_ADD,
   QDISC_ADD,
   QDISC_DEL,
@@ -412,6 +413,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
     },
     { name: 'with itself as master', given: PAIR, op: set(BR0, { master: BR0 }), outcome: 'ELOOP' },
   ],
+  'group.del': GROUP_DEL,
   'vlan.add': VLAN_ADD,
   'vlan.del': VLAN_DEL,
   'qdisc.add': QDISC_ADD,

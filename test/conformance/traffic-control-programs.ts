@@ -3,7 +3,7 @@ import { parseIfname } from '../../model/ifname.ts';
 import { parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import { tokenBucket } from '../../model/traffic-control.ts';
-import { BR0, GONE, LO, NETNS, PAIR, type Program, V0, linkOf } from './program.ts';
+import { BR0, GONE, LO, NETNS, PAIR, type Program, V0, bridge, linkOf, veth } from './program.ts';
 
 const IFB0 = parseIfname('ifb0');
 const IFB_MAC = parseMac('02:00:00:00:00:0f');
@@ -176,4 +176,57 @@ export const FILTER_DEL: readonly Program[] = [
   { name: 'what is not there', given: SHAPED, op: keep(), outcome: 'ENOENT' },
   { name: 'without a qdisc', given: PAIR, op: keep(), outcome: 'EINVAL' },
   { name: 'of no link', given: NETNS, op: keep(GONE), outcome: 'ENODEV' },
+];
+
+const GROUP = 0x4000_0001;
+const inGroup = (op: Op): Op =>
+  op.op === 'link.add' ? { ...op, link: { ...op.link, group: GROUP } } : op;
+const dissolve = (group = GROUP): Op => ({
+  op: 'group.del',
+  netns: 'one',
+  group,
+  ifnames: [V0, IFB0],
+});
+
+export const GROUP_DEL: readonly Program[] = [
+  {
+    name: 'takes all links of the group, and no other',
+    given: [...NETNS, bridge(), inGroup(veth({ master: BR0 })), inGroup(addIfb())],
+    op: dissolve(),
+    outcome: {
+      see: (host) =>
+        ['one', 'two'].map((netns) => Object.keys(host.netns[netns]?.links ?? {}).toSorted()),
+      is: [['br0', 'lo'], ['lo']],
+    },
+  },
+  {
+    name: 'with both ends of a veth',
+    given: [
+      ...NETNS,
+      {
+        op: 'link.add',
+        netns: 'one',
+        link: {
+          kind: 'veth',
+          ifname: V0,
+          mac: IFB_MAC,
+          mtuBytes: 1500,
+          up: true,
+          group: GROUP,
+          master: null,
+          peer: {
+            ifname: GONE,
+            netns: 'one',
+            mac: IFB_MAC,
+            mtuBytes: 1500,
+            up: true,
+            group: GROUP,
+          },
+        },
+      },
+    ],
+    op: dissolve(),
+    outcome: { see: (host) => Object.keys(host.netns['one']?.links ?? {}), is: ['lo'] },
+  },
+  { name: 'that has no link', given: PAIR, op: dissolve(), outcome: 'ENODEV' },
 ];

@@ -44,6 +44,7 @@ interface LinkJson {
   readonly txqlen?: number;
   readonly address: string;
   readonly ifalias?: string;
+  readonly group?: string;
   readonly master?: Ifname;
   readonly linkinfo?: {
     readonly info_kind?: string;
@@ -153,6 +154,7 @@ function toLink(
     ...(json.flags.includes('ALLMULTI') ? { allMulticast: true as const } : {}),
     // None is not printed.
     ...((json.txqlen ?? 0) === TX_QUEUE_LENGTH ? {} : { txQueueLength: json.txqlen ?? 0 }),
+    ...(Number(json.group ?? 0) === 0 ? {} : { group: Number(json.group) }),
     alias: json.ifalias ?? '',
     port:
       json.master !== undefined && port

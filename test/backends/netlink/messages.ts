@@ -12,6 +12,7 @@ import {
 } from '../../../backends/linux/conntrack-message.ts';
 import {
   encodeBridgeAdd,
+  encodeGroupDel,
   encodeIfbAdd,
   encodeLinkDel,
   encodeLinkDump,
@@ -62,6 +63,7 @@ const BRIDGE = parseIfname('cube0');
 const PORT = parseIfname('veth1');
 const PEER = parseIfname('eth0');
 const IFB = parseIfname('ifb0');
+const GROUP = 0x4000_0001;
 /** The kernel counts ifindexes from 1 in each netns; of a veth the peer comes first. */
 export const INDEX = { lo: 1, bridge: 2, peer: 3, port: 4, ifb: 5 } as const;
 
@@ -156,7 +158,7 @@ export const CHANGES: readonly (readonly [string, Uint8Array])[] = [
   ['ipv4 route add via ipv6', encodeRouteAdd(VIA6, INDEX.peer)],
   ['neighbour add', encodeNeighbourAdd(INDEX.peer, NEIGHBOUR4)],
   ['ipv6 neighbour add', encodeNeighbourAdd(INDEX.peer, NEIGHBOUR6)],
-  ['ifb add', encodeIfbAdd({ ...end(IFB, '02:00:00:00:00:04', 1400), up: true })],
+  ['ifb add', encodeIfbAdd({ ...end(IFB, '02:00:00:00:00:04', 1400), up: true, group: GROUP })],
   ['qdisc tbf add', encodeQdiscAdd(INDEX.ifb, { kind: 'tbf', ...tokenBucket(125_000, 20_000) })],
   [
     'qdisc tbf add of more than 32 bits',
@@ -191,6 +193,7 @@ export const REMOVALS: readonly (readonly [string, Uint8Array])[] = [
   ['link nomaster', encodeLinkSet(PORT, { masterIndex: 0 })],
   ['link down', encodeLinkSet(PEER, { up: false })],
   ['link del', encodeLinkDel(PORT)],
+  ['group del', encodeGroupDel(GROUP)],
 ];
 
 /** The addresses whose connections are recorded. */
