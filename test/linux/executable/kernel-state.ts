@@ -103,10 +103,13 @@ function qdiscState(netns: string): string[] {
     .toSorted();
 }
 
-/** The same of a host, without forwarding, which stays on, and what the kernel does for it: anycast routes. */
+/** Routes that IPv6 addresses get by the kernel: anycast ones for who forwards, and local ones, which it makes some time after the address. */
+const OF_IP6_ADDRESSES = /^\{"type":"(4|2","dst":"[^"]*:)/;
+
+/** The same of a host, without forwarding, which stays on, and without what the kernel makes of the addresses. */
 export function hostState(netns: string): Json {
   const { routes, ...state } = kernelState(netns);
-  const kept = (routes as string[]).filter((route) => !route.includes('"type":"4"'));
+  const kept = (routes as string[]).filter((route) => !OF_IP6_ADDRESSES.test(route));
   return { ...state, routes: kept, forwarding: null };
 }
 
