@@ -50,6 +50,18 @@ export function joinPlans(first: Plan, second: Plan): Plan {
   return { before: first.before, ops: [...first.ops, ...second.ops], after: second.after };
 }
 
+/** The same plan with some of its operations before the others; refused where one of them then does not find what it needs. */
+export function withFirst(plan: Plan, isFirst: (op: Op) => boolean): Planning {
+  const ops = [...plan.ops.filter(isFirst), ...plan.ops.filter((op) => !isFirst(op))];
+  let host = plan.before;
+  for (const op of ops) {
+    const outcome = applyOp(host, op);
+    if (!outcome.ok) return { ok: false, op, fault: outcome.fault };
+    host = outcome.host;
+  }
+  return { ok: true, plan: { ...plan, ops, after: host } };
+}
+
 /** The plan with effects behind it; refused where the plan does not lead to a host in which each finds what it needs. */
 export function withEffects(plan: Plan, effects: readonly EffectOp[]): Planning {
   for (const op of order(effects)) {

@@ -3,8 +3,8 @@ import { applyPlan } from '../../backends/apply.ts';
 import { HOST_NETNS, findNetns, portsOf } from '../../model/host.ts';
 import type { Ip } from '../../model/ip.ts';
 import { formatFailure } from '../../model/message.ts';
-import type { EffectOp } from '../../model/op.ts';
-import { type Plan, planTo, withEffects } from '../../model/plan.ts';
+import type { EffectOp, Op } from '../../model/op.ts';
+import { type Plan, type Planning, planTo, withEffects, withFirst } from '../../model/plan.ts';
 import type { Attachment } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { type Departing, detachScope, detached } from '../network.ts';
@@ -37,6 +37,28 @@ function datagramAddresses({ hostPorts }: Attachment): Ip[] {
   return [...new Set(ports.map(({ podIp }) => podIp))];
 }
 
+/** Does something of ours keep packets of the pod back, or from it? Then it has to outlive the pod's link. */
+function isGuarded({ verdict, macSpoofCheck, ipSpoofCheck, ingressPolicy }: Attachment): boolean {
+  return (
+    verdict === 'drop' ||
+    macSpoofCheck === true ||
+    ipSpoofCheck === true ||
+    ingressPolicy !== undefined
+  );
+}
+
+function takesElements(op: Op): boolean {
+  return op.op === 'nft.batch' && op.commands.every((each) => each.do === 'delete element');
+}
+
+/**
+ * Elements of a pod that nothing is kept from go before its links. What nf_tables frees of them, whoever closes the socket
+ * waits for (net/netfilter/nf_tables_api.c, nft_rcv_nl_event); while links go, that time passes anyway.
+ */
+function elementsFirst(attachment: Attachment, planning: Planning): Planning {
+  return planning.ok && !isGuarded(attachment) ? withFirst(planning.plan, takesElements) : planning;
+}
+
 /** What removes an attachment from the kernel. */
 export function planDetachment(
   context: CallContext,
@@ -50,7 +72,10 @@ export function planDetachment(
     !recorded.bridge && hasOtherPorts(context, attachment)
       ? { ...recorded, bridge: true, vlans: true }
       : recorded;
-  const linked = planTo(observed, detached(attachment, observed, use, departing));
+  const linked = elementsFirst(
+    attachment,
+    planTo(observed, detached(attachment, observed, use, departing)),
+  );
   const flush = datagramAddresses(attachment).map((ip): EffectOp => ({
     op: 'conntrack.flush',
     netns: HOST_NETNS,

@@ -302,6 +302,29 @@ describe('ADD', () => {
 });
 
 describe('DEL', () => {
+  it('leaves what keeps packets of the pod back, or others from it, until its link is gone', () => {
+    fc.assert(
+      fc.property(configurations(), (raw) => {
+        const machine = makeMachine(plainHost());
+        const pods = [0, 1].map((pod) => tryAttach(machine, raw, pod));
+        const planned = planDel(machine.start(), requestFor('DEL', raw, 1).key);
+        const attachment = pods[1];
+        if (!planned || !attachment) return;
+        const { ops } = planned.plan;
+        const goes = ops.findIndex(
+          (op) =>
+            (op.op === 'link.del' && op.ifname === attachment.hostIfname) ||
+            (op.op === 'group.del' && op.ifnames.includes(attachment.hostIfname)),
+        );
+        const opens = ops.findIndex((op) => op.op === 'nft.batch');
+        expect(goes).toBeGreaterThan(-1);
+        const keeps = ['macspoofchk', 'ipspoofchk', 'ingressPolicy'].some((key) => raw[key]);
+        if (opens >= 0) expect(opens < goes).toBe(!keeps && raw['podVerdict'] !== 'drop');
+      }),
+      { numRuns: 100 },
+    );
+  });
+
   it('after ADD leaves nothing of it', () => {
     let foreign = 0;
     assertMostly(20, (attached) =>
