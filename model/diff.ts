@@ -1,12 +1,11 @@
 import { type Address, sameAddress } from './address.ts';
-import { sameJson } from './canonical.ts';
 import { connectedPrefix, routesOfAddress } from './connected.ts';
+import { desiredRuleset } from './desired-ruleset.ts';
 import {
   type DesiredAttributes,
   type DesiredHost,
   type DesiredLink,
   type DesiredNetns,
-  type DesiredTable,
   type DesiredVlans,
   isKernelAddress,
 } from './desired.ts';
@@ -15,14 +14,6 @@ import type { Ifname } from './ifname.ts';
 import { familyOf } from './ip.ts';
 import { type Link, type LinkRef, TX_QUEUE_LENGTH } from './link.ts';
 import { diffRulesets } from './nftables-diff.ts';
-import {
-  type Chain,
-  type NftSet,
-  type Ruleset,
-  type SetElement,
-  type Table,
-  endsAll,
-} from './nftables.ts';
 import type { StateOp } from './op.ts';
 import { applyOp } from './ops.ts';
 import { freshPort } from './ops/enslave.ts';
@@ -405,79 +396,6 @@ function diffRoutes(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[
       ops.push({ op: 'route.add', netns: name, route });
   }
   return ops;
-}
-
-function mergeNamed<T, W>(
-  have: Readonly<Record<string, T>>,
-  want: Readonly<Record<string, W | 'absent'>>,
-  keepOthers: boolean,
-  merge: (have: T | undefined, want: W, name: string) => T,
-): Record<string, T> {
-  const merged: Record<string, T> = keepOthers ? { ...have } : {};
-  for (const [name, wish] of Object.entries(want)) {
-    if (wish === 'absent') delete merged[name];
-    else merged[name] = merge(have[name], wish, name);
-  }
-  return merged;
-}
-
-/** Chains with rules of ours in them; of a chain that is not there nothing is wanted. */
-function withGuests(
-  chains: Readonly<Record<string, Chain>>,
-  guests: NonNullable<DesiredTable['guests']>,
-): Record<string, Chain> {
-  const merged = { ...chains };
-  for (const [name, { present, absent }] of Object.entries(guests)) {
-    const chain = merged[name];
-    if (!chain) continue;
-    const rules = chain.rules.filter((rule) => !absent.some((each) => sameJson(each, rule)));
-    const missing = present.filter((each) => !rules.some((rule) => sameJson(each, rule)));
-    const last = rules.at(-1);
-    const at = last && endsAll(last) ? rules.length - 1 : rules.length;
-    merged[name] = { ...chain, rules: rules.toSpliced(at, 0, ...missing) };
-  }
-  return merged;
-}
-
-function mergeTable(have: Table | undefined, want: DesiredTable): Table {
-  const keep = want.others === 'keep';
-  const chains = mergeNamed<Chain, Chain>(
-    have?.chains ?? {},
-    want.chains,
-    keep,
-    (_have, chain) => chain,
-  );
-  return {
-    family: want.family,
-    name: want.name,
-    chains: want.guests ? withGuests(chains, want.guests) : chains,
-    sets: mergeNamed<NftSet, Exclude<DesiredTable['sets'][string], 'absent'>>(
-      have?.sets ?? {},
-      want.sets,
-      keep,
-      (set, wish, name) => ({
-        name,
-        keyType: wish.keyType,
-        holds: wish.holds,
-        elements: mergeNamed<SetElement, SetElement>(
-          set?.elements ?? {},
-          wish.elements,
-          wish.others === 'keep',
-          (_element, element) => element,
-        ),
-      }),
-    ),
-  };
-}
-
-/** The ruleset that is wanted, given the one there is. */
-function desiredRuleset(have: Ruleset, want: DesiredNetns): Ruleset {
-  return mergeNamed<Table, DesiredTable>(
-    have,
-    want.tables ?? {},
-    want.otherTables !== 'remove',
-    mergeTable,
-  );
 }
 
 function diffSysctls(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[] {
