@@ -5,6 +5,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import { familyOf } from '../../model/ip.ts';
 import { OWNER_MARK } from '../../model/link.ts';
 import { parseMac } from '../../model/mac.ts';
+import type { Chain, Rule, Ruleset, Table } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefixedIp } from '../../model/prefix.ts';
 import type { RawConfig } from '../arbitraries/configuration.ts';
@@ -12,6 +13,7 @@ import { plainState } from '../state.ts';
 import { afterOps } from './machine.ts';
 
 interface PlainNetns {
+  readonly nftables: Ruleset;
   readonly links: PlainLinks;
   readonly sysctls: Readonly<Record<string, string>>;
   readonly routes: readonly string[];
@@ -39,12 +41,35 @@ function withoutFirstMtu(links: PlainLinks): PlainLinks {
   );
 }
 
+function isGuest({ comment }: Rule): boolean {
+  return comment.startsWith(OWNER_MARK);
+}
+
+/** Rules of ours in a chain of somebody else's stand in the order in which their bridges came. */
+function withSortedGuests(chain: Chain): Chain {
+  const guests = chain.rules.filter(isGuest).toSorted((a, b) => (a.comment < b.comment ? -1 : 1));
+  const rules = chain.rules.map((rule) => (isGuest(rule) ? (guests.shift() ?? rule) : rule));
+  return { ...chain, rules };
+}
+
+function sortedTable(table: Table): Table {
+  const chains = Object.entries(table.chains).map(([name, c]) => [name, withSortedGuests(c)]);
+  return { ...table, chains: Object.fromEntries(chains) as Table['chains'] };
+}
+
+function withoutOrder(ruleset: Ruleset): Ruleset {
+  return Object.fromEntries(
+    Object.entries(ruleset).map(([key, table]) => [key, sortedTable(table)]),
+  );
+}
+
 /** A host in a form that compares equal whether it forwards or not: forwarding stays once it is on, since others may rely on it. */
 export function withoutForwarding(host: Host): unknown {
   const netns = Object.entries(plainState(host) as Record<string, PlainNetns>);
-  return netns.map(([name, { links, sysctls, routes, ...rest }]) => ({
+  return netns.map(([name, { links, sysctls, routes, nftables, ...rest }]) => ({
     name,
     ...rest,
+    nftables: withoutOrder(nftables),
     links: withoutFirstMtu(links),
     routes: routes.filter((route) => !route.includes('"anycast"')),
     sysctls: Object.fromEntries(
