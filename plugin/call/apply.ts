@@ -7,11 +7,11 @@ import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { CniResult } from '../cni/result.ts';
 import type { SavedPlan } from '../format/plan-file.ts';
 import { addDrafted } from './add.ts';
-import { retreatOf } from './attach.ts';
 import { planRepair } from './check.ts';
 import type { CallContext } from './context.ts';
 import { del } from './del.ts';
 import { logReport } from './report.ts';
+import { retreatOf } from './retreat.ts';
 
 /** Where two JSON values first differ, as a path, or undefined. */
 function differenceAt(a: unknown, b: unknown, path = ''): string | undefined {

@@ -1,8 +1,7 @@
 /** Making the network of an attachment whose record is written, or leaving nothing of it. */
-import { applyPlan, type Retreat } from '../../backends/apply.ts';
-import { BRIDGE_VLANS, type Scope } from '../../backends/backend.ts';
+import { applyPlan } from '../../backends/apply.ts';
+import { BRIDGE_VLANS } from '../../backends/backend.ts';
 import { sameJson } from '../../model/canonical.ts';
-import { type DesiredHost, desiredOf } from '../../model/desired.ts';
 import { HOST_NETNS, type Host, findLink, findNetns } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import { formatFailure } from '../../model/message.ts';
@@ -23,6 +22,7 @@ import { detach } from './detach.ts';
 import { type Draft, refuseExisting } from './draft.ts';
 import { isFirst, warnOfDrops } from './drops.ts';
 import { logReport } from './report.ts';
+import { retreatOf } from './retreat.ts';
 import { gatewayObject, localhostObject, portWords, usesOf } from './usage.ts';
 
 /** Refuses to take a name from a link that is somebody else's. */
@@ -158,28 +158,6 @@ export function planAttachment(context: CallContext, { attachment, begun }: Draf
     formatFailure(planning.op, planning.fault),
     'the plan was not begun',
   );
-}
-
-/** Which links the scope reads by name, for a retreat that must know what was missing. */
-function namedLinks(scope: Scope): Record<string, readonly string[] | 'all'> {
-  return Object.fromEntries(Object.entries(scope).map(([name, part]) => [name, part.links]));
-}
-
-/** A wish without routes where none were read: that none were seen does not mean that there were none. */
-function withoutUnread(wish: DesiredHost, scope: Scope): DesiredHost {
-  return Object.fromEntries(
-    Object.entries(wish).map(([name, part]) => {
-      if (part === 'absent' || scope[name]?.routes === 'all') return [name, part];
-      const { routes: _unread, ...rest } = part;
-      return [name, rest];
-    }),
-  );
-}
-
-/** Back to what there was before a plan of this attachment. */
-export function retreatOf(attachment: Attachment, plan: Plan): Retreat {
-  const scope = attachScope(attachment);
-  return { scope, wish: withoutUnread(desiredOf(plan.before, namedLinks(scope)), scope) };
 }
 
 /** What the plan does to a link that may be somebody else's, and of which nothing there would say that it is ours. */

@@ -3,10 +3,11 @@ import { describe, expect, it, vi } from 'vitest';
 import type { Backend } from '../../backends/backend.ts';
 import { makeAddress } from '../../model/address.ts';
 import type { Fault } from '../../model/errno.ts';
-import { HOST_NETNS, type Host, getLink } from '../../model/host.ts';
+import { HOST_NETNS, type Host, getLink, getNetns, withNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { ipBits, ipFromBits } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
+import type { Rule, Table } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { describeOp } from '../../model/ops.ts';
 import { parsePrefix, parsePrefixedIp } from '../../model/prefix.ts';
@@ -42,6 +43,19 @@ interface Faults {
   /** `refused`: nothing was done; `half`: it was done, and the kernel says that it was not. */
   readonly execute?: (index: number) => 'refused' | 'half' | undefined;
   readonly observe?: (index: number) => boolean;
+}
+
+/** A table of somebody else's whose chain for what is forwarded has these rules. */
+function foreignTable(name: string, rules: readonly Rule[]): Table {
+  const hook = { type: 'filter', hook: 'forward', priority: 0, policy: 'drop' } as const;
+  return { family: 'inet', name, chains: { fwd: { name: 'fwd', hook, rules } }, sets: {} };
+}
+
+function withTables(host: Host, ...tables: readonly Table[]): Host {
+  const netns = getNetns(host, HOST_NETNS);
+  const named = tables.map((each) => [`inet ${each.name}`, each] as const);
+  const nftables = { ...netns.nftables, ...Object.fromEntries(named) };
+  return withNetns(host, HOST_NETNS, { ...netns, nftables });
 }
 
 function withFaults(
@@ -194,6 +208,60 @@ describe('an ADD of which one operation fails', () => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  it('undoes nothing that others do to their tables meanwhile', () => {
+    const reject: Rule = { statements: [{ kind: 'opaque', expression: 'reject' }], comment: '' };
+    const raw = {
+      cniVersion: '1.1.0',
+      name: 'net',
+      type: 'cube-cni',
+      isGateway: true,
+      adoptForward: true,
+      ipam: { type: 'cube-ipam', subnet: '10.9.0.0/24' },
+    };
+    const start = withTables(plainHost(), foreignTable('site', [reject]));
+    const counted = withFaults(makeMachine(start).backend, {});
+    addIn({ ...makeMachine(start).start(), backend: counted }, raw);
+    const count = counted.executed();
+    expect(count).toBeGreaterThan(5);
+    for (let at = 0; at <= count; at += 1) {
+      const machine = makeMachine(start);
+      let executed = 0;
+      let failed = false;
+      const backend: Backend = {
+        ...machine.backend,
+        execute: (op) => {
+          if (executed++ !== at) return machine.backend.execute(op);
+          failed = true;
+          // Another rule in front, and a whole table beside it.
+          const host = machine.backend.host();
+          const { rules = [] } =
+            getNetns(host, HOST_NETNS).nftables['inet site']?.chains['fwd'] ?? {};
+          machine.backend.replace(
+            withTables(
+              host,
+              foreignTable('site', [reject, ...rules]),
+              foreignTable('late', [reject]),
+            ),
+          );
+          return FAULT;
+        },
+      };
+      const call = (): void => addIn({ ...machine.start(), backend }, raw);
+      if (at >= count) {
+        call();
+        expect(failed).toBe(false);
+        break;
+      }
+      expect(thrown(call)).toBeInstanceOf(CniError);
+      const { nftables } = getNetns(machine.backend.host(), HOST_NETNS);
+      expect(nftables, `operation ${at} failed`).toEqual({
+        'inet site': foreignTable('site', [reject, reject]),
+        'inet late': foreignTable('late', [reject]),
+      });
+      expect(machine.state.list()).toEqual([]);
+    }
   });
 
   it.each(['10.9.9.1/24', '10.244.1.1/16'])(
