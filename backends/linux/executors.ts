@@ -1,9 +1,10 @@
 /** What each kind of operation is in the kernel: one message, file or batch. */
 import type { Fault } from '../../model/errno.ts';
 import type { Ifname } from '../../model/ifname.ts';
-import { formatCommand } from '../../model/nftables.ts';
+import { type NftCommand, formatCommand } from '../../model/nftables.ts';
 import type { Op, OpName, OpOf } from '../../model/op.ts';
 import type { NewLink } from '../../model/ops/link-add.ts';
+import { namesPlace } from '../../model/ops/nft-batch.ts';
 import { encodeAddressAdd, encodeAddressDel } from './address-message.ts';
 import { announceAddress } from './announce.ts';
 import { flushConntrack } from './conntrack.ts';
@@ -22,9 +23,10 @@ import {
 import { encodeNeighbourAdd, encodeNeighbourDel } from './neighbour-message.ts';
 import { addNetns, delNetns } from './netns.ts';
 import { encodeBatch } from './nftables-batch.ts';
+import { decodeGeneration, encodeGenerationGet } from './nftables-message.ts';
 import { findHandles } from './nftables.ts';
 import { encodeRouteAdd, encodeRouteDel } from './route-message.ts';
-import { type NetlinkSocket, isFault } from './socket.ts';
+import { type BatchFault, type NetlinkSocket, isFault } from './socket.ts';
 import { writeSysctl } from './sysctl.ts';
 import {
   encodeFilterAdd,
@@ -120,6 +122,28 @@ function aboutRoute(
   return isFault(socket) ? socket : socket.request(encode(route, undefined));
 }
 
+/** How often a batch is made anew because others changed the ruleset meanwhile. */
+const BATCH_TRIES = 10;
+
+/**
+ * Sends commands as one batch. Where some name rules by their numbers, it is bound to the ruleset in which these were found:
+ * who makes a table anew has other rules with the same numbers.
+ */
+function sendBatch(
+  socket: NetlinkSocket,
+  commands: readonly NftCommand[],
+): Fault | BatchFault | undefined {
+  if (!commands.some(namesPlace)) return socket.batch(encodeBatch(commands));
+  for (let tries = 1; ; tries += 1) {
+    const found = socket.ask(encodeGenerationGet(), decodeGeneration);
+    if (!found || isFault(found)) return found;
+    const handles = findHandles(socket, commands);
+    if (isFault(handles)) return handles;
+    const refusal = socket.batch(encodeBatch(commands, { handles, ...found }));
+    if (refusal?.fault.errno !== 'ERESTART' || tries >= BATCH_TRIES) return refusal;
+  }
+}
+
 function applyNftBatch(
   kernel: Kernel,
   { netns: name, commands }: OpOf<'nft.batch'>,
@@ -128,10 +152,8 @@ function applyNftBatch(
   const netns = kernel.netns(name);
   const socket = isFault(netns) ? netns : netns.netfilter();
   if (isFault(socket)) return socket;
-  const handles = findHandles(socket, commands);
-  if (isFault(handles)) return handles;
-  const refusal = socket.batch(encodeBatch(commands, handles));
-  if (!refusal) return undefined;
+  const refusal = sendBatch(socket, commands);
+  if (!refusal || isFault(refusal)) return refusal;
   // The kernel seldom has a text here; which of the commands it was says more. Number 0 is the batch as a whole.
   const command = commands[refusal.sequence - 1];
   const { errno, text } = refusal.fault;

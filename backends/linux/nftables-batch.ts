@@ -40,6 +40,7 @@ import {
 
 const NFNL_MSG_BATCH_BEGIN = 0x10;
 const NFNL_MSG_BATCH_END = 0x11;
+const NFNL_BATCH_GENID = 1;
 
 /** The table's name is attribute 1 of every kind of object; where there is a second name it is attribute 2. */
 const TABLE = 1;
@@ -224,23 +225,29 @@ function flagsOf(command: NftCommand): number {
   return command.do.startsWith('add') || command.do === 'insert rule' ? NLM_F_CREATE : 0;
 }
 
-function putMarker(writer: Writer, type: number): void {
+/** `generation`: the ruleset that the batch is for; without, any (net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
+function putMarker(writer: Writer, type: number, generation?: number): void {
   const at = openMessage(writer, type, 0, NFGENMSG_BYTES);
   writer.view.setUint16(at + NLMSG_HDRLEN + 2, NFNL_SUBSYS_NFTABLES, false);
+  if (generation !== undefined) putBe32(writer, NFNL_BATCH_GENID, generation);
   closeMessage(writer, at);
+}
+
+/** Where the rules are that commands insert others before, or delete. */
+export interface Places {
+  /** By the index of such a command, the number of the rule. */
+  readonly handles: ReadonlyMap<number, Uint8Array>;
+  /** The number of the ruleset in which the rules have these numbers: ERESTART when it is another by now. */
+  readonly generation: number;
 }
 
 /**
  * The commands as one batch, command `i` as message `i + 1`. Only the last one asks for an ACK: refusals are
- * answered anyway, and that is how success shows. `handles` has, by the index of a command that inserts or deletes a rule,
- * the number of the one that is there. Throws for a rule that is only partly understood.
+ * answered anyway, and that is how success shows. Throws for a rule that is only partly understood.
  */
-export function encodeBatch(
-  commands: readonly NftCommand[],
-  handles: ReadonlyMap<number, Uint8Array> = new Map(),
-): Uint8Array {
+export function encodeBatch(commands: readonly NftCommand[], places?: Places): Uint8Array {
   const writer = makeWriter(1024 + 512 * commands.length);
-  putMarker(writer, NFNL_MSG_BATCH_BEGIN);
+  putMarker(writer, NFNL_MSG_BATCH_BEGIN, places?.generation);
   let sets = 0;
   for (const [index, command] of commands.entries()) {
     if (command.do === 'add set') sets += 1;
@@ -248,7 +255,7 @@ export function encodeBatch(
     const type = (NFNL_SUBSYS_NFTABLES << 8) | MESSAGES[command.do];
     const at = openMessage(writer, type, flagsOf(command) | ack, NFGENMSG_BYTES);
     writer.bytes[at + NLMSG_HDRLEN] = NFPROTO[command.family];
-    putCommand(writer, command, sets, handles.get(index));
+    putCommand(writer, command, sets, places?.handles.get(index));
     closeMessage(writer, at);
   }
   putMarker(writer, NFNL_MSG_BATCH_END);

@@ -44,6 +44,13 @@ function ingressOf(place: Place, { ifindex, kind }: QdiscRecord): IngressQdisc {
   return { ...ingress, redirect: name ?? null };
 }
 
+function allQdiscs(place: Place): readonly QdiscRecord[] {
+  const answer = place.socket.dump(encodeQdiscDump(), decodeQdisc);
+  // A kernel without traffic control (CONFIG_NET_SCHED) does none.
+  if (isFault(answer) && answer.errno === 'EOPNOTSUPP') return [];
+  return expectAnswer(answer, place.netns, 'the qdiscs');
+}
+
 /** What traffic control does, by ifindex, on these links or on all of the netns; links where it does nothing are left out. */
 export function readTrafficControl(
   place: Place,
@@ -51,7 +58,7 @@ export function readTrafficControl(
 ): Map<number, TrafficControl> {
   const records =
     ifindexes === 'all'
-      ? expectAnswer(place.socket.dump(encodeQdiscDump(), decodeQdisc), place.netns, 'the qdiscs')
+      ? allQdiscs(place)
       : [...ifindexes].flatMap((ifindex) => qdiscsOf(place, ifindex));
   const found = new Map<number, TrafficControl>();
   for (const record of records) {

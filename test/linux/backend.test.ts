@@ -2,9 +2,13 @@ import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Backend, NetnsScope } from '../../backends/backend.ts';
 import { echo } from '../../backends/linux/echo.ts';
+import { Kernel } from '../../backends/linux/kernel.ts';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { lockFile } from '../../backends/linux/lock.ts';
 import { isNetns, sameNetns } from '../../backends/linux/netns.ts';
+import { encodeBatch } from '../../backends/linux/nftables-batch.ts';
+import { decodeGeneration, encodeGenerationGet } from '../../backends/linux/nftables-message.ts';
+import { isFault } from '../../backends/linux/socket.ts';
 import { makeAddress } from '../../model/address.ts';
 import type { Fault } from '../../model/errno.ts';
 import type { Netns } from '../../model/host.ts';
@@ -923,6 +927,28 @@ describe.skipIf(skip)('linux backend', () => {
       expect(Object.keys(some.links)).toHaveLength(20);
       expect(some.links['va7']?.addresses).toEqual(seen.links['va7']?.addresses);
     });
+  });
+
+  test('a batch for a ruleset that is another by now is refused, and changes nothing', () => {
+    const kernel = new Kernel();
+    const netns = kernel.netns(HOST);
+    const socket = isFault(netns) ? netns : netns.netfilter();
+    if (isFault(socket)) throw new Error(socket.errno);
+    const generationNow = (): number => {
+      const answer = socket.ask(encodeGenerationGet(), decodeGeneration);
+      if (isFault(answer)) throw new Error(answer.errno);
+      return answer.generation;
+    };
+    const add = (table: string, generation: number): string | undefined =>
+      socket.batch(
+        encodeBatch([{ do: 'add table', family: 'ip', table }], { handles: new Map(), generation }),
+      )?.fault.errno;
+    const generation = generationNow();
+    expect(add('first', generation)).toBeUndefined();
+    expect(add('second', generation)).toBe('ERESTART');
+    expect(generationNow()).toBe(generation + 1);
+    expect(run('ip', 'netns', 'exec', HOST, 'nft', 'list', 'tables').trim()).toBe('table ip first');
+    kernel.close();
   });
 
   describe('echo', () => {
