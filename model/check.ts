@@ -1,7 +1,7 @@
 import type { DesiredHost } from './desired.ts';
 import { diff } from './diff.ts';
 import { type Host, findLink, findNetns } from './host.ts';
-import { type Link, TX_QUEUE_LENGTH } from './link.ts';
+import { type Link, OWNER_MARK, TX_QUEUE_LENGTH } from './link.ts';
 import { type NftCommand, formatRule } from './nftables.ts';
 import type { StateOp } from './op.ts';
 import { describeOp } from './ops.ts';
@@ -61,6 +61,10 @@ function commandText(command: NftCommand): string {
     case 'delete rule':
       return `${table}: chain ${command.chain} has the rule ${formatRule(command.rule)}`;
     case 'add rule':
+      // In a chain of somebody else's it is the only one that is ours.
+      if (command.table !== OWNER_MARK)
+        return `${table}: chain ${command.chain} lacks the rule ${formatRule(command.rule)}`;
+      return `${table}: the rules of chain ${command.chain} are others`;
     case 'flush chain':
       return `${table}: the rules of chain ${command.chain} are others`;
     case 'delete element':

@@ -281,12 +281,21 @@ export function filtersForwarded(family: NftFamily, { type, hook }: ChainHook): 
   return family !== 'bridge' && type === 'filter' && hook === 'forward';
 }
 
+/** Expressions after which every packet goes on; `target` is one of iptables, by name. */
+const LETS_ALL_ON: ReadonlySet<string> = new Set(['log', 'target LOG', 'target NFLOG']);
+
+/** Expressions that let no packet go on. */
+const STOPS_ALL: ReadonlySet<string> = new Set(['reject', 'target REJECT', 'target DROP']);
+
 /** Does a rule drop, reject or accept every packet that comes to it? */
 export function endsAll({ statements }: Rule): boolean {
-  const [end, ...more] = statements.filter(({ kind }) => kind !== 'counter');
+  const [end, ...more] = statements.filter(
+    (each) =>
+      each.kind !== 'counter' && !(each.kind === 'opaque' && LETS_ALL_ON.has(each.expression)),
+  );
   if (!end || more.length > 0) return false;
   return end.kind === 'opaque'
-    ? end.expression === 'reject'
+    ? STOPS_ALL.has(end.expression)
     : end.kind === 'verdict' && (end.verdict === 'drop' || end.verdict === 'accept');
 }
 

@@ -4,7 +4,7 @@
  */
 import type { DesiredTable } from '../model/desired.ts';
 import { HOST_NETNS, type Host, findNetns } from '../model/host.ts';
-import type { Ifname } from '../model/ifname.ts';
+import { type Ifname, ifnameProblem } from '../model/ifname.ts';
 import type { Family } from '../model/ip.ts';
 import { OWNER_MARK } from '../model/link.ts';
 import {
@@ -105,21 +105,34 @@ export function adopted(
   );
 }
 
-function isAdopted({ rules }: Chain, link: Ifname): boolean {
-  const comments = rulesFor(link).map(({ comment }) => comment);
-  return rules.some(({ comment }) => comments.includes(comment));
+/** The comments of our rules in chains of others, before the name of the link. */
+const MARKS = [`${OWNER_MARK} from `, `${OWNER_MARK} to `];
+
+/** The links for which chains of others have such rules. */
+export function adoptedLinks(observed: Host): Ifname[] {
+  const chains = foreignChains(findNetns(observed, HOST_NETNS)?.nftables ?? {});
+  const links = chains.flatMap(({ chain: { rules } }) =>
+    rules.flatMap(({ comment }): Ifname[] => {
+      const mark = MARKS.find((each) => comment.startsWith(each));
+      const link = mark === undefined ? '' : comment.slice(mark.length);
+      return ifnameProblem(link) === undefined ? [link as Ifname] : [];
+    }),
+  );
+  return [...new Set(links)];
 }
 
-/** The chains that have such rules without them. */
-export function abandoned(observed: Host, link: Ifname): Record<string, DesiredTable> {
+/** The chains that have such rules for some of the links, without them. */
+export function abandoned(observed: Host, links: readonly Ifname[]): Record<string, DesiredTable> {
+  const rules = links.flatMap(rulesFor);
+  const comments = rules.map(({ comment }) => comment);
   const chains = foreignChains(findNetns(observed, HOST_NETNS)?.nftables ?? {});
   return tablesWith(
-    chains.filter(({ chain }) => isAdopted(chain, link)),
-    { absent: rulesFor(link) },
+    chains.filter(({ chain }) => chain.rules.some(({ comment }) => comments.includes(comment))),
+    { absent: rules },
   );
 }
 
 /** Has a chain such rules for the link? */
 export function isAdoptedIn(observed: Host, link: Ifname): boolean {
-  return Object.keys(abandoned(observed, link)).length > 0;
+  return adoptedLinks(observed).includes(link);
 }

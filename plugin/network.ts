@@ -235,10 +235,10 @@ export function detachScope(attachment: Attachment): Scope {
 }
 
 /** The settings of the pod's netns that do not go with the link, where the netns is known. */
-function restoreScope({ netns, tuning }: Attachment): Scope {
+function restoreScope({ netns, key, tuning }: Attachment): Scope {
   const sysctls = Object.keys(tuning?.before ?? {});
   if (netns === '' || sysctls.length === 0) return {};
-  return { [netns]: { links: [], routes: 'none', sysctls, nftables: [] } };
+  return { [netns]: { links: [key.ifname], routes: 'none', sysctls, nftables: [] } };
 }
 
 const WHOLE_HOST: NetnsScope = {
@@ -248,10 +248,10 @@ const WHOLE_HOST: NetnsScope = {
   nftables: OWN_TABLES.map((table) => ({ ...table, elements: 'all' as const })),
 };
 
-/** Everything on the host that may be ours, of whatever attachment: what to read where no record says what to look for. */
-export const WHOLE_SCOPE: Scope = { [HOST_NETNS]: WHOLE_HOST };
+/** Everything on the host that may be ours, of whatever attachment, also in tables of others: what to read where no record says what to look for. */
+export const WHOLE_SCOPE: Scope = { [HOST_NETNS]: { ...WHOLE_HOST, forwardChains: true } };
 
-/** The same with what has to be asked for link by link, VLANs and traffic control, and with what may be ours in tables of others. */
+/** The same with what has to be asked for link by link: VLANs and traffic control. */
 export const WHOLE_SCOPE_IN_DETAIL: Scope = {
   [HOST_NETNS]: { ...WHOLE_HOST, vlans: true, trafficControl: true, forwardChains: true },
 };
@@ -450,7 +450,7 @@ export function detached(
   const tables = {
     ...tablesWithout(attachment, observed, use, departing),
     ...(attachment.adoptForward && !use.forward
-      ? abandoned(observed, hearingLink(attachment))
+      ? abandoned(observed, [hearingLink(attachment)])
       : {}),
   };
   const restored =

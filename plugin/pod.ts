@@ -1,10 +1,11 @@
 /** The pod's end of an attachment: its link, addresses, routes and sysctls. */
 import { type Scope, makeAddress } from '../model/address.ts';
+import { sameJson } from '../model/canonical.ts';
 import { hostPrefix } from '../model/connected.ts';
 import type { DesiredNetns } from '../model/desired.ts';
-import { HOST_NETNS, type Host, type SysctlKey, findNetns } from '../model/host.ts';
+import { HOST_NETNS, type Host, type SysctlKey, findLink, findNetns } from '../model/host.ts';
 import { type Family, type Ip, familyOf } from '../model/ip.ts';
-import type { LinkRef } from '../model/link.ts';
+import type { Link, LinkRef } from '../model/link.ts';
 import { PROTOCOL_BOOT, PROTOCOL_CUBE, type Route, makeRoute } from '../model/route.ts';
 import { linkSysctlKey, splitLinkSysctl } from '../model/sysctl.ts';
 import type { Attachment, PodRoute } from './attachment.ts';
@@ -29,6 +30,11 @@ export function hasFamily({ addresses }: Attachment, family: Family): boolean {
 /** The pod's link. */
 export function podEnd({ netns, key }: Attachment): LinkRef {
   return { netns, ifname: key.ifname };
+}
+
+/** Is a link with the name of the pod's the one that the attachment made: does it lead to the attachment's end on the host? */
+export function isOwnPodEnd(attachment: Attachment, link: Link): boolean {
+  return link.kind === 'veth' && sameJson(link.peer, hostEnd(attachment));
 }
 
 /** The host's link. */
@@ -74,19 +80,26 @@ export function lastingSysctls({ sysctls = {} }: Tuning, ifname: string): Sysctl
   return Object.keys(sysctls).filter((key) => splitLinkSysctl(key)?.of !== ifname);
 }
 
-/** Such settings as they were before, of those that are still as ADD made them; `isUsed`: another attachment has it too. */
+/**
+ * Such settings as they were before, of those that are still as ADD made them, the last that was made first: one may be
+ * refused while another is in force. None where the pod's link is not there: whose netns has the path now, nobody knows.
+ * `isUsed`: another attachment has made the setting the same.
+ */
 export function restoredSysctls(
-  { netns, tuning = {} }: Attachment,
+  attachment: Attachment,
   observed: Host,
   isUsed: (key: SysctlKey) => boolean,
 ): Record<SysctlKey, string> {
-  const now = findNetns(observed, netns)?.sysctls ?? {};
-  const { sysctls = {}, before = {} } = tuning;
-  return Object.fromEntries(
-    Object.entries(before).filter(
-      ([key, value]) => now[key] === sysctls[key] && now[key] !== value && !isUsed(key),
-    ),
-  );
+  const end = findLink(observed, podEnd(attachment));
+  if (!end || !isOwnPodEnd(attachment, end)) return {};
+  const now = findNetns(observed, attachment.netns)?.sysctls ?? {};
+  const { sysctls = {}, before = {} } = attachment.tuning ?? {};
+  const restored = Object.keys(sysctls).flatMap((key) => {
+    const value = before[key];
+    const isOurs = value !== undefined && now[key] === sysctls[key] && now[key] !== value;
+    return isOurs && !isUsed(key) ? [[key, value] as const] : [];
+  });
+  return Object.fromEntries(restored.toReversed());
 }
 
 const SCOPES: Readonly<Record<number, Scope>> = {

@@ -35,7 +35,8 @@ export type SharedObject =
   | `table ${string}`
   | `check ${string}`
   | `forward ${string}`
-  | `sysctl ${string}`;
+  | `sysctl ${string}`
+  | `group ${string}`;
 
 /** The state file. Every function is a transaction of its own, unless it runs within `transact`. */
 export interface State {

@@ -384,7 +384,14 @@ function decodeSingle({ name, data }: Expression): Statement {
     const verdict = nest && decodeVerdict(nest);
     if (verdict) return { kind: 'verdict', ...verdict };
   }
-  return { kind: 'opaque', expression: name };
+  return { kind: 'opaque', expression: nameOf(name, data) };
+}
+
+/** An expression's name; where it is one of iptables (net/netfilter/nft_compat.c), with the name that it has there. */
+function nameOf(name: string, data: Attributes): string {
+  const inner =
+    name === 'match' || name === 'target' ? findText(data, NFTA_COMPAT_NAME) : undefined;
+  return inner === undefined ? name : `${name} ${inner}`;
 }
 
 /** The protocols that a comparison with what the expression loads can ask for, in the form of a table of this family. */
@@ -421,12 +428,13 @@ function decodeProtocol(
   return undefined;
 }
 
-const NFTA_MATCH_NAME = 1;
+/** NFTA_MATCH_NAME, NFTA_TARGET_NAME. */
+const NFTA_COMPAT_NAME = 1;
 const NFTA_MATCH_INFO = 3;
 
 /** The text of iptables' own comments, which it writes as a match that every packet meets (include/uapi/linux/netfilter/xt_comment.h). */
 function decodeXtComment({ name, data }: Expression): string | undefined {
-  if (name !== 'match' || findText(data, NFTA_MATCH_NAME) !== 'comment') return undefined;
+  if (name !== 'match' || findText(data, NFTA_COMPAT_NAME) !== 'comment') return undefined;
   const info = findBytes(data, NFTA_MATCH_INFO) ?? new Uint8Array(0);
   const nul = info.indexOf(0);
   return new TextDecoder().decode(nul < 0 ? info : info.subarray(0, nul));

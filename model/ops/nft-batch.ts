@@ -1,6 +1,6 @@
 import { getNetns, withNetns } from '../host.ts';
 import { applyBatch } from '../nftables-apply.ts';
-import { type NftCommand, formatCommand, formatRule } from '../nftables.ts';
+import { type NftCommand, type Rule, formatCommand, formatRule } from '../nftables.ts';
 import { type OpKind, done } from '../op.ts';
 import { quoteForShell } from '../shell.ts';
 
@@ -17,6 +17,13 @@ function quoted(text: string): string {
 /** A sed program that prints the numbers of rules in what `nft -a list chain` prints. */
 const NUMBERS = 's/.* # handle //p';
 
+/** What matches a rule as `nft list chain` prints it, however much it has counted. */
+function lineOf(rule: Rule): string {
+  return formatRule(rule)
+    .replace(/[\\^$.*[\]#]/g, '\\$&')
+    .replaceAll(' counter ', ' counter packets [0-9]* bytes [0-9]* ');
+}
+
 /** A command as a line for a shell. A rule is deleted, and another inserted before one, by a number that only the kernel knows. */
 export function describeCommand(command: NftCommand): string {
   if (!namesPlace(command)) return `nft ${quoted(formatCommand(command))}`;
@@ -25,8 +32,7 @@ export function describeCommand(command: NftCommand): string {
   const list = `nft -a list chain ${where}`;
   if (command.do === 'insert rule')
     return `nft insert rule ${where} position "$(${list} | sed -n ${quoteForShell(NUMBERS)} | tail -n 1)" ${quoteForShell(formatRule(rule))}`;
-  const [first = ''] = formatRule(rule).split(' counter');
-  const program = `\\|${first} |${NUMBERS}`;
+  const program = `\\#^[[:space:]]*${lineOf(rule)} #${NUMBERS}`;
   return `nft delete rule ${where} handle "$(${list} | sed -n ${quoteForShell(program)} | head -n 1)"`;
 }
 

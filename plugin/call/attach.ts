@@ -4,6 +4,7 @@ import { BRIDGE_VLANS } from '../../backends/backend.ts';
 import { sameJson } from '../../model/canonical.ts';
 import { HOST_NETNS, type Host, findLink, findNetns } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
+import { IP6_MIN_MTU_BYTES } from '../../model/link.ts';
 import { formatFailure } from '../../model/message.ts';
 import type { EffectOp } from '../../model/op.ts';
 import { type Plan, planTo, withEffects } from '../../model/plan.ts';
@@ -14,6 +15,7 @@ import { bridgeVlanProblem, conflictingAddresses, gatewayAddresses } from '../br
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { formatPort } from '../host-port.ts';
 import { attachScope, attached, isOwnEnd, localnetKey } from '../network.ts';
+import { isOwnPodEnd } from '../pod.ts';
 import type { SharedObject } from '../state.ts';
 import { bridgeInTheWay, gatewayRef, vlanField } from '../vlan.ts';
 import type { CallContext } from './context.ts';
@@ -83,6 +85,20 @@ function checkVlans(attachment: Attachment, observed: Host): void {
     );
 }
 
+/** Refuses an MTU by which the bridge, which has the least of its ports' (K-1.11), would lose its IPv6 addresses for good (K-4.4). */
+function checkBridgeMtu(attachment: Attachment, observed: Host): void {
+  const { mode, bridge, mtuBytes } = attachment;
+  if (mode === 'ptp' || mtuBytes >= IP6_MIN_MTU_BYTES) return;
+  const found = findLink(observed, { netns: HOST_NETNS, ifname: bridge });
+  const lost = found?.addresses.find(({ ip, scope }) => familyOf(ip) === 6 && scope !== 'link');
+  if (lost)
+    throw new CniError(
+      CNI_ERROR.taken,
+      `an MTU of ${mtuBytes} would take address ${formatPrefixedIp(lost)} from bridge "${bridge}"`,
+      `a bridge has the least MTU of its ports, and IPv6 needs ${IP6_MIN_MTU_BYTES}`,
+    );
+}
+
 /** What stands in the way of the attachment, which no plan can or may remove. */
 function checkObserved(attachment: Attachment, healing: boolean, observed: Host): void {
   const { netns, key, bridge } = attachment;
@@ -93,11 +109,7 @@ function checkObserved(attachment: Attachment, healing: boolean, observed: Host)
     );
   }
   const end = findLink(observed, { netns, ifname: key.ifname });
-  const own =
-    end?.kind === 'veth' &&
-    end.peer?.netns === HOST_NETNS &&
-    end.peer.ifname === attachment.hostIfname;
-  if (end && !(healing && own)) {
+  if (end && !(healing && isOwnPodEnd(attachment, end))) {
     throw new CniError(
       CNI_ERROR.taken,
       `link "${key.ifname}" already exists in netns "${netns}"`,
@@ -106,6 +118,7 @@ function checkObserved(attachment: Attachment, healing: boolean, observed: Host)
   }
   checkNames(attachment, observed);
   checkVlans(attachment, observed);
+  checkBridgeMtu(attachment, observed);
   const [conflict] = attachment.forceAddress ? [] : conflictingAddresses(attachment, observed);
   if (conflict) {
     const carrier = gatewayRef(attachment).ifname;

@@ -31,6 +31,7 @@ import { rangeSetsOf } from '../ipam/ranges.ts';
 import { type Tuning, lastingSysctls } from '../pod.ts';
 import type { AttachmentRecord } from '../state.ts';
 import type { CallContext } from './context.ts';
+import { groupObjects } from './usage.ts';
 
 /** The MTU of an Ethernet link, for a host without a default route. */
 const ETHERNET_MTU_BYTES = 1500;
@@ -159,7 +160,7 @@ function withBefore(
   context: CallContext,
   { key, netns }: Request,
   tuning: Tuning | undefined,
-  begun: Tuning | undefined,
+  begun: Attachment | undefined,
 ): Tuning | undefined {
   const sysctls = tuning ? lastingSysctls(tuning, key.ifname) : [];
   if (sysctls.length === 0) return tuning;
@@ -167,9 +168,18 @@ function withBefore(
     [netns]: { links: [], routes: 'none', sysctls, nftables: [] },
   });
   const now = findNetns(observed, netns)?.sysctls ?? {};
-  const before = { ...now, ...begun?.before };
+  const before = begun?.netns === netns ? { ...now, ...begun.tuning?.before } : now;
   const wanted = Object.entries(before).filter(([name]) => sysctls.includes(name));
   return { ...tuning, before: Object.fromEntries(wanted) };
+}
+
+/** The attachment without its group of links where that is another's: the kernel deletes all of a group, whoever has it. */
+function withOwnGroup({ state }: CallContext, attachment: Attachment): Attachment {
+  const { key, bandwidth } = attachment;
+  const isTaken = groupObjects(attachment).some((object) => state.isUsedByOthers(object, key));
+  if (!isTaken || !bandwidth?.ifb) return attachment;
+  const { group: _taken, ...ifb } = bandwidth.ifb;
+  return { ...attachment, bandwidth: { ...bandwidth, ifb } };
 }
 
 /** Chooses the addresses and names of an attachment; those of an ADD that died are taken over where they still fit. */
@@ -190,28 +200,26 @@ export function draftAttachment(
     throw new CniError(CNI_ERROR.invalidConfig, 'cannot convert: no valid IP addresses');
   // Before anything is made: there is nothing that they could lead to.
   if (!ipam && delegate === null) hostPortsFor(choices.portMappings, []);
-  return {
-    attachment: makeAttachment(context.identity, {
-      key: request.key,
-      netns: request.netns,
-      config,
-      mac: choices.mac,
-      mtuBytes,
-      addresses,
-      routes: ipam?.routes ?? [],
-      dns: dnsOf(config, choices, ipam ? resolvConfOf(context, ipam) : undefined),
-      ipam: delegate === null ? undefined : { type: delegate, stdin: request.stdin },
-      portMappings: choices.portMappings,
-      limits: limitsOf(config, choices.bandwidth, mtuBytes),
-      tuning: withBefore(
-        context,
-        request,
-        tuningOf(config, choices.tuning, request.key.ifname, context.readText),
-        record?.attachment.tuning,
-      ),
-    }),
-    begun: record?.attachment,
-  };
+  const attachment = makeAttachment(context.identity, {
+    key: request.key,
+    netns: request.netns,
+    config,
+    mac: choices.mac,
+    mtuBytes,
+    addresses,
+    routes: ipam?.routes ?? [],
+    dns: dnsOf(config, choices, ipam ? resolvConfOf(context, ipam) : undefined),
+    ipam: delegate === null ? undefined : { type: delegate, stdin: request.stdin },
+    portMappings: choices.portMappings,
+    limits: limitsOf(config, choices.bandwidth, mtuBytes),
+    tuning: withBefore(
+      context,
+      request,
+      tuningOf(config, choices.tuning, request.key.ifname, context.readText),
+      record?.attachment,
+    ),
+  });
+  return { attachment: withOwnGroup(context, attachment), begun: record?.attachment };
 }
 
 /** A route of a result as a configuration would have it. */
@@ -258,5 +266,5 @@ export function completeDraft(
     limits: begun.bandwidth,
     tuning: begun.tuning,
   });
-  return { attachment, begun };
+  return { attachment: withOwnGroup(context, attachment), begun };
 }

@@ -5,15 +5,16 @@ import { HOST_NETNS, type Host, findLink, getNetns, portsOf } from '../../model/
 import type { Ifname } from '../../model/ifname.ts';
 import { OWNER_MARK, isOurs } from '../../model/link.ts';
 import { formatFailure } from '../../model/message.ts';
-import type { SetElement, Table } from '../../model/nftables.ts';
+import { type SetElement, type Table, tableKey } from '../../model/nftables.ts';
 import { planTo } from '../../model/plan.ts';
 import { formatKey } from '../attachment.ts';
 import { bridgeOf } from '../bridge.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { AttachmentKey, Request } from '../cni/request.ts';
+import { abandoned, adoptedLinks } from '../forward.ts';
 import { delegateOf, isUnknownVerb } from '../ipam/delegate.ts';
 import { WHOLE_SCOPE, aliasOf } from '../network.ts';
-import { commentOf } from '../table.ts';
+import { OWN_TABLES, commentOf } from '../table.ts';
 import { gatewaysOn } from '../vlan.ts';
 import type { CallContext } from './context.ts';
 import { del } from './del.ts';
@@ -22,11 +23,15 @@ import { logOps } from './report.ts';
 /** The two names that the list of valid attachments has had; libcni sends both (its api.go, GCNetworkList). */
 const LISTS = ['cni.dev/valid-attachments', 'cni.dev/attachments'];
 
-/** The attachments that the runtime still knows; undefined when it did not say, which is not the same as none. */
+/** The attachments that the runtime still knows, by either name; undefined when it did not say, which is not the same as none. */
 function validAttachments({ config, key: { network } }: Request): AttachmentKey[] | undefined {
-  const name = LISTS.find((each) => config[each] !== undefined && config[each] !== null);
-  if (name === undefined) return undefined;
-  const list = config[name];
+  const names = LISTS.filter((each) => config[each] !== undefined);
+  return names.length === 0
+    ? undefined
+    : names.flatMap((name) => attachmentsIn(config[name], name, network));
+}
+
+function attachmentsIn(list: unknown, name: string, network: string): AttachmentKey[] {
   const fail = (): never => {
     throw new CniError(
       CNI_ERROR.invalidConfig,
@@ -95,14 +100,24 @@ function swept(
       // One without a comment is part of the table, and nobody's.
       Object.values(elements).every((each) => each.comment === '' || isOrphan(each)),
     );
+  const own = OWN_TABLES.map(tableKey);
+  const tables = Object.entries(host.nftables).filter(([key]) => own.includes(key));
+  const left = adoptedLinks(observed).filter(
+    (ifname) =>
+      (gone.includes(ifname) || !host.links[ifname]) &&
+      !context.state.isUsedByOthers(`forward ${ifname}`, noKey),
+  );
   return {
     links: Object.fromEntries(gone.map((ifname) => [ifname, 'absent' as const])),
-    tables: Object.fromEntries(
-      Object.entries(host.nftables).map(([key, table]) => [
-        key,
-        isSpareTable(key, table) ? ('absent' as const) : sweptTable(table, isOrphan),
-      ]),
-    ),
+    tables: {
+      ...abandoned(observed, left),
+      ...Object.fromEntries(
+        tables.map(([key, table]) => [
+          key,
+          isSpareTable(key, table) ? ('absent' as const) : sweptTable(table, isOrphan),
+        ]),
+      ),
+    },
   };
 }
 

@@ -91,13 +91,19 @@ function forwardObject(attachment: Attachment): SharedObject {
   return `forward ${hearingLink(attachment)}`;
 }
 
-/** A setting of a pod's netns, which attachments of the same pod may share. */
-function sysctlObject({ netns }: Attachment, key: SysctlKey): SharedObject {
-  return `sysctl ${netns} ${key}`;
+/** A setting of a pod's netns with its value, which attachments of the same pod may share. */
+function sysctlObject({ netns, tuning }: Attachment, key: SysctlKey): SharedObject {
+  return `sysctl ${netns} ${key} ${tuning?.sysctls?.[key] ?? ''}`;
 }
 
 function sysctlKeys({ tuning }: Attachment): SysctlKey[] {
   return Object.keys(tuning?.before ?? {});
+}
+
+/** The group of links that are deleted at once. */
+export function groupObjects({ bandwidth }: Attachment): SharedObject[] {
+  const group = bandwidth?.ifb?.group;
+  return group === undefined ? [] : [`group ${group}`];
 }
 
 /** That the bridge filters VLANs. */
@@ -118,6 +124,7 @@ export function usesOf(attachment: Attachment): SharedObject[] {
     ...policyObjects(attachment),
     ...(attachment.adoptForward ? [forwardObject(attachment)] : []),
     ...sysctlKeys(attachment).map((each) => sysctlObject(attachment, each)),
+    ...groupObjects(attachment),
     ...tablesOf(attachment).map((key) => `table ${key}` as const),
   ];
 }

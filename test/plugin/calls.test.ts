@@ -6,7 +6,7 @@ import { HOST_NETNS, type Host, findLink, findNetns } from '../../model/host.ts'
 import type { Ifname } from '../../model/ifname.ts';
 import { OWNER_MARK } from '../../model/link.ts';
 import { parseMac } from '../../model/mac.ts';
-import type { Chain, NftCommand, Ruleset, Table } from '../../model/nftables.ts';
+import type { Chain, NftCommand, Ruleset, SetKey, Table } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
 import { parsePrefixedIp } from '../../model/prefix.ts';
@@ -15,6 +15,7 @@ import { add, planAdd } from '../../plugin/call/add.ts';
 import { applySaved } from '../../plugin/call/apply.ts';
 import { checkCall, findings, planRepair } from '../../plugin/call/check.ts';
 import { del, planDel } from '../../plugin/call/del.ts';
+import { usesOf } from '../../plugin/call/usage.ts';
 import { parseConfig } from '../../plugin/cni/config.ts';
 import { CniError } from '../../plugin/cni/error.ts';
 import { formatPlanFile, parsePlanFile } from '../../plugin/format/plan-file.ts';
@@ -41,6 +42,11 @@ import { refusal } from './refusal.ts';
 
 // Each run plans and applies several calls.
 vi.setConfig({ testTimeout: 60_000 });
+
+/** The group of links by which what a pod sends is limited. */
+function groupOf(attachment: Attachment | undefined): number | undefined {
+  return attachment?.bandwidth?.ifb?.group;
+}
 
 /** A machine with one attachment more than before, or none when ADD was refused, which then must have changed nothing. */
 function tryAttach(machine: Machine, raw: RawConfig, pod: number): Attachment | undefined {
@@ -323,6 +329,61 @@ describe('DEL', () => {
       }),
       { numRuns: 100 },
     );
+  });
+
+  it('leaves the element by which somebody isolated the pod until its link is gone', () => {
+    const raw = { name: 'net', ipam: { type: 'cube-ipam', subnet: '10.9.0.0/24' } };
+    const machine = makeMachine(plainHost());
+    attachPod(machine, raw, 0);
+    const places = (): string[] =>
+      planDel(machine.start(), requestFor('DEL', raw, 0).key)
+        ?.plan.ops.map(({ op }) => op)
+        .filter((op) => op === 'nft.batch' || op === 'link.del') ?? [];
+    attachPod(machine, raw, 1);
+    expect(places()).toEqual(['nft.batch', 'link.del']);
+    const commands = (['delete element', 'add element'] as const).map((word): NftCommand => {
+      const of = { family: 'inet', table: 'cube-cni', set: 'pods4' } as const;
+      const key = '10.9.0.2' as SetKey;
+      return word === 'delete element'
+        ? { do: word, ...of, key }
+        : { do: word, ...of, element: { key, verdict: { verdict: 'drop' }, comment: '' } };
+    });
+    machine.backend.replace(
+      afterOps(machine.backend.host(), [{ op: 'nft.batch', netns: HOST_NETNS, commands }]),
+    );
+    expect(places()).toEqual(['link.del', 'nft.batch']);
+  });
+
+  it('takes no link of another pod whose group has the same number', () => {
+    const raw = {
+      name: 'net',
+      ipam: { type: 'cube-ipam', subnet: '10.9.0.0/24' },
+      runtimeConfig: { bandwidth: { egressRate: 8_000_000, egressBurst: 800_000 } },
+    };
+    const other = makeMachine(plainHost());
+    const group = groupOf(tryAttach(other, raw, 1));
+    const machine = makeMachine(plainHost());
+    const first = tryAttach(machine, raw, 0);
+    if (!first?.bandwidth?.ifb || group === undefined) throw new Error('there is no group');
+    const ifb = { ...first.bandwidth.ifb, group };
+    const collides: Attachment = { ...first, bandwidth: { ...first.bandwidth, ifb } };
+    machine.state.put(collides, machine.start().worker, usesOf(collides));
+    machine.state.finish(first.key);
+    machine.backend.replace(
+      afterOps(
+        machine.backend.host(),
+        [first.hostIfname, ifb.ifname].map((ifname) => ({
+          op: 'link.set',
+          netns: HOST_NETNS,
+          ifname,
+          set: { group },
+        })),
+      ),
+    );
+    const before = plainState(machine.backend.host());
+    expect(groupOf(tryAttach(machine, raw, 1))).toBeUndefined();
+    del(machine.start(), requestFor('DEL', raw, 1).key);
+    expect(plainState(machine.backend.host())).toEqual(before);
   });
 
   it('after ADD leaves nothing of it', () => {

@@ -61,6 +61,25 @@ const DROPPERS: readonly (readonly [name: string, lines: readonly string[]])[] =
       'nft add rule inet firewalld filter_FORWARD reject with icmpx admin-prohibited',
     ],
   ],
+  [
+    'a last rule of iptables that rejects',
+    [
+      'iptables -A FORWARD -i docker0 -j ACCEPT',
+      'iptables -A FORWARD -j REJECT',
+      'ip6tables -P FORWARD DROP',
+      'ip6tables -A FORWARD -j LOG',
+      'ip6tables -A FORWARD -j REJECT',
+    ],
+  ],
+  [
+    'a last rule that logs and drops',
+    [
+      'nft add table inet site',
+      "nft 'add chain inet site forward { type filter hook forward priority 10; policy drop; }'",
+      'nft \'add rule inet site forward iifname "lan0" accept\'',
+      'nft \'add rule inet site forward log prefix "no: " drop\'',
+    ],
+  ],
 ];
 
 const CHAINS: Readonly<Record<string, readonly string[]>> = {
@@ -70,6 +89,11 @@ const CHAINS: Readonly<Record<string, readonly string[]>> = {
   ],
   [DROPPERS[1]?.[0] ?? '']: ['chain forward of table inet site by its policy'],
   [DROPPERS[2]?.[0] ?? '']: ['chain filter_FORWARD of table inet firewalld by its last rule'],
+  [DROPPERS[3]?.[0] ?? '']: [
+    'chain FORWARD of table ip filter by its last rule',
+    'chain FORWARD of table ip6 filter by its last rule',
+  ],
+  [DROPPERS[4]?.[0] ?? '']: ['chain forward of table inet site by its last rule'],
 };
 
 function runAll(node: Node, lines: readonly string[]): void {
@@ -171,7 +195,7 @@ describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
         if (!table.includes('cube-cni')) node.run('nft', 'delete', ...table.split(' '));
       runAll(node, lines);
       const { stdout } = node.call('CHECK', call);
-      expect(stdout).toMatch(/chain \w+ lacks the rule|the rules of chain \w+ are others/);
+      expect(stdout).toMatch(/chain \w+ lacks the rule/);
       const pod: Pod = { call, addresses: [addressOf(prevResult), 'fd07::2'] };
       expect(await reach(pod, outside)).toEqual(NONE);
       node.run('sh', '-ec', node.call('CHECK', { ...call, args: ['--plan=sh'] }).stdout);
@@ -226,6 +250,37 @@ describe.skipIf(skip)('where what is forwarded is dropped elsewhere', () => {
     run('rm', '-r', node.dataDir);
     expect(await reach(pod, outside)).toEqual(ALL);
     node.del({ ...pod.call, netns: '' });
+    expect(foreign(node)).toBe(before);
+  });
+
+  test('GC takes the rules of a pod whose record was lost and whose link is gone', () => {
+    const { node } = makeForwarding();
+    runAll(node, [
+      ...(DROPPERS[1]?.[1] ?? []),
+      'nft add rule inet site forward ip daddr 192.0.2.1 drop',
+    ]);
+    const before = foreign(node);
+    const ptp = { mode: 'ptp', isGateway: false, adoptForward: true };
+    const pods = [addPod(node, { adoptForward: true }), addPod(node, ptp, 'pod-b')];
+    expect(foreign(node).match(/"cube-cni from/g)).toHaveLength(2);
+    run('rm', '-r', node.dataDir);
+    for (const { call } of pods) runIn(call.netns, 'ip', 'link', 'del', 'eth0');
+    const config = { ...DUAL_STACK, cniVersion: '1.1.0', 'cni.dev/valid-attachments': [] };
+    expect(node.call('GC', { config: node.config(config) })).toMatchObject({
+      stdout: '',
+      status: 0,
+    });
+    expect(foreign(node)).toBe(before);
+  });
+
+  test('the script of DEL takes no rule of somebody else that begins like ours', () => {
+    const { node } = makeForwarding();
+    runAll(node, DROPPERS[1]?.[1] ?? []);
+    node.run('sh', '-ec', 'nft \'add rule inet site forward iifname "cni0" tcp dport 25 drop\'');
+    node.run('sh', '-ec', 'nft \'add rule inet site forward iifname "cni0" counter drop\'');
+    const before = foreign(node);
+    const { call } = addPod(node, { adoptForward: true });
+    node.run('sh', '-ec', node.call('DEL', { ...call, args: ['--plan=sh'] }).stdout);
     expect(foreign(node)).toBe(before);
   });
 

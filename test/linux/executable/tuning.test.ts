@@ -1,8 +1,17 @@
 /** What the reference's plugin `tuning` does, in the same call, and beside that plugin. */
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { requirement } from '../../requirements.ts';
-import { type Call, type Node, errorOf, makeNode, runIn } from './node.ts';
+import {
+  type Call,
+  NO_RECORDS,
+  type Node,
+  errorOf,
+  makeNode,
+  recordsOf,
+  run,
+  runIn,
+} from './node.ts';
 
 const skip = requirement('root', 'iproute2', 'nftables', 'executable');
 
@@ -30,6 +39,11 @@ const OTHER_BRIDGE = { bridge: 'other0', ipam: { type: 'cube-ipam', subnet: '10.
 function mtusOf(netns: string, ...which: readonly string[]): number[] {
   const links = JSON.parse(runIn(netns, 'ip', '-j', 'link', 'show', ...which)) as { mtu: number }[];
   return links.map(({ mtu }) => mtu);
+}
+
+/** A setting that a netns has for itself. */
+function backlogOf(netns: string): string {
+  return runIn(netns, 'cat', '/proc/sys/net/core/somaxconn').trim();
 }
 
 /** What there is to be seen of it in a pod. */
@@ -127,6 +141,64 @@ describe.skipIf(skip)('tuning', () => {
     expect(read()[0]).toBe('77');
   });
 
+  test('another netns that has the path by now keeps its settings', () => {
+    const node = makeNode();
+    const config = configFor(node, { sysctl: { 'net.core.somaxconn': '512' } });
+    const [netns, other] = [node.addPod(), node.addPod()];
+    node.add({ netns, config });
+    runIn(other, 'sysctl', '-qw', 'net.core.somaxconn=512');
+    // As the path of a process whose number was given to another.
+    run('umount', netns);
+    run('mount', '--bind', other, netns);
+    node.del({ netns: '', config });
+    expect(backlogOf(other)).toBe('512');
+  });
+
+  test('attachments of one pod with different values take them back in turn', () => {
+    const node = makeNode();
+    const netns = node.addPod();
+    const before = backlogOf(netns);
+    const of = (value: string, changes: Changes = {}) =>
+      configFor(node, { sysctl: { 'net.core.somaxconn': value }, ...changes });
+    const first = { netns, config: of('512') };
+    const second = {
+      netns,
+      ifname: 'eth1',
+      config: of('99', { name: 'othernet', ...OTHER_BRIDGE }),
+    };
+    node.add(first);
+    node.add(second);
+    expect(backlogOf(netns)).toBe('99');
+    node.del(second);
+    expect(backlogOf(netns)).toBe('512');
+    node.del(first);
+    expect(backlogOf(netns)).toBe(before);
+  });
+
+  test('what the kernel does not take back keeps no pod from going', () => {
+    const node = makeNode();
+    const netns = node.addPod();
+    const keys = ['ip_unprivileged_port_start', 'ip_local_port_range'];
+    const read = (): string[] =>
+      keys.map((key) => runIn(netns, 'cat', `/proc/sys/net/ipv4/${key}`).trim());
+    const before = read();
+    const config = configFor(node, {
+      sysctl: { [`net.ipv4.${keys[0]}`]: '0', [`net.ipv4.${keys[1]}`]: '1000 5000' },
+    });
+    const call = { netns, config };
+    node.add(call);
+    node.del(call);
+    expect(read()).toEqual(before);
+
+    node.add(call);
+    // Ports from 1024 on are no longer privileged, while others still use some below: the kernel refuses that.
+    runIn(netns, 'sysctl', '-qw', 'net.ipv4.ip_local_port_range=1000 6000');
+    node.del(call);
+    expect(read()).toEqual(['0', '1000\t6000']);
+    expect(readFileSync(node.logFile, 'utf8')).toContain('it stays as it is');
+    expect(recordsOf(node.dataDir)).toEqual(NO_RECORDS);
+  });
+
   test('an MTU of `args.cni` is that of both ends', () => {
     const node = makeNode();
     const call = added(node, configFor(node, { mtu: 1450, args: { cni: { mtu: 1300 } } }));
@@ -139,6 +211,26 @@ describe.skipIf(skip)('tuning', () => {
       code: 7,
       msg: 'invalid network configuration: args.cni.mtu: it must be a number from 68 to 65535, not 67',
     });
+  });
+
+  test('an MTU of one pod takes no IPv6 address from the bridge of others', () => {
+    const node = makeNode();
+    const ipam = { type: 'cube-ipam', subnet: 'fd07::/64' };
+    const config = configFor(node, { isGateway: true, ipam });
+    node.add({ netns: node.addPod(), config });
+    const small = {
+      ...OTHER_BRIDGE,
+      bridge: 'cni0',
+      name: 'othernet',
+      args: { cni: { mtu: 1000 } },
+    };
+    const netns = node.addPod();
+    const call = { netns, containerId: 'b', config: configFor(node, small) };
+    expect(errorOf(node.call('ADD', call))).toMatchObject({
+      msg: 'an MTU of 1000 would take address fd07::1/64 from bridge "cni0"',
+    });
+    expect(runIn(netns, 'ip', '-o', 'link').trim().split('\n')).toHaveLength(1);
+    expect(node.run('ip', '-6', 'address', 'show', 'dev', 'cni0')).toContain('fd07::1/64');
   });
 
   test('what a pod cannot set is refused, and nothing is left', () => {
