@@ -24,6 +24,8 @@ export interface NetnsScope {
    * `default`: the default route that packets take, with its link, which is then read too: that of IPv4, else that of IPv6.
    */
   readonly routes: 'all' | 'default' | 'none';
+  /** The rules by which tables are chosen. */
+  readonly policyRules?: true;
   /** A key that does not exist is simply not there. */
   readonly sysctls: readonly SysctlKey[];
   readonly nftables: 'all' | readonly TableScope[];

@@ -125,7 +125,9 @@ function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope
   const nftables = scope.forwardChains
     ? { ...named, ...forwardChains(netns.nftables, named) }
     : named;
-  return { links, routes, sysctls, nftables };
+  const { policyRules } = netns;
+  const rules = scope.policyRules && policyRules ? { policyRules } : {};
+  return { links, routes, ...rules, sysctls, nftables };
 }
 
 function sees(scopes: Scope, name: NetnsName, ifname: string): boolean {

@@ -8,6 +8,7 @@ import { describeOp } from './ops.ts';
 import type { LinkAttribute } from './ops/link-set.ts';
 import { describeRoute } from './ops/route-add.ts';
 import { order } from './order.ts';
+import { formatPolicyRule } from './policy-rule.ts';
 import { formatPrefixedIp } from './prefix.ts';
 import { type RootQdisc, formatBucket } from './traffic-control.ts';
 import { findVlan, formatVlan } from './vlan.ts';
@@ -121,6 +122,10 @@ function textsOf(observed: Host, op: StateOp): string[] {
       return [`route ${describeRoute(op.route)} is missing`];
     case 'route.del':
       return [`route ${describeRoute(op.route)} should not be there`];
+    case 'rule.add':
+      return [`rule ${formatPolicyRule(op.rule)} is missing`];
+    case 'rule.del':
+      return [`rule ${formatPolicyRule(op.rule)} should not be there`];
     case 'neighbour.add':
       return [`link "${op.ifname}": neighbour ${op.neighbour.ip} is missing`];
     case 'neighbour.del':

@@ -15,6 +15,7 @@ import {
 } from './link.ts';
 import type { Mac } from './mac.ts';
 import type { Chain, NftFamily, NftSet, Rule, SetElement } from './nftables.ts';
+import { type PolicyRule, policyRulesOf } from './policy-rule.ts';
 import { PROTOCOL_KERNEL, type Route } from './route.ts';
 import type { TokenBucket } from './traffic-control.ts';
 import type { VlanRange } from './vlan.ts';
@@ -115,6 +116,7 @@ export interface DesiredNetns {
   readonly otherLinks?: Others;
   /** Routes that the kernel makes by itself are never removed, and need not be named. */
   readonly routes?: { readonly present: readonly Route[]; readonly others: Others };
+  readonly policyRules?: { readonly present: readonly PolicyRule[]; readonly others: Others };
   readonly sysctls?: Readonly<Record<SysctlKey, string>>;
   /** By `tableKey`. */
   readonly tables?: Readonly<Record<string, DesiredTable | 'absent'>>;
@@ -193,6 +195,7 @@ function desiredNetns(host: Host, name: NetnsName): DesiredNetns {
       present: netns.routes.filter((r) => r.protocol !== PROTOCOL_KERNEL),
       others: 'remove',
     },
+    policyRules: { present: policyRulesOf(netns), others: 'remove' },
     sysctls: netns.sysctls,
     tables: Object.fromEntries(
       Object.entries(netns.nftables).map(([key, table]) => [

@@ -20,6 +20,7 @@ import { freshPort } from './ops/enslave.ts';
 import type { NewEnd, NewLink } from './ops/link-add.ts';
 import type { LinkAttribute } from './ops/link-set.ts';
 import type { PortFlag } from './ops/port-set.ts';
+import { type PolicyRule, policyRulesOf, samePolicyRule } from './policy-rule.ts';
 import { PROTOCOL_KERNEL, type Route, sameRouteKey } from './route.ts';
 import { diffTrafficControl } from './traffic-control-diff.ts';
 import { type VlanRange, findVlan, vlansOf, withoutVlans } from './vlan.ts';
@@ -398,6 +399,27 @@ function diffRoutes(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[
   return ops;
 }
 
+/** Where several rules would be hit by the words that delete one, those go too, and come back. */
+function diffPolicyRules(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[] {
+  if (!want.policyRules) return [];
+  const { present, others } = want.policyRules;
+  const have = policyRulesOf(netns);
+  const isWanted = (rule: PolicyRule): boolean => present.some((w) => samePolicyRule(w, rule));
+  const op = (kind: 'rule.add' | 'rule.del', rule: PolicyRule): StateOp => ({
+    op: kind,
+    netns: name,
+    rule,
+  });
+  return [
+    ...have
+      .filter((rule) => others === 'remove' && !isWanted(rule))
+      .map((rule) => op('rule.del', rule)),
+    ...present
+      .filter((rule) => !have.some((each) => samePolicyRule(each, rule)))
+      .map((rule) => op('rule.add', rule)),
+  ];
+}
+
 function diffSysctls(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[] {
   return Object.entries(want.sysctls ?? {})
     .filter(([key, value]) => netns.sysctls[key] !== value)
@@ -423,7 +445,7 @@ function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): StateOp[] {
     if (wish.addresses) ops.push(...diffAddresses(ref, link, wish.addresses));
     if (wish.neighbours) ops.push(...diffNeighbours(ref, link, wish.neighbours));
   }
-  ops.push(...diffRoutes(name, netns, want));
+  ops.push(...diffRoutes(name, netns, want), ...diffPolicyRules(name, netns, want));
   const commands =
     want.tables || want.otherTables
       ? diffRulesets(netns.nftables, desiredRuleset(netns.nftables, want))

@@ -1,6 +1,7 @@
 import type { Ifname } from './ifname.ts';
 import type { Link, LinkRef } from './link.ts';
 import type { Ruleset } from './nftables.ts';
+import type { PolicyRule } from './policy-rule.ts';
 import type { Route } from './route.ts';
 
 /**
@@ -17,6 +18,10 @@ export type SysctlKey = string;
 export interface Netns {
   readonly links: Readonly<Record<string, Link>>;
   readonly routes: readonly Route[];
+  /** Absent: those that every netns is made with, or nobody looked; else by family, and in the order in which they are asked. */
+  readonly policyRules?: readonly PolicyRule[];
+  /** A policy rule of IPv6 was once added: only from then on does IPv6 ask its rules at all (K-5.4). Nothing shows it. */
+  readonly hadIpv6Rules?: true;
   /** Only those that were read or written: absent means not looked at. */
   readonly sysctls: Readonly<Record<SysctlKey, string>>;
   readonly nftables: Ruleset;

@@ -20,6 +20,8 @@ import type { QdiscAdd } from './ops/qdisc-add.ts';
 import type { QdiscDel } from './ops/qdisc-del.ts';
 import type { RouteAdd } from './ops/route-add.ts';
 import type { RouteDel } from './ops/route-del.ts';
+import type { RuleAdd } from './ops/rule-add.ts';
+import type { RuleDel } from './ops/rule-del.ts';
 import type { SysctlSet } from './ops/sysctl-set.ts';
 import type { VlanAdd } from './ops/vlan-add.ts';
 import type { VlanDel } from './ops/vlan-del.ts';
@@ -43,6 +45,8 @@ interface StateOpMap {
   'address.del': AddressDel;
   'route.add': RouteAdd;
   'route.del': RouteDel;
+  'rule.add': RuleAdd;
+  'rule.del': RuleDel;
   'neighbour.add': NeighbourAdd;
   'neighbour.del': NeighbourDel;
   'sysctl.set': SysctlSet;

@@ -21,6 +21,8 @@ import { qdiscAdd } from './ops/qdisc-add.ts';
 import { qdiscDel } from './ops/qdisc-del.ts';
 import { routeAdd } from './ops/route-add.ts';
 import { routeDel } from './ops/route-del.ts';
+import { ruleAdd } from './ops/rule-add.ts';
+import { ruleDel } from './ops/rule-del.ts';
 import { sysctlSet } from './ops/sysctl-set.ts';
 import { vlanAdd } from './ops/vlan-add.ts';
 import { vlanDel } from './ops/vlan-del.ts';
@@ -43,6 +45,8 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'address.del': addressDel,
   'route.add': routeAdd,
   'route.del': routeDel,
+  'rule.add': ruleAdd,
+  'rule.del': ruleDel,
   'neighbour.add': neighbourAdd,
   'neighbour.del': neighbourDel,
   'sysctl.set': sysctlSet,

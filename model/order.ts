@@ -5,6 +5,7 @@ import { readsOf, removesOf, writesOf } from './ops.ts';
 const STAGE: Readonly<Record<OpName, number>> = {
   'netns.del': 0,
   'netns.add': 1,
+  'rule.del': 1.5,
   'route.del': 2,
   'filter.del': 2,
   'qdisc.del': 3,
@@ -24,6 +25,7 @@ const STAGE: Readonly<Record<OpName, number>> = {
   'address.add': 11,
   'neighbour.add': 13,
   'route.add': 14,
+  'rule.add': 14.5,
   'conntrack.flush': 15,
   // It draws traffic, which is to be tracked anew.
   'address.announce': 16,

@@ -6,7 +6,7 @@ import { type Ip, ipBits } from './ip.ts';
 import { type Link, holdsIpv6 } from './link.ts';
 import { type Outcome, refuse } from './op.ts';
 import { prefixIp } from './prefix.ts';
-import { answersTo, lookup, lookupIn, typeOfIpv4 } from './route-lookup.ts';
+import { OWN_PACKETS, answersTo, lookup, lookupIn, typeOfIpv4 } from './route-lookup.ts';
 import { type Route, TABLE_MAIN } from './route.ts';
 
 /** Scopes of what can be reached without a gateway: a route that has one itself cannot lead to another. */
@@ -33,7 +33,9 @@ function ipv4GatewayFault(
   // A table of its own is asked before all others (fib_check_nh_v4_gw).
   const via =
     (route.table === TABLE_MAIN ? undefined : lookupIn(netns, route.table, gateway, isOnLink)) ??
-    lookup(netns, gateway, isOnLink);
+    lookup(netns, gateway, { ...OWN_PACKETS, oif: route.device }, isOnLink);
+  if (via?.device === null)
+    return refuse(via.type === 'prohibit' ? 'EACCES' : 'EINVAL', 'Nexthop has invalid gateway');
   if (!via) return refuse('ENETUNREACH', 'Nexthop has invalid gateway');
   if (via.type !== 'unicast' && via.type !== 'local')
     return refuse('EINVAL', 'Nexthop has invalid gateway');
@@ -109,9 +111,10 @@ function ipv6GatewayFault(
     return misfit ? refuse('EINVAL', 'Nexthop has invalid gateway or device mismatch') : undefined;
   }
   const leads = (via: Route | undefined): boolean =>
-    via !== undefined && via.gateway === null && !isReject(netns, via);
+    via !== undefined && via.device !== null && via.gateway === null && !isReject(netns, via);
   return leads(lookupIn(netns, route.table, gateway, onDevice)) ||
-    leads(lookup(netns, gateway, onDevice))
+    // Here alone the kernel does not say that the packet is its own (rt6_lookup).
+    leads(lookup(netns, gateway, { oif: route.device }, onDevice))
     ? undefined
     : refuse('EHOSTUNREACH');
 }

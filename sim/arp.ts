@@ -6,7 +6,7 @@ import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { ZERO_MAC } from '../model/mac.ts';
 import { prefixContains } from '../model/prefix.ts';
-import { lookup } from '../model/route-lookup.ts';
+import { OWN_PACKETS, localType, lookup } from '../model/route-lookup.ts';
 import { type Arp, BROADCAST_MAC, type Frame, type IpPacket, isUnspecified } from './frame.ts';
 import { isNeighbour, learnNeighbour, sendTo } from './neighbour.ts';
 import { forwards, isSwitchedOn, routeInput, strictest } from './route.ts';
@@ -16,7 +16,7 @@ import { UNSPECIFIED, selectIpv4 } from './source.ts';
 /** The broadcast that asks for `target`, in the name of the packet's source where that is an own address (arp_solicit, arp_announce 0). */
 export function arpQuestion(run: Run, at: LinkRef, target: Ip, packet: IpPacket): Frame {
   const netns = netnsOf(run, at.netns);
-  const isOwn = lookup(netns, packet.source)?.type === 'local';
+  const isOwn = localType(netns, packet.source) === 'local';
   const senderIp = isOwn
     ? packet.source
     : (selectIpv4(netns, at.ifname, target, 'link') ?? UNSPECIFIED[4]);
@@ -46,7 +46,8 @@ function silence(netns: Netns, device: Ifname, arp: Arp): string | undefined {
     return 'arp_ignore is 2, and the sender is not in the subnet';
   }
   const filtered =
-    isSwitchedOn(netns, device, 'arp_filter') && lookup(netns, arp.senderIp)?.device !== device;
+    isSwitchedOn(netns, device, 'arp_filter') &&
+    lookup(netns, arp.senderIp, { ...OWN_PACKETS, source: arp.targetIp })?.device !== device;
   return filtered
     ? `arp_filter is on, and the route to ${arp.senderIp} is by another link`
     : undefined;
@@ -62,7 +63,7 @@ function answer(
   // Nobody's address as the sender is a probe for duplicates, which no route is looked up for.
   const route = isUnspecified(senderIp) ? undefined : routeInput(netns, device, senderIp, targetIp);
   const isLocal =
-    route === undefined ? lookup(netns, targetIp)?.type === 'local' : route.kind === 'local';
+    route === undefined ? localType(netns, targetIp) === 'local' : route.kind === 'local';
   if (isLocal) {
     const silent = silence(netns, device, arp);
     return {

@@ -2,7 +2,7 @@
 import { hasIpv6 } from '../model/connected.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
-import { lookup } from '../model/route-lookup.ts';
+import { localType } from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import { receiveArp } from './arp.ts';
 import { type Frame, type IpPacket, isMulticast } from './frame.ts';
@@ -26,7 +26,7 @@ export const DEFAULT_TTL = 64;
 
 /** The address that a reply comes from: the one that was asked, unless that is anycast (icmp_reply, icmpv6_echo_reply). */
 function replySource(run: Run, netns: string, asked: Ip): Ip | null {
-  return lookup(netnsOf(run, netns), asked)?.type === 'anycast' ? null : asked;
+  return localType(netnsOf(run, netns), asked) === 'anycast' ? null : asked;
 }
 
 /** The packet is for this netns, because of this route in its local table; loopback packets keep the one they were sent with. */

@@ -12,7 +12,7 @@ import { isAsked, sendTo } from './neighbour.ts';
 import { noteNetfilter } from './netfilter.ts';
 import { formatRoute, routeOutput } from './route.ts';
 import { type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
-import { UNSPECIFIED, selectSource } from './source.ts';
+import { UNSPECIFIED, selectIpv6, selectSource } from './source.ts';
 import { findNeighbour, findPermanentNeighbour } from './world.ts';
 
 /** Sends a packet to its next hop: at once, or when the neighbour has answered (K-7.3). */
@@ -110,11 +110,17 @@ function loopbackOf(run: Run, netns: NetnsName): Ifname | undefined {
 /** Sends a packet of the netns's own (K-5.1, K-5.5); `device` is the link that a link-local destination is on. */
 export function sendOwn(run: Run, name: NetnsName, own: OwnPacket, device: Ifname | null): void {
   const netns = netnsOf(run, name);
-  const answer = routeOutput(netns, own.destination, device);
+  const first = routeOutput(netns, own.source, own.destination, device);
+  // Without a route IPv6 looks for a source first, of which a policy rule may know a way (ip6_dst_lookup_tail).
+  const guess =
+    first.kind === 'drop' && familyOf(own.destination) === 6
+      ? (own.source ?? selectIpv6(netns, device, own.destination) ?? null)
+      : own.source;
+  const answer = guess === own.source ? first : routeOutput(netns, guess, own.destination, device);
   const source =
     answer.kind === 'drop'
       ? own.source
-      : (own.source ?? selectSource(netns, answer.route, own.destination));
+      : (guess ?? selectSource(netns, answer.route, own.destination));
   const packet: IpPacket = {
     ...own,
     kind: 'ip',

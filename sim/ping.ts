@@ -2,7 +2,7 @@
 import type { NetnsName } from '../model/host.ts';
 import { getNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
-import { lookup } from '../model/route-lookup.ts';
+import { localType } from '../model/route-lookup.ts';
 import { type IpPacket, type Packet, isLinkLocal, isMulticast } from './frame.ts';
 import { DEFAULT_TTL, receiveUp } from './input.ts';
 import { receive, transmit } from './link.ts';
@@ -106,7 +106,7 @@ function startFault(run: Run, request: PingRequest, packet: IpPacket): boolean {
     leave(run, { netns: name }, 'send', packet, 'IP multicast is not modelled yet');
     return true;
   }
-  if (isLinkLocal(destination) && lookup(netns, destination)?.type !== 'local') {
+  if (isLinkLocal(destination) && localType(netns, destination) !== 'local') {
     drop(
       run,
       { netns: name },
@@ -117,7 +117,7 @@ function startFault(run: Run, request: PingRequest, packet: IpPacket): boolean {
     );
     return true;
   }
-  if (source !== undefined && lookup(netns, source)?.type !== 'local') {
+  if (source !== undefined && localType(netns, source) !== 'local') {
     drop(
       run,
       { netns: name },

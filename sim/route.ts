@@ -2,7 +2,7 @@
 import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { type Ip, familyOf, isLoopback } from '../model/ip.ts';
-import { lookup } from '../model/route-lookup.ts';
+import { type Flow, OWN_PACKETS, lookup } from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import { linkSysctl } from '../model/sysctl.ts';
 import { isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
@@ -26,18 +26,31 @@ const SEND_ERROR: Readonly<Record<string, string>> = {
 };
 
 /** The best route of a netns: link-local destinations are only ever on the link that is meant. */
-function findRoute(netns: Netns, destination: Ip, device: Ifname | null): Route | undefined {
+function findRoute(
+  netns: Netns,
+  destination: Ip,
+  device: Ifname | null,
+  flow: Flow,
+): Route | undefined {
   const onLink = device !== null && isLinkLocal(destination);
   return lookup(
     netns,
     destination,
+    flow,
     (route) => !onLink || route.device === device || route.type === 'local',
   );
 }
 
-/** The route for a packet that the netns sends itself; `device` is the link that a link-local destination is on. */
-export function routeOutput(netns: Netns, destination: Ip, device: Ifname | null): OutputRoute {
-  const route = findRoute(netns, destination, device);
+/** The route for a packet that the netns sends itself, from `source` if it is chosen; `device` is the link that a link-local destination is on. */
+export function routeOutput(
+  netns: Netns,
+  source: Ip | null,
+  destination: Ip,
+  device: Ifname | null,
+): OutputRoute {
+  // An answer of IPv6 has to leave by where it was asked (icmpv6_echo_reply), one of IPv4 may go by any link (icmp_reply).
+  const oif = familyOf(destination) === 6 ? device : null;
+  const route = findRoute(netns, destination, device, { ...OWN_PACKETS, source, oif });
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type === 'unicast' && route.device !== null) return { kind: 'forward', route };
   if (route?.type === 'broadcast') {
@@ -86,8 +99,8 @@ function noRoute(reason: DropReason, text: string, rule: string): NoRoute {
   return { kind: 'drop', reason, text, rule };
 }
 
-/** May a packet from `source` come in by `device`? net/ipv4/fib_frontend.c, fib_validate_source; K-7.4 and K-7.5. */
-function sourceFault(netns: Netns, device: Ifname, source: Ip): NoRoute | undefined {
+/** May a packet from `source` come in by `device`? `back`: what would answer it. net/ipv4/fib_frontend.c, fib_validate_source; K-7.4 and K-7.5. */
+function sourceFault(netns: Netns, device: Ifname, source: Ip, back: Flow): NoRoute | undefined {
   const acceptsLocal = isSwitchedOn(netns, device, 'accept_local');
   const isOwn = Object.values(netns.links).some((link) =>
     link.addresses.some((address) => address.ip === source),
@@ -96,13 +109,13 @@ function sourceFault(netns: Netns, device: Ifname, source: Ip): NoRoute | undefi
     return noRoute('IP_LOCAL_SOURCE', `${source} is an address of this netns`, 'K-7.5');
   const filter = strictest(netns, device, 'rp_filter');
   if (filter === 0) return undefined;
-  const back = lookup(netns, source);
-  if (back?.type === 'unicast' && (filter === 2 || back.device === device)) return undefined;
-  if (back?.type === 'local' && acceptsLocal) return undefined;
+  const route = lookup(netns, source, back);
+  if (route?.type === 'unicast' && (filter === 2 || route.device === device)) return undefined;
+  if (route?.type === 'local' && acceptsLocal) return undefined;
   const text =
-    back === undefined
+    route === undefined
       ? `there is no route back to ${source}`
-      : `the route back to ${source} is by ${back.device}`;
+      : `the route back to ${source} is by ${route.device}`;
   return noRoute('IP_RPFILTER', `rp_filter is ${filter}, and ${text}`, 'K-7.4');
 }
 
@@ -130,10 +143,15 @@ export type InputRoute =
 function routeInputIpv4(netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute {
   const fault = ipv4AddressFault(netns, device, source, destination);
   if (fault) return fault;
-  const route = lookup(netns, destination);
+  const route = lookup(netns, destination, { source, iif: device });
   if (route?.type === 'broadcast') return { kind: 'broadcast', route };
   if (route?.type === 'local')
-    return sourceFault(netns, device, source) ?? { kind: 'local', route };
+    return (
+      sourceFault(netns, device, source, { ...OWN_PACKETS, source: destination }) ?? {
+        kind: 'local',
+        route,
+      }
+    );
   if (!forwards(netns, 4, device)) {
     return noRoute(
       'IP_INADDRERRORS',
@@ -148,14 +166,15 @@ function routeInputIpv4(netns: Netns, device: Ifname, source: Ip, destination: I
         : `the route to ${destination} is ${route.type}`;
     return noRoute('IP_INNOROUTES', found, 'K-7.7');
   }
-  return sourceFault(netns, device, source) ?? { kind: 'forward', route };
+  const back = { source: destination, iif: route.device };
+  return sourceFault(netns, device, source, back) ?? { kind: 'forward', route };
 }
 
 function routeInputIpv6(netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute {
   if (isLoopback(source) || isLoopback(destination))
     return noRoute('IP_INHDR', '::1 came in by a link', 'K-7.5');
   if (isUnspecified(destination)) return noRoute('IP_INVALID_DEST', ':: is no host', 'K-7.5');
-  const route = findRoute(netns, destination, device);
+  const route = findRoute(netns, destination, device, { source, iif: device });
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type !== 'unicast' || route.device === null) {
     return noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');

@@ -91,7 +91,7 @@ function commonBits(a: Ip, b: Ip): number {
 function scoresOf(
   address: Address,
   link: Link,
-  device: Ifname,
+  device: Ifname | null,
   destination: Ip,
 ): readonly number[] {
   const reach = reachOf(address.ip);
@@ -109,8 +109,8 @@ function isBetter(scores: readonly number[], than: readonly number[]): boolean {
   return first >= 0 && (scores[first] ?? 0) > (than[first] ?? 0);
 }
 
-/** RFC 6724 §5 as the kernel does it (ipv6_dev_get_saddr). Undefined when the netns has no address for it. */
-function selectIpv6(netns: Netns, device: Ifname, destination: Ip): Ip | undefined {
+/** RFC 6724 §5 as the kernel does it (ipv6_dev_get_saddr), for a packet over `device` if that is known. Undefined when the netns has no address for it. */
+export function selectIpv6(netns: Netns, device: Ifname | null, destination: Ip): Ip | undefined {
   const sameLink = isLinkLocal(destination) || isMulticast(destination);
   let best: { readonly ip: Ip; readonly scores: readonly number[] } | undefined;
   for (const link of Object.values(netns.links)) {

@@ -28,7 +28,8 @@ function plainNetns(netns: Netns): unknown {
       .toSorted(([a], [b]) => (a < b ? -1 : 1))
       .map(([name, link]) => [name, plainLink(link)]),
   );
-  return { ...netns, links, routes: byText(netns.routes.filter((route) => !isPast(route))) };
+  const { hadIpv6Rules: _past, ...rest } = netns;
+  return { ...rest, links, routes: byText(netns.routes.filter((route) => !isPast(route))) };
 }
 
 /** A host in a form that compares equal when nothing that anybody could see differs: order of addresses and routes aside. */

@@ -26,6 +26,7 @@ import { encodeBatch } from './nftables-batch.ts';
 import { decodeGeneration, encodeGenerationGet } from './nftables-message.ts';
 import { findHandles } from './nftables.ts';
 import { encodeRouteAdd, encodeRouteDel } from './route-message.ts';
+import { encodeRuleAdd, encodeRuleDel } from './rule-message.ts';
 import { type BatchFault, type NetlinkSocket, isFault } from './socket.ts';
 import { writeSysctl } from './sysctl.ts';
 import {
@@ -46,6 +47,12 @@ function routeSocket(kernel: Kernel, name: string): NetlinkSocket | Fault {
 function ifindexOf(socket: NetlinkSocket, ifname: Ifname): number | Fault {
   const link = socket.ask(encodeLinkGet(ifname), decodeIfindex);
   return isFault(link) ? link : link.ifindex;
+}
+
+/** Sends one message about a netns as a whole. */
+function aboutNetns(kernel: Kernel, netns: string, message: Uint8Array): Fault | undefined {
+  const socket = routeSocket(kernel, netns);
+  return isFault(socket) ? socket : socket.request(message);
 }
 
 /** Sends one message about the link with a name; `encode` gets its ifindex. */
@@ -210,6 +217,8 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
     aboutLink(kernel, op, (ifindex) => encodeAddressDel(ifindex, op.address)),
   'route.add': (kernel, op) => aboutRoute(kernel, op, encodeRouteAdd),
   'route.del': (kernel, op) => aboutRoute(kernel, op, encodeRouteDel),
+  'rule.add': (kernel, { netns, rule }) => aboutNetns(kernel, netns, encodeRuleAdd(rule)),
+  'rule.del': (kernel, { netns, rule }) => aboutNetns(kernel, netns, encodeRuleDel(rule)),
   'neighbour.add': (kernel, op) =>
     aboutLink(kernel, op, (ifindex) => encodeNeighbourAdd(ifindex, op.neighbour)),
   'neighbour.del': (kernel, op) =>

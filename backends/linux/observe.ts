@@ -4,6 +4,7 @@ import type { Errno } from '../../model/errno.ts';
 import type { Host, Netns, NetnsName, SysctlKey } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import type { Link, LinkRef, Neighbour } from '../../model/link.ts';
+import { withPolicyRules } from '../../model/policy-rule.ts';
 import { DEFAULT_PREFIX } from '../../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../../model/route.ts';
 import type { TrafficControl } from '../../model/traffic-control.ts';
@@ -25,6 +26,7 @@ import type { Message } from './message.ts';
 import { decodeNeighbour, encodeNeighbourDump } from './neighbour-message.ts';
 import { observeRuleset } from './nftables.ts';
 import { decodeRoute, encodeRouteDump, encodeTableDump } from './route-message.ts';
+import { decodePolicyRule, encodeRuleDump } from './rule-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { readSysctl } from './sysctl.ts';
 import { readTrafficControl } from './traffic-control.ts';
@@ -278,6 +280,20 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
   return links;
 }
 
+/** Nothing where the netns has those that it was made with. */
+function readPolicyRules({ socket, netns }: Reading): Pick<Netns, 'policyRules'> {
+  const rules = ([4, 6] as const).flatMap((family) => {
+    const answer = socket.dump(encodeRuleDump(family), decodePolicyRule);
+    // A kernel without the family, or without rules.
+    if (isFault(answer) && answer.errno === 'EOPNOTSUPP') return [];
+    return expectAnswer(answer, netns.name, 'the policy rules');
+  });
+  const { policyRules } = withPolicyRules(NOTHING, rules);
+  return policyRules ? { policyRules } : {};
+}
+
+const NOTHING: Netns = { links: {}, routes: [], sysctls: {}, nftables: {} };
+
 function readSysctls(netns: KernelNetns, keys: readonly SysctlKey[]): Record<SysctlKey, string> {
   const values: Record<SysctlKey, string> = {};
   if (keys.length === 0) return values;
@@ -330,10 +346,11 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
   for (const reading of readings) {
     const { name } = reading.netns;
     const wanted = scope[name] as NetnsScope;
-    const { routes, sysctls } = wanted;
+    const { routes, sysctls, policyRules } = wanted;
     netns[name] = {
       links: makeLinks(reading, readings),
       routes: routes === 'all' ? readRoutes(reading) : routesOut(outward.get(name)),
+      ...(policyRules ? readPolicyRules(reading) : {}),
       sysctls: readSysctls(reading.netns, sysctls),
       nftables: observeRuleset(reading.netns, wanted),
     };

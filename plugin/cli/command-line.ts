@@ -232,7 +232,13 @@ export async function commandLine(
     .description('print the network state of this host, and of other network namespaces, as JSON')
     .argument('[netns...]', 'names under /run/netns, or paths')
     .action((names: readonly string[]) => {
-      const everything: NetnsScope = { links: 'all', routes: 'all', sysctls: [], nftables: 'all' };
+      const everything: NetnsScope = {
+        links: 'all',
+        routes: 'all',
+        policyRules: true,
+        sysctls: [],
+        nftables: 'all',
+      };
       const backend = makeLinuxBackend();
       const host = backend.observe(
         Object.fromEntries([HOST_NETNS, ...names].map((name) => [name, everything])),

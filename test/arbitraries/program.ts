@@ -27,6 +27,7 @@ import { groupDel, linkAdd, linkDel, linkSet, portSet } from './link-op.ts';
 import { linksOf } from './names.ts';
 import { nftBatch } from './nftables-op.ts';
 import { routeAdd, routeDel } from './route-op.ts';
+import { ruleAdd, ruleDel } from './rule-op.ts';
 import { PINS, type Pins, findMissingPin, netnsOp, sysctlSet, universeOps } from './sysctl-op.ts';
 import { filterAdd, filterDel, qdiscAdd, qdiscDel } from './traffic-control-op.ts';
 import { vlanAdd, vlanDel } from './vlan-op.ts';
@@ -95,6 +96,9 @@ export function resolveOp(
     addressDel,
     routeDel,
     routeDel,
+    ruleAdd,
+    ruleAdd,
+    ruleDel,
     neighbourAdd,
     neighbourDel,
     sysctlSet,

@@ -31,6 +31,7 @@ import {
   linkOf,
   veth,
 } from './program.ts';
+import { RULE_ADD, RULE_DEL } from './rule-programs.ts';
 import {
   FILTER_ADD,
   FILTER_DEL,
@@ -615,6 +616,8 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
       outcome: 'ENOENT',
     },
   ],
+  'rule.add': RULE_ADD,
+  'rule.del': RULE_DEL,
   'address.announce': [
     {
       name: 'leaves the host as it was',

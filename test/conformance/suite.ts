@@ -27,6 +27,7 @@ const EVERYTHING: NetnsScope = {
   routes: 'all',
   sysctls: [FORWARD],
   nftables: 'all',
+  policyRules: true,
   vlans: true,
   trafficControl: true,
 };

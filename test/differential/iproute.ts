@@ -6,9 +6,10 @@ import { spawnSync } from 'node:child_process';
 import type { Address, Scope } from '../../model/address.ts';
 import type { Netns, NetnsName } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
-import { ADDRESS_BITS, type Ip, type Ipv4, familyOf } from '../../model/ip.ts';
+import { ADDRESS_BITS, type Family, type Ip, type Ipv4, familyOf } from '../../model/ip.ts';
 import { type Link, type Neighbour, TX_QUEUE_LENGTH } from '../../model/link.ts';
 import { type Mac, findMac } from '../../model/mac.ts';
+import { type PolicyRule, withPolicyRules } from '../../model/policy-rule.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../../model/prefix.ts';
 import type { Route, RouteType } from '../../model/route.ts';
 import { type VlanRange, vlansOf } from '../../model/vlan.ts';
@@ -68,6 +69,22 @@ interface RouteJson {
   readonly metrics?: readonly { readonly mtu?: number; readonly advmss?: number }[];
   /** The preference of a router: only IPv6 routes have one. */
   readonly pref?: string;
+}
+
+interface RuleJson {
+  readonly priority: number;
+  readonly src: Ip | 'all';
+  readonly srclen?: number;
+  readonly dst?: Ip;
+  readonly dstlen?: number;
+  readonly iif?: Ifname;
+  readonly oif?: Ifname;
+  readonly fwmark?: string;
+  readonly fwmask?: string;
+  readonly table?: string;
+  /** A number (FR_ACT_*), absent where a table is asked. */
+  readonly action?: string;
+  readonly protocol: string;
 }
 
 interface VlanJson {
@@ -216,9 +233,39 @@ function toRoute(json: RouteJson): Route {
   };
 }
 
+const ACTIONS: Readonly<Record<string, PolicyRule['action']>> = {
+  '6': 'blackhole',
+  '7': 'unreachable',
+  '8': 'prohibit',
+};
+
+function toPolicyRule(family: Family, json: RuleJson): PolicyRule {
+  const prefix = (ip: Ip | undefined, length = ADDRESS_BITS[family]): Prefix | null =>
+    ip === undefined ? null : (`${ip}/${length}` as Prefix);
+  const { fwmark, fwmask } = json;
+  return {
+    family,
+    priority: json.priority,
+    source: prefix(json.src === 'all' ? undefined : json.src, json.srclen),
+    destination: prefix(json.dst, json.dstlen),
+    iif: json.iif ?? null,
+    oif: json.oif ?? null,
+    mark:
+      fwmark === undefined ? null : { value: Number(fwmark), mask: Number(fwmask ?? 0xffff_ffff) },
+    action: ACTIONS[json.action ?? ''] ?? 'lookup',
+    table: json.table === undefined ? null : Number(json.table),
+    protocol: Number(json.protocol),
+  };
+}
+
 /** One line of JSON for each line of the batch. */
-function runIp(place: NetnsName, lines: readonly string[]): unknown[] {
-  return run('ip', ['-n', place, '-j', '-d', '-N', '-batch', '-'], `${lines.join('\n')}\n`)
+function runIp(place: NetnsName, lines: readonly string[], family: Family = 4): unknown[] {
+  const which = family === 6 ? ['-6'] : [];
+  return run(
+    'ip',
+    [...which, '-n', place, '-j', '-d', '-N', '-batch', '-'],
+    `${lines.join('\n')}\n`,
+  )
     .split('\n')
     .filter((line) => line !== '')
     .map((line): unknown => JSON.parse(line));
@@ -248,11 +295,13 @@ function readVlans(place: NetnsName): Map<string, readonly VlanRange[]> {
  * what our decoder has made of it, for figures that the commands round.
  */
 export function readByCommands(place: NetnsName, name: NetnsName, read: Netns): Netns {
-  const [links, neighbours, routes] = runIp(place, [
+  const [links, neighbours, routes, rules] = runIp(place, [
     'address show',
     'neigh show nud permanent',
     'route show table all',
-  ]) as [LinkJson[], NeighbourJson[], RouteJson[]];
+    'rule show',
+  ]) as [LinkJson[], NeighbourJson[], RouteJson[], RuleJson[]];
+  const [rules6] = runIp(place, ['rule show'], 6) as [RuleJson[]];
   const ruleset: unknown = JSON.parse(
     run('ip', ['netns', 'exec', place, 'nft', '-j', 'list', 'ruleset'], ''),
   );
@@ -265,7 +314,11 @@ export function readByCommands(place: NetnsName, name: NetnsName, read: Netns): 
     const found = trafficControl.get(link.ifname);
     return found ? { ...link, trafficControl: found } : link;
   };
-  return {
+  const policyRules = [
+    ...rules.map((rule) => toPolicyRule(4, rule)),
+    ...rules6.map((rule) => toPolicyRule(6, rule)),
+  ];
+  const rest: Netns = {
     links: Object.fromEntries(
       links.map((link) => [link.ifname, withTrafficControl(toLink(link, neighbours, name, vlans))]),
     ),
@@ -273,4 +326,5 @@ export function readByCommands(place: NetnsName, name: NetnsName, read: Netns): 
     sysctls: {},
     nftables: readRuleset(ruleset),
   };
+  return withPolicyRules(rest, policyRules);
 }

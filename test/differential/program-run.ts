@@ -48,6 +48,7 @@ const WORK_MS = 2000;
 
 const ALL: NetnsScope = {
   links: 'all',
+  policyRules: true,
   routes: 'all',
   sysctls: [],
   nftables: 'all',

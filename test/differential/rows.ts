@@ -4,6 +4,7 @@ import type { Host, Netns, NetnsName } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import type { Link } from '../../model/link.ts';
 import { formatRule } from '../../model/nftables.ts';
+import { policyRulesOf } from '../../model/policy-rule.ts';
 
 /** One thing that a netns holds. */
 export interface Row {
@@ -13,6 +14,7 @@ export interface Row {
     | 'address'
     | 'neighbour'
     | 'route'
+    | 'policy rule'
     | 'sysctl'
     | 'nftables'
     | 'chain'
@@ -77,6 +79,11 @@ export function rowsOf(host: Host): Row[] {
     { kind: 'netns' as const, netns, fields: {} },
     ...Object.values(state.links).flatMap((link) => linkRows(netns, link)),
     ...state.routes.map((route): Row => ({ kind: 'route', netns, fields: { ...route } })),
+    ...policyRulesOf(state).map((rule, place): Row => ({
+      kind: 'policy rule',
+      netns,
+      fields: { ...rule, place },
+    })),
     ...Object.entries(state.sysctls).map(([key, value]): Row => ({
       kind: 'sysctl',
       netns,

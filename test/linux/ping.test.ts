@@ -15,6 +15,7 @@ import { type Trace, formatTrace } from '../../sim/trace.ts';
 import { type World, makeWorld } from '../../sim/world.ts';
 import { requirement } from '../requirements.ts';
 import {
+  POLICY_RULE_BREAKAGES,
   ROUTED,
   ROUTED_DESTINATIONS,
   ROUTED_OPS,
@@ -159,6 +160,13 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('reachability', () =
 
   it.each(TRAFFIC_CONTROL_BREAKAGES.map((ops) => [ops]))(
     'is the same where traffic control ends packets, %#',
+    async (ops) => {
+      expect(await compare(ops)).toEqual([]);
+    },
+  );
+
+  it.each(POLICY_RULE_BREAKAGES.map((ops) => [ops]))(
+    'is the same where policy rules choose, %#',
     async (ops) => {
       expect(await compare(ops)).toEqual([]);
     },

@@ -2,12 +2,13 @@
 import fc from 'fast-check';
 import type { Host } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
-import { parseIp } from '../../model/ip.ts';
+import { type Family, parseIp } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import type { PortFlag } from '../../model/ops/port-set.ts';
+import { makePolicyRule } from '../../model/policy-rule.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { PROTOCOL_KERNEL, makeRoute } from '../../model/route.ts';
 import { type TokenBucket, tokenBucket } from '../../model/traffic-control.ts';
@@ -132,6 +133,40 @@ export const TRAFFIC_CONTROL_BREAKAGES: readonly (readonly Op[])[] = [
   [{ op: 'link.del', netns: 'node', ifname: name('ifb0') }, tiny('node', 'v-a')],
 ];
 
+type RuleWords = Omit<Parameters<typeof makePolicyRule>[0], 'priority' | 'family'>;
+
+function ruleOp(netns: string, family: Family, words: RuleWords): Op {
+  const { action = 'lookup' } = words;
+  const table = action === 'lookup' ? { table: words.table ?? 100 } : {};
+  const rule = makePolicyRule({ family, priority: 100, ...words, ...table });
+  return { op: 'rule.add', netns, rule };
+}
+
+function withoutMain(netns: string, family: Family): Op {
+  return { op: 'rule.del', netns, rule: makePolicyRule({ family, priority: 32_766 }) };
+}
+
+/** What policy rules do to packets of their own, to those of others, and to answers. */
+export const POLICY_RULE_BREAKAGES: readonly (readonly Op[])[] = [
+  [
+    ruleOp('node', 4, { source: parsePrefix('10.244.1.2/32'), action: 'blackhole' }),
+    ruleOp('node', 4, { iif: name('cni1'), action: 'prohibit' }),
+    ruleOp('node', 6, { destination: parsePrefix('fd00:3::/64'), action: 'unreachable' }),
+    // A table without a route is passed over.
+    ruleOp('node', 6, { source: parsePrefix('fd00:1::2/128') }),
+  ],
+  [
+    withoutMain('a', 4),
+    // Answers have a source, and packets of its own have none yet.
+    ruleOp('a', 4, { source: parsePrefix('10.244.1.2/32'), table: 254 }),
+    withoutMain('b', 6),
+    ruleOp('b', 6, { source: parsePrefix('fd00:1::/64'), table: 254 }),
+    ruleOp('c', 6, { iif: name('lo'), action: 'prohibit' }),
+    ruleOp('c', 4, { mark: { value: 1, mask: 1 }, action: 'blackhole' }),
+    ruleOp('d', 4, { oif: name('eth0'), action: 'blackhole' }),
+  ],
+];
+
 /** Changes to the routed host that somebody might make, most of which break something. */
 function breakages(): Op[] {
   const links = LINKS.flatMap(([netns, ifname]): Op[] => [
@@ -242,6 +277,9 @@ function breakages(): Op[] {
     { op: 'qdisc.del', netns: 'node', ifname: name('ifb0'), at: 'root' },
     { op: 'filter.add', netns: 'node', ifname: name('v-b'), redirect: name('ifb0') },
     ...TRAFFIC_CONTROL_BREAKAGES.flat(),
+    ...POLICY_RULE_BREAKAGES.flat(),
+    withoutMain('node', 4),
+    withoutMain('d', 6),
     tiny('b', 'eth0'),
     tiny('node', 'ifb0'),
   ];

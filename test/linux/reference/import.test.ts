@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { requirement } from '../../requirements.ts';
 import { ipLink, kernelState, linkNames } from '../executable/kernel-state.ts';
-import { recordsOf } from '../executable/node.ts';
+import { recordsOf, runIn } from '../executable/node.ts';
 import { BRIDGE, makeReferenceNode } from './chain.ts';
 
 const skip = requirement('root', 'iproute2', 'nftables', 'iptables', 'cni-plugins');
@@ -12,6 +12,15 @@ const CHAIN = [
   { type: 'portmap', capabilities: { portMappings: true } },
   { type: 'firewall', backend: 'iptables' },
 ];
+
+/** The reference's bridge looks for duplicates of its IPv6 address when ADD has ended. */
+function awaitAddresses(netns: string): void {
+  const end = performance.now() + 5000;
+  while (runIn(netns, 'ip', '-6', 'address', 'show', 'tentative') !== '') {
+    if (performance.now() > end) throw new Error(`an address in ${netns} stays tentative`);
+    Bun.sleepSync(20);
+  }
+}
 
 describe.skipIf(skip)('an import', () => {
   test('makes records that say what the kernel has, and changes nothing', () => {
@@ -23,6 +32,7 @@ describe.skipIf(skip)('an import', () => {
       chain.rules(),
       chain.reserved(),
     ];
+    awaitAddresses(chain.node.netns);
     const before = state();
     const { attachments, notImported } = chain.takeOver(pods);
     expect(notImported).toEqual([]);
