@@ -102,6 +102,14 @@ function textsOf(observed: Host, op: StateOp): string[] {
         ? [`link "${op.ifname}": ${attributeText(link, op.set)}`]
         : [`link "${op.ifname}" is missing`];
     }
+    case 'link.rename':
+      return [`link "${op.ifname}": its name should be "${op.name}"`];
+    case 'link.move':
+      return [`link "${op.ifname}": it should be in netns "${op.toNetns}"`];
+    case 'altname.add':
+      return [`link "${op.ifname}": alternative name "${op.altname}" is missing`];
+    case 'altname.del':
+      return [`link "${op.ifname}": alternative name "${op.altname}" should not be there`];
     case 'port.set': {
       const on = findLink(observed, op)?.port?.[op.flag] ?? !op.on;
       return [`bridge port "${op.ifname}": ${op.flag} is ${word(on)}, should be ${word(op.on)}`];

@@ -67,6 +67,8 @@ export interface DesiredAttributes {
   readonly allMulticast?: boolean;
   readonly txQueueLength?: number;
   readonly alias?: string;
+  /** All of its other names. */
+  readonly altnames?: readonly string[];
   /** Null: of no bridge. */
   readonly port?: DesiredPort | null;
   readonly addresses?: DesiredAddresses;
@@ -160,6 +162,7 @@ function desiredLink(link: Link): DesiredLink {
     allMulticast: link.allMulticast === true,
     txQueueLength: link.txQueueLength ?? TX_QUEUE_LENGTH,
     alias: link.alias,
+    altnames: link.altnames ?? [],
     port: desiredPort(link.port),
     addresses: {
       present: link.addresses.filter((a) => !isKernelAddress(link, a)),

@@ -82,6 +82,16 @@ function removeGroups(draft: Draft, desired: DesiredHost): void {
   }
 }
 
+/** A name that is wanted for another link must be free when that is made. */
+function removeAltnames(draft: Draft, desired: DesiredHost): void {
+  for (const { ref, want } of wantedLinks(desired)) {
+    const wanted = want === 'absent' ? undefined : want.altnames;
+    for (const altname of findLink(draft.host, ref)?.altnames ?? [])
+      if (wanted && !wanted.includes(altname))
+        perform(draft, { op: 'altname.del', ...ref, altname });
+  }
+}
+
 function removeLinks(draft: Draft, desired: DesiredHost): void {
   removeGroups(draft, desired);
   for (const { ref, want } of wantedLinks(desired)) {
@@ -442,6 +452,8 @@ function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): StateOp[] {
     if (wish.trafficControl)
       ops.push(...diffTrafficControl(ref, link.trafficControl, wish.trafficControl));
     ops.push(...diffAttributes(ref, link, wish, (master) => netns.links[master]));
+    for (const altname of wish.altnames ?? [])
+      if (!link.altnames?.includes(altname)) ops.push({ op: 'altname.add', ...ref, altname });
     if (wish.addresses) ops.push(...diffAddresses(ref, link, wish.addresses));
     if (wish.neighbours) ops.push(...diffNeighbours(ref, link, wish.neighbours));
   }
@@ -465,6 +477,7 @@ export function diff(observed: Host, desired: DesiredHost): StateOp[] {
     if (want === 'absent' && exists) perform(draft, { op: 'netns.del', netns: name });
     if (want !== 'absent' && !exists) perform(draft, { op: 'netns.add', netns: name });
   }
+  removeAltnames(draft, desired);
   removeLinks(draft, desired);
   addLinks(draft, desired);
   for (const [name, want] of Object.entries(desired)) {

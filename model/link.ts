@@ -33,6 +33,8 @@ export interface Neighbour {
 
 interface LinkCommon {
   readonly ifname: Ifname;
+  /** More names of it, in the order in which they were added; absent: none. */
+  readonly altnames?: readonly string[];
   /** The MAC address in effect; null for a link without one. */
   readonly mac: Mac | null;
   /** The MTU in effect. */

@@ -146,7 +146,8 @@ function withoutTarget(links: Netns['links'], gone: Link['ifname']): Netns['link
   return rest;
 }
 
-function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
+/** A link is no longer where it was, with everything that hung on it; its carrier goes from `before` (`followMaster`). */
+export function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
   const netns = getNetns(host, ref.netns);
   const link = getLink(host, ref);
   let links = withoutTarget(without(netns.links, ref.ifname), ref.ifname);

@@ -1,15 +1,20 @@
 /** The table of all operation kinds, and what can be asked of an operation without knowing its kind. */
+import { withOwnNames } from './altname.ts';
 import { type Host, findNetns } from './host.ts';
 import { type Key, type Op, type OpKind, type OpName, type Outcome, refuse } from './op.ts';
 import { addressAdd } from './ops/address-add.ts';
 import { addressAnnounce } from './ops/address-announce.ts';
 import { addressDel } from './ops/address-del.ts';
+import { altnameAdd } from './ops/altname-add.ts';
+import { altnameDel } from './ops/altname-del.ts';
 import { conntrackFlush } from './ops/conntrack-flush.ts';
 import { filterAdd } from './ops/filter-add.ts';
 import { filterDel } from './ops/filter-del.ts';
 import { groupDel } from './ops/group-del.ts';
 import { linkAdd } from './ops/link-add.ts';
 import { linkDel } from './ops/link-del.ts';
+import { linkMove } from './ops/link-move.ts';
+import { linkRename } from './ops/link-rename.ts';
 import { linkSet } from './ops/link-set.ts';
 import { neighbourAdd } from './ops/neighbour-add.ts';
 import { neighbourDel } from './ops/neighbour-del.ts';
@@ -34,6 +39,10 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'link.del': linkDel,
   'group.del': groupDel,
   'link.set': linkSet,
+  'link.rename': linkRename,
+  'link.move': linkMove,
+  'altname.add': altnameAdd,
+  'altname.del': altnameDel,
   'port.set': portSet,
   'vlan.add': vlanAdd,
   'vlan.del': vlanDel,
@@ -64,7 +73,7 @@ function kindOf(op: Op): OpKind<OpName> {
 export function applyOp(host: Host, op: Op): Outcome {
   if (op.op !== 'netns.add' && !findNetns(host, op.netns))
     return refuse('ENOENT', `no netns "${op.netns}"`);
-  return kindOf(op).apply(host, op);
+  return kindOf(op).apply(host, withOwnNames(host, op));
 }
 
 /** The lines that do the same by hand, to be typed in the operation's netns. */

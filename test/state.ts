@@ -8,10 +8,15 @@ function byText(list: readonly unknown[]): string[] {
 
 /** A link without what its configuration does not show: the marks of a bridge's past. */
 function plainLink(link: Link): unknown {
-  const { addresses, neighbours, ...rest } = link;
+  const { addresses, neighbours, altnames = [], ...rest } = link;
   const shown =
     rest.kind === 'bridge' ? { ...rest, hadPorts: null, macChosen: null, mtuChosen: null } : rest;
-  return { ...shown, addresses: byText(addresses), neighbours: byText(neighbours) };
+  return {
+    ...shown,
+    altnames: byText(altnames),
+    addresses: byText(addresses),
+    neighbours: byText(neighbours),
+  };
 }
 
 /**

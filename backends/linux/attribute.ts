@@ -200,7 +200,7 @@ export function findText(attributes: Attributes, type: number): string | undefin
 }
 
 /** The text in a span, without the NUL byte at its end. */
-function textOf({ bytes }: Reader, { start, end }: Span): string {
+export function textOf({ bytes }: Reader, { start, end }: Span): string {
   const nul = bytes.indexOf(0, start);
   return DECODER.decode(bytes.subarray(start, nul < 0 || nul > end ? end : nul));
 }

@@ -11,11 +11,15 @@ import { flushConntrack } from './conntrack.ts';
 import type { Kernel } from './kernel.ts';
 import {
   decodeIfindex,
+  encodeAltnameAdd,
+  encodeAltnameDel,
   encodeBridgeAdd,
   encodeGroupDel,
   encodeIfbAdd,
   encodeLinkDel,
   encodeLinkGet,
+  encodeLinkMove,
+  encodeLinkRename,
   encodeLinkSet,
   encodePortSet,
   encodeVethAdd,
@@ -107,6 +111,17 @@ function setLink(kernel: Kernel, { netns, ifname, set }: OpOf<'link.set'>): Faul
     : masterIndex;
 }
 
+function moveLink(
+  kernel: Kernel,
+  { netns, ifname, toNetns }: OpOf<'link.move'>,
+): Fault | undefined {
+  const there = kernel.netns(toNetns);
+  const netnsFd = isFault(there) ? there : there.descriptor();
+  return typeof netnsFd === 'number'
+    ? aboutNetns(kernel, netns, encodeLinkMove(ifname, netnsFd))
+    : netnsFd;
+}
+
 function addFilter(kernel: Kernel, op: OpOf<'filter.add'>): Fault | undefined {
   const socket = routeSocket(kernel, op.netns);
   if (isFault(socket)) return socket;
@@ -196,6 +211,13 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
     return isFault(socket) ? socket : socket.request(encodeGroupDel(op.group));
   },
   'link.set': setLink,
+  'link.rename': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeLinkRename(ifindex, op.name)),
+  'link.move': moveLink,
+  'altname.add': (kernel, { netns, ifname, altname }) =>
+    aboutNetns(kernel, netns, encodeAltnameAdd(ifname, altname)),
+  'altname.del': (kernel, { netns, ifname, altname }) =>
+    aboutNetns(kernel, netns, encodeAltnameDel(ifname, altname)),
   'port.set': (kernel, op) => {
     const socket = routeSocket(kernel, op.netns);
     return isFault(socket)

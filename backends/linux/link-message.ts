@@ -9,8 +9,10 @@ import {
   type Attributes,
   type Writer,
   closeNest,
+  eachAttribute,
   findBytes,
   findNest,
+  findSpan,
   findText,
   findU16,
   findU32,
@@ -22,6 +24,7 @@ import {
   putU8,
   readAttributes,
   reserve,
+  textOf,
 } from './attribute.ts';
 import {
   type Message,
@@ -36,6 +39,8 @@ const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_NEWNSID = 88;
+const RTM_NEWLINKPROP = 108;
+const RTM_DELLINKPROP = 109;
 const RTM_GETNSID = 90;
 
 /** struct ifinfomsg: family, pad, type 16, index 32, flags 32, change 32. */
@@ -59,6 +64,8 @@ const IFLA_EXT_MASK = 29;
 const IFLA_CARRIER = 33;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_TARGET_NETNSID = 46;
+const IFLA_PROP_LIST = 52;
+const IFLA_ALT_IFNAME = 53;
 
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
@@ -221,6 +228,42 @@ export function encodeLinkSet(ifname: Ifname, set: LinkChange): Uint8Array {
   });
 }
 
+/** Gives the link with this ifindex another name: an ifindex beside a name asks for that (net/core/rtnetlink.c, do_setlink). */
+export function encodeLinkRename(ifindex: number, name: Ifname): Uint8Array {
+  return encodeMessage(RTM_NEWLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer, fixed) => {
+    writer.view.setInt32(fixed + IFI_INDEX, ifindex, true);
+    putText(writer, IFLA_IFNAME, name);
+  });
+}
+
+/** Puts the link with this name into the netns that a file descriptor stands for. */
+export function encodeLinkMove(ifname: Ifname, netnsFd: number): Uint8Array {
+  return encodeMessage(RTM_NEWLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer) => {
+    putText(writer, IFLA_IFNAME, ifname);
+    putU32(writer, IFLA_NET_NS_FD, netnsFd);
+  });
+}
+
+function encodeAltname(type: number, flags: number, ifname: Ifname, altname: string): Uint8Array {
+  return encodeMessage(type, flags, IFINFOMSG_BYTES, (writer) => {
+    putText(writer, IFLA_IFNAME, ifname);
+    const list = openNest(writer, IFLA_PROP_LIST);
+    putText(writer, IFLA_ALT_IFNAME, altname);
+    closeNest(writer, list);
+  });
+}
+
+/** Gives the link with this name another one beside it: EEXIST when it is taken. */
+export function encodeAltnameAdd(ifname: Ifname, altname: string): Uint8Array {
+  const flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+  return encodeAltname(RTM_NEWLINKPROP, flags, ifname, altname);
+}
+
+/** Takes another name from the link with this one: ENOENT when nobody has it, EINVAL when it is not its alternative name. */
+export function encodeAltnameDel(ifname: Ifname, altname: string): Uint8Array {
+  return encodeAltname(RTM_DELLINKPROP, NLM_F_ACK, ifname, altname);
+}
+
 /** Switches one attribute of a bridge port: EOPNOTSUPP when the link has no master (net/bridge/br_netlink.c, br_port_slave_changelink). */
 export function encodePortSet(ifname: Ifname, flag: PortFlag, value: 0 | 1): Uint8Array {
   return encodeMessage(RTM_NEWLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer) => {
@@ -255,6 +298,8 @@ export function encodeLinkDump(): Uint8Array {
 export interface LinkRecord {
   readonly ifindex: number;
   readonly ifname: Ifname;
+  /** Undefined where it has none. */
+  readonly altnames: readonly string[] | undefined;
   /** ARPHRD_*. */
   readonly hardware: number;
   /** IFF_*; of IFF_PROMISC and IFF_ALLMULTI the part that user space asked for (net/core/dev.c, dev_get_flags). */
@@ -295,6 +340,16 @@ function decodePort(info: Attributes | undefined): LinkRecord['port'] {
   };
 }
 
+function decodeAltnames(attributes: Attributes): readonly string[] | undefined {
+  const list = findSpan(attributes, IFLA_PROP_LIST);
+  if (!list) return undefined;
+  const altnames: string[] = [];
+  eachAttribute(attributes, list.start, list.end, (type, start, end) => {
+    if (type === IFLA_ALT_IFNAME) altnames.push(textOf(attributes, { start, end }));
+  });
+  return altnames;
+}
+
 function decodeBridgeVlans(info: Attributes | undefined): LinkRecord['bridgeVlans'] {
   const data = info && findNest(info, IFLA_INFO_DATA);
   const defaultPvid = data && findU16(data, IFLA_BR_VLAN_DEFAULT_PVID);
@@ -313,6 +368,7 @@ export function decodeLink(message: Message): LinkRecord | undefined {
   return {
     ifindex: message.view.getInt32(message.start + IFI_INDEX, true),
     ifname: (findText(attributes, IFLA_IFNAME) ?? '') as Ifname,
+    altnames: decodeAltnames(attributes),
     hardware: message.view.getUint16(message.start + 2, true),
     flags: message.view.getUint32(message.start + IFI_FLAGS, true),
     mac: address?.length === 6 ? macFromBytes(address) : null,

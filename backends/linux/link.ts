@@ -82,6 +82,7 @@ export function makeLink(
   const isLoopback = record.hardware === ARPHRD_LOOPBACK;
   const common = {
     ifname: record.ifname,
+    ...(record.altnames ? { altnames: record.altnames } : {}),
     mac: isLoopback ? null : record.mac,
     mtuBytes: record.mtuBytes,
     up: (record.flags & IFF_UP) !== 0,

@@ -1,3 +1,4 @@
+import { findByAnyName } from '../altname.ts';
 import { type Host, type NetnsName, findLink, findNetns, getNetns, withNetns } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
 import {
@@ -75,7 +76,7 @@ function place(host: Host, name: NetnsName, link: Link): Host {
 function addVeth(host: Host, name: NetnsName, link: NewLink & { kind: 'veth' }): Outcome {
   const { peer } = link;
   if (peer.netns === name && peer.ifname === link.ifname) return refuse('EEXIST');
-  if (findLink(host, peer)) return refuse('EEXIST');
+  if (findByAnyName(host, peer)) return refuse('EEXIST');
   const here = { netns: name, ifname: link.ifname };
   const there = { netns: peer.netns, ifname: peer.ifname };
   let after = place(host, peer.netns, { ...plainLink(peer), kind: 'veth', peer: here });
@@ -113,7 +114,7 @@ export const linkAdd: OpKind<'link.add'> = {
       if (!isUnicastMac(end.mac)) return refuse('EADDRNOTAVAIL');
       if (link.kind === 'veth' && mtuFault(end.mtuBytes)) return refuse('EINVAL');
     }
-    if (findLink(host, { netns, ifname: link.ifname })) return refuse('EEXIST');
+    if (findByAnyName(host, { netns, ifname: link.ifname })) return refuse('EEXIST');
     if (link.kind === 'ifb') return done(addIfb(host, netns, link));
     const fault = mtuFault(link.mtuBytes);
     if (fault) return fault;

@@ -7,6 +7,7 @@ import type { Op } from '../../model/op.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import type { Draw } from './draw.ts';
 import {
+  ALTNAMES,
   BRIDGES,
   IFBS,
   freeName,
@@ -166,4 +167,49 @@ export function portSet(netns: NetnsName, host: Host, draw: Draw): Op {
     flag: draw.of(['hairpin', 'isolated', 'learning', 'flood']),
     on: draw.oneIn(2),
   };
+}
+
+/** A link has another name: a free one, its own, or one that is taken. */
+export function linkRename(netns: NetnsName, host: Host, draw: Draw): Op {
+  // A loopback by another name is one that nothing looks for.
+  const ifname = someHolder(host, netns, draw, () => true);
+  const names = [...VETHS, ...BRIDGES, ...ALTNAMES] as Ifname[];
+  const name = draw.oneIn(8) ? ifname : freeName(host, netns, draw, names);
+  return ifname === 'lo'
+    ? { op: 'link.set', netns, ifname, set: { up: true } }
+    : { op: 'link.rename', netns, ifname, name };
+}
+
+function isMovable(link: Link): boolean {
+  return link.kind !== 'bridge';
+}
+
+/** A link goes to another netns, or to its own; now and then it is one that cannot. */
+export function linkMove(
+  netns: NetnsName,
+  universe: readonly NetnsName[],
+  host: Host,
+  draw: Draw,
+): Op {
+  const ifname = someHolder(host, netns, draw, isMovable);
+  const redirecting = findRedirecting(host, netns, ifname);
+  return redirecting !== undefined && !draw.oddIn(1)
+    ? { op: 'filter.del', netns, ifname: redirecting }
+    : { op: 'link.move', netns, ifname, toNetns: draw.of(universe) };
+}
+
+const ALTNAME_MISSES = ['br0', 'v0', 'a'.repeat(127), 'a'.repeat(128)];
+
+/** One more name of a link. */
+export function altnameAdd(netns: NetnsName, host: Host, draw: Draw): Op {
+  const altname = draw.of(draw.oneIn(4) ? ALTNAME_MISSES : ALTNAMES);
+  return { op: 'altname.add', netns, ifname: someLink(host, netns, draw), altname };
+}
+
+/** One name less of a link; now and then one that it has not, or that is its own. */
+export function altnameDel(netns: NetnsName, host: Host, draw: Draw): Op {
+  const ifname = someHolder(host, netns, draw, ({ altnames }) => altnames !== undefined);
+  const own = findLink(host, { netns, ifname })?.altnames ?? [];
+  const altname = own.length > 0 && !draw.oneIn(5) ? draw.of(own) : draw.of([ifname, ...ALTNAMES]);
+  return { op: 'altname.del', netns, ifname, altname };
 }

@@ -9,6 +9,8 @@ import type { Draw } from './draw.ts';
 export const BRIDGES = ['br0', 'br1'] as Ifname[];
 export const VETHS = ['v0', 'v1', 'v2', 'v3'] as Ifname[];
 export const IFBS = ['i0', 'i1'] as Ifname[];
+/** Other names of links, short enough to address them by. */
+export const ALTNAMES = ['alt0', 'alt1'];
 export const MACS = [
   '02:00:00:00:00:01',
   '02:00:00:00:00:02',
@@ -27,7 +29,9 @@ export function linksOf(host: Host, netns: NetnsName): Link[] {
 export function someLink(host: Host, netns: NetnsName, draw: Draw): Ifname {
   const names = linksOf(host, netns).map((link) => link.ifname);
   if (draw.oddIn(12)) return 'lo' as Ifname;
-  return names.length === 0 || draw.oneIn(8) ? draw.of([...VETHS, ...BRIDGES]) : draw.of(names);
+  return names.length === 0 || draw.oneIn(8)
+    ? draw.of([...VETHS, ...BRIDGES, ...(ALTNAMES as Ifname[])])
+    : draw.of(names);
 }
 
 /** The name of a link that holds something of a kind, where there is one; else of any. */

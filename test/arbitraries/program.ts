@@ -23,7 +23,17 @@ import {
   SEED_MAX,
   drawFrom,
 } from './draw.ts';
-import { groupDel, linkAdd, linkDel, linkSet, portSet } from './link-op.ts';
+import {
+  altnameAdd,
+  altnameDel,
+  groupDel,
+  linkAdd,
+  linkDel,
+  linkMove,
+  linkRename,
+  linkSet,
+  portSet,
+} from './link-op.ts';
 import { linksOf } from './names.ts';
 import { nftBatch } from './nftables-op.ts';
 import { routeAdd, routeDel } from './route-op.ts';
@@ -83,6 +93,10 @@ export function resolveOp(
     routeAdd,
     linkDel,
     groupDel,
+    linkRename,
+    altnameAdd,
+    altnameDel,
+    () => linkMove(netns, ready, host, draw),
     portSet,
     portSet,
     vlanAdd,

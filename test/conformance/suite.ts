@@ -37,7 +37,9 @@ const NOTHING: NetnsScope = { links: [], routes: 'none', sysctls: [], nftables: 
 /** The same with netns by other names. */
 function renamed<T>(value: T, names: Readonly<Record<string, string>>): T {
   const rename = (key: string, part: unknown): unknown =>
-    key === 'netns' && typeof part === 'string' ? (names[part] ?? part) : part;
+    (key === 'netns' || key === 'toNetns') && typeof part === 'string'
+      ? (names[part] ?? part)
+      : part;
   return JSON.parse(JSON.stringify(value), rename) as T;
 }
 

@@ -38,6 +38,7 @@ interface AddressJson {
 
 interface LinkJson {
   readonly ifname: Ifname;
+  readonly altnames?: readonly string[];
   /** The peer's name when it is in the same netns. */
   readonly link?: Ifname;
   readonly flags: readonly string[];
@@ -164,6 +165,7 @@ function toLink(
   const port = json.linkinfo?.info_slave_data;
   const common = {
     ifname: json.ifname,
+    ...(json.altnames ? { altnames: json.altnames } : {}),
     mac: loopback ? null : (findMac(json.address) ?? null),
     mtuBytes: json.mtu,
     up: json.flags.includes('UP'),

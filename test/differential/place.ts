@@ -28,6 +28,7 @@ export function placeOp(op: Op, { real }: Places): Op {
     const peer = { ...op.link.peer, netns: real(op.link.peer.netns) };
     return { ...op, netns: real(op.netns), link: { ...op.link, peer } };
   }
+  if (op.op === 'link.move') return { ...op, netns: real(op.netns), toNetns: real(op.toNetns) };
   return { ...op, netns: real(op.netns) };
 }
 

@@ -132,9 +132,12 @@ function observeAll(
 }
 
 function netnsNamesOf(ops: readonly Op[]): NetnsName[] {
-  const names = ops.flatMap((op) =>
-    op.op === 'link.add' && op.link.kind === 'veth' ? [op.netns, op.link.peer.netns] : [op.netns],
-  );
+  const names = ops.flatMap((op) => {
+    if (op.op === 'link.move') return [op.netns, op.toNetns];
+    return op.op === 'link.add' && op.link.kind === 'veth'
+      ? [op.netns, op.link.peer.netns]
+      : [op.netns];
+  });
   return [...new Set(names)];
 }
 
