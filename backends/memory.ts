@@ -1,6 +1,7 @@
 import type { Fault } from '../model/errno.ts';
 import type { Host, Netns, NetnsName, SysctlKey } from '../model/host.ts';
 import { findNetns } from '../model/host.ts';
+import type { KernelProfile } from '../model/kernel-profile.ts';
 import type { Link } from '../model/link.ts';
 import { type Ruleset, type Table, filtersForwarded, tableKey } from '../model/nftables.ts';
 import { applyOp } from '../model/ops.ts';
@@ -130,6 +131,16 @@ function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope
   return { links, routes, ...rules, sysctls, nftables };
 }
 
+/** Whether bridges know VLANs is said to those who ask for VLANs. */
+function observeKernel(
+  kernel: KernelProfile | undefined,
+  hasVlans: boolean,
+): { readonly kernel?: KernelProfile } {
+  const { bridgeVlans = false, ...rest } = kernel ?? {};
+  if (hasVlans) return { kernel: { ...rest, bridgeVlans } };
+  return kernel ? { kernel: rest } : {};
+}
+
 function sees(scopes: Scope, name: NetnsName, ifname: string): boolean {
   const scope = scopes[name];
   return scope !== undefined && (scope.links === 'all' || scope.links.some((n) => n === ifname));
@@ -151,7 +162,7 @@ export function makeMemoryBackend(initial: Host): MemoryBackend {
       const hasVlans = Object.values(scopes).some(({ vlans }) => vlans);
       return {
         netns: Object.fromEntries(netns),
-        ...(hasVlans ? { kernel: state.kernel ?? { bridgeVlans: false } } : {}),
+        ...observeKernel(state.kernel, hasVlans),
       };
     },
     execute: (op): Fault | undefined => {

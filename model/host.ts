@@ -1,4 +1,5 @@
 import type { Ifname } from './ifname.ts';
+import type { KernelProfile } from './kernel-profile.ts';
 import type { Link, LinkRef } from './link.ts';
 import type { Ruleset } from './nftables.ts';
 import type { PolicyRule } from './policy-rule.ts';
@@ -27,16 +28,10 @@ export interface Netns {
   readonly nftables: Ruleset;
 }
 
-/** What a kernel is able to, where kernels differ in what the model depends on. */
-export interface KernelProfile {
-  /** Bridges know VLANs (CONFIG_BRIDGE_VLAN_FILTERING), and the VLANs of this host were looked at. */
-  readonly bridgeVlans: boolean;
-}
-
 /** The network state of a machine, or the part of it that was looked at. Plain JSON. */
 export interface Host {
   readonly netns: Readonly<Record<NetnsName, Netns>>;
-  /** Absent: of what kernels differ in, this one has nothing, or nobody looked. */
+  /** Absent: nobody looked. */
   readonly kernel?: KernelProfile;
 }
 

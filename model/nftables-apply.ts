@@ -1,6 +1,7 @@
 import { sameJson } from './canonical.ts';
 import type { Errno, Fault } from './errno.ts';
 import { without } from './host.ts';
+import { type KernelProfile, checksRegisters, tellsHooks } from './kernel-profile.ts';
 import {
   type Chain,
   type ChainHook,
@@ -106,19 +107,25 @@ function hookChangeFault(
   table: Table,
   before: ChainHook | null,
   after: ChainHook,
+  kernel: KernelProfile | undefined,
 ): Errno | undefined {
   // The policy that comes with a hook is what a chain without one cannot have (nf_tables_newchain).
   if (before === null) return 'EOPNOTSUPP';
-  if (after.hook !== before.hook || after.priority !== before.priority) return 'EOPNOTSUPP';
+  const isElsewhere = after.hook !== before.hook || after.priority !== before.priority;
+  if (isElsewhere && tellsHooks(kernel)) return 'EOPNOTSUPP';
   if (isUnknownType(table, after)) return 'ENOENT';
-  return after.type === before.type ? undefined : 'EEXIST';
+  return isElsewhere || after.type !== before.type ? 'EEXIST' : undefined;
 }
 
-function addChain(table: Table, command: NftCommand & { do: 'add chain' }): Table | Errno {
+function addChain(
+  table: Table,
+  command: NftCommand & { do: 'add chain' },
+  kernel: KernelProfile | undefined,
+): Table | Errno {
   const existing = table.chains[command.chain];
   if (existing) {
     if (command.hook === null) return table;
-    const fault = hookChangeFault(table, existing.hook, command.hook);
+    const fault = hookChangeFault(table, existing.hook, command.hook, kernel);
     if (fault) return fault;
     const chain: Chain = { ...existing, hook: command.hook };
     return { ...table, chains: { ...table.chains, [command.chain]: chain } };
@@ -171,6 +178,7 @@ const PACKETS_ONLY: ReadonlySet<Statement['kind']> = new Set(['masquerade', 'dna
 function addRule(
   table: Table,
   command: NftCommand & { do: 'add rule' | 'insert rule' | 'delete rule' },
+  kernel: KernelProfile | undefined,
 ): Table | Errno {
   const chain = table.chains[command.chain];
   if (chain === undefined) return 'ENOENT';
@@ -190,7 +198,7 @@ function addRule(
       if (set === undefined) return 'ENOENT';
       // The kernel compares as many bytes as the set's keys have, wherever in the rule they were loaded; only `nft`
       // knows types (nf_tables_api.c, nft_parse_register_load).
-      if (keyRegisters(set.keyType) > filled) return 'ENODATA';
+      if (keyRegisters(set.keyType) > filled && checksRegisters(kernel)) return 'ENODATA';
       if (statement.kind === 'vmap' && set.holds !== 'verdict') return 'EINVAL';
       if (statement.kind === 'dnat' && !holdsTargets(set.holds)) return 'EINVAL';
     }
@@ -271,10 +279,14 @@ function deleteElement(
   return withElements(table, set, without(set.elements, command.key));
 }
 
-function changeTable(table: Table, command: NftCommand): Table | Errno {
+function changeTable(
+  table: Table,
+  command: NftCommand,
+  kernel: KernelProfile | undefined,
+): Table | Errno {
   switch (command.do) {
     case 'add chain':
-      return addChain(table, command);
+      return addChain(table, command, kernel);
     case 'delete chain':
       if (!Object.hasOwn(table.chains, command.chain)) return 'ENOENT';
       return chainInUse(table, command.chain)
@@ -288,7 +300,7 @@ function changeTable(table: Table, command: NftCommand): Table | Errno {
     }
     case 'add rule':
     case 'insert rule':
-      return addRule(table, command);
+      return addRule(table, command, kernel);
     case 'delete rule':
       return deleteRule(table, command);
     case 'add set':
@@ -308,7 +320,7 @@ function changeTable(table: Table, command: NftCommand): Table | Errno {
   }
 }
 
-function step(ruleset: Ruleset, command: NftCommand): Step {
+function step(ruleset: Ruleset, command: NftCommand, kernel: KernelProfile | undefined): Step {
   const key = tableKey(command);
   const table = ruleset[key];
   if (command.do === 'add table') {
@@ -317,7 +329,7 @@ function step(ruleset: Ruleset, command: NftCommand): Step {
   }
   if (table === undefined) return 'ENOENT';
   if (command.do === 'delete table') return without(ruleset, key);
-  const after = changeTable(table, command);
+  const after = changeTable(table, command, kernel);
   return typeof after === 'string' ? after : { ...ruleset, [key]: after };
 }
 
@@ -333,12 +345,16 @@ function findMissingRule(before: Ruleset, commands: readonly NftCommand[]): numb
 }
 
 /** What a batch makes of a ruleset: all of it or nothing (K-8.6; net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
-export function applyBatch(before: Ruleset, commands: readonly NftCommand[]): BatchOutcome {
+export function applyBatch(
+  before: Ruleset,
+  commands: readonly NftCommand[],
+  kernel?: KernelProfile,
+): BatchOutcome {
   const missing = findMissingRule(before, commands);
   if (missing >= 0) return { ok: false, fault: { errno: 'ENOENT', text: '' }, command: missing };
   let ruleset = before;
   for (const [command, each] of commands.entries()) {
-    const after = step(ruleset, each);
+    const after = step(ruleset, each, kernel);
     if (typeof after === 'string') return { ok: false, fault: { errno: after, text: '' }, command };
     ruleset = after;
   }

@@ -1,5 +1,6 @@
 import { type Fact, factsOf } from './facts.ts';
 import type { Host } from './host.ts';
+import { formatKernel } from './kernel-profile.ts';
 import type { Op } from './op.ts';
 import { applyOp, describeOp, removesOf, signOf, writesOf } from './ops.ts';
 import type { Plan } from './plan.ts';
@@ -110,11 +111,14 @@ export function formatPlan(
   }
   for (const note of notes) lines.push(paint('note', `note: ${note}`));
   const { add, change, remove } = countOps(plan.ops);
+  // Of a plan that nobody read anything for, the kernel says nothing.
+  const isBlind = plan.ops.length === 0 && plan.before.kernel === undefined;
+  const head = isBlind ? 'Plan' : `Plan for ${formatKernel(plan.before.kernel)}`;
   const also = effects === 0 ? '' : ` The kernel does ${effects} more by itself.`;
   lines.push(
     plan.ops.length === 0
-      ? 'Plan: nothing to do.'
-      : `Plan: ${add} to add, ${change} to change, ${remove} to remove.${also}`,
+      ? `${head}: nothing to do.`
+      : `${head}: ${add} to add, ${change} to change, ${remove} to remove.${also}`,
   );
   return `${lines.join('\n')}\n`;
 }

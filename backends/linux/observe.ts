@@ -355,5 +355,12 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
       nftables: observeRuleset(reading.netns, wanted),
     };
   }
-  return bridgeVlans === undefined ? { netns } : { netns, kernel: { bridgeVlans } };
+  const release = kernel.release();
+  return {
+    netns,
+    kernel: {
+      ...(release === undefined ? {} : { release }),
+      ...(bridgeVlans === undefined ? {} : { bridgeVlans }),
+    },
+  };
 }

@@ -1,6 +1,7 @@
 import { findByAnyName } from '../altname.ts';
 import { type NetnsName, findLink, findNetns } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
+import { movesNowhere } from '../kernel-profile.ts';
 import { type OpKind, done, refuse } from '../op.ts';
 import { moveLink } from '../relocate.ts';
 
@@ -18,9 +19,10 @@ export const linkMove: OpKind<'link.move'> = {
     if (!findNetns(host, toNetns)) return refuse('ENOENT');
     const link = findLink(host, { netns, ifname });
     if (!link) return refuse('ENODEV');
-    if (toNetns === netns) return done(host);
+    if (toNetns === netns && movesNowhere(host.kernel)) return done(host);
     if (link.kind === 'loopback' || link.kind === 'bridge')
       return refuse('EINVAL', 'The interface netns is immutable');
+    if (toNetns === netns) return done(host);
     if (findByAnyName(host, { netns: toNetns, ifname }))
       return refuse('EEXIST', 'An interface with the same name exists in the target netns');
     const taken = link.altnames?.find((name) =>

@@ -46,7 +46,7 @@ export function namesPlace(
 export const nftBatch: OpKind<'nft.batch'> = {
   apply: (host, { netns: name, commands }) => {
     const netns = getNetns(host, name);
-    const after = applyBatch(netns.nftables, commands);
+    const after = applyBatch(netns.nftables, commands, host.kernel);
     return after.ok ? done(withNetns(host, name, { ...netns, nftables: after.ruleset })) : after;
   },
   describe: ({ commands }) => commands.map(describeCommand),

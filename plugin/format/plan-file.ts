@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import type { Scope } from '../../backends/backend.ts';
+import { formatKernel } from '../../model/kernel-profile.ts';
 import type { Op } from '../../model/op.ts';
 import { countOps, stepsOf } from '../../model/plan-text.ts';
 import type { Plan } from '../../model/plan.ts';
@@ -177,6 +178,7 @@ export function formatPlanFile({ verb, plan, scope, attachment: made }: PlanFile
   const value = {
     formatVersion: PLAN_FORMAT_VERSION,
     verb,
+    kernel: formatKernel(plan.before.kernel),
     summary: countOps(plan.ops),
     attachment: made ?? null,
     operations: plan.ops satisfies readonly Op[],

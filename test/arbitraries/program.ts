@@ -4,7 +4,8 @@
  * most operations make sense and the others are near misses.
  */
 import fc from 'fast-check';
-import { type Host, type KernelProfile, type NetnsName, findNetns } from '../../model/host.ts';
+import { type Host, type NetnsName, findNetns } from '../../model/host.ts';
+import type { KernelProfile } from '../../model/kernel-profile.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
 import {

@@ -20,6 +20,8 @@ export interface Program {
   readonly outcome: ProgramOutcome;
   /** The outcome where bridges know no VLANs, when it is another. */
   readonly withoutVlans?: ProgramOutcome;
+  /** The outcome on older kernels: that of Linux 6.1. */
+  readonly onLinux61?: ProgramOutcome;
   /** Of no meaning where bridges know no VLANs. */
   readonly needsVlans?: true;
 }

@@ -881,6 +881,10 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
       given: [...NETNS, BRIDGE_TABLE],
       op: batch(spoofed(lookup('iifname', 'macs'))),
       outcome: 'ENODATA',
+      onLinux61: {
+        see: (host) => host.netns['one']?.nftables['bridge conform']?.chains['pre']?.rules.length,
+        is: 3,
+      },
     },
     {
       name: 'of a lookup with bytes that an earlier statement loaded',
@@ -905,6 +909,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
         hook: { type: 'filter', hook: 'forward', priority: -300, policy: 'accept' },
       }),
       outcome: 'EOPNOTSUPP',
+      onLinux61: 'EEXIST',
     },
     {
       name: 'of a base chain that has another type',

@@ -7,12 +7,13 @@ import { canonicalJson } from '../../model/canonical.ts';
 import { type DesiredHost, desiredOf } from '../../model/desired.ts';
 import type { Host } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
+import { type KernelProfile, isSince } from '../../model/kernel-profile.ts';
 import { parseMac } from '../../model/mac.ts';
 import type { Op, OpName, OpOf } from '../../model/op.ts';
 import { type Plan, planTo } from '../../model/plan.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { TABLE_MAIN, makeRoute } from '../../model/route.ts';
-import { BR0, ETH0, PAIR, type Program, V0 } from './program.ts';
+import { BR0, ETH0, PAIR, type Program, type ProgramOutcome, V0 } from './program.ts';
 import { PROGRAMS, TABLE } from './programs.ts';
 
 /** A backend on which nothing is yet, and the names by which it is to know the netns of the programs. */
@@ -179,8 +180,15 @@ function comparable(host: Host): unknown {
   }));
 }
 
-/** Declares the suite for one backend; `open` makes a place for each test. `knowsVlans`: do bridges there know VLANs? */
-export function conformance(knowsVlans: boolean, open: () => Place): void {
+/** What a program comes to on a kernel. */
+function outcomeOn(kernel: KernelProfile, program: Program): ProgramOutcome {
+  const { outcome, withoutVlans, onLinux61 } = program;
+  if (withoutVlans !== undefined && !kernel.bridgeVlans) return withoutVlans;
+  return onLinux61 === undefined || isSince(kernel, 6, 2) ? outcome : onLinux61;
+}
+
+/** Declares the suite for one backend over a kernel; `open` makes a place for each test. */
+export function conformance(kernel: KernelProfile, open: () => Place): void {
   let place: Place;
   let back: Record<string, string>;
 
@@ -226,12 +234,12 @@ export function conformance(knowsVlans: boolean, open: () => Place): void {
   };
 
   describe.each(Object.keys(PROGRAMS) as OpName[])('%s', (kind) => {
-    const programs = PROGRAMS[kind].filter(({ needsVlans }) => knowsVlans || !needsVlans);
+    const programs = PROGRAMS[kind].filter(({ needsVlans }) => kernel.bridgeVlans || !needsVlans);
     test.each(programs.map((program) => [program.name, program] as const))(
       '%s',
       (_name, program: Program) => {
         const { given, op } = program;
-        const outcome = knowsVlans ? program.outcome : (program.withoutVlans ?? program.outcome);
+        const outcome = outcomeOn(kernel, program);
         must(given);
         const before = observe(all);
         const errno = execute(op)?.errno;

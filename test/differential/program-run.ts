@@ -2,8 +2,9 @@
 import type { NetnsScope } from '../../backends/backend.ts';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import type { Errno, Fault } from '../../model/errno.ts';
-import type { Host, KernelProfile, Netns, NetnsName } from '../../model/host.ts';
+import type { Host, Netns, NetnsName } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
+import type { KernelProfile } from '../../model/kernel-profile.ts';
 import type { Link } from '../../model/link.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
@@ -151,7 +152,10 @@ function words(fault: Fault | undefined): string {
 }
 
 function profileOf(linux: Linux): KernelProfile {
-  return { bridgeVlans: linux.lacks({ vlans: true }).length === 0 };
+  return {
+    ...linux.observe({}).kernel,
+    bridgeVlans: linux.lacks({ vlans: true }).length === 0,
+  };
 }
 
 /** What of this machine's kernel the model has to know. */

@@ -1,5 +1,5 @@
 /** Programs by number: the same seed and number always give the same operations. */
-import type { KernelProfile } from '../../model/host.ts';
+import type { KernelProfile } from '../../model/kernel-profile.ts';
 import type { Op } from '../../model/op.ts';
 import { type OpSeed, SEED_LENGTH, SEED_MAX } from '../arbitraries/draw.ts';
 import { runProgram } from '../arbitraries/program.ts';

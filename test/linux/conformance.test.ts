@@ -1,19 +1,13 @@
 import { describe } from 'vitest';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { conformance } from '../conformance/suite.ts';
+import { kernelProfile } from '../differential/program-run.ts';
 import { requirement } from '../requirements.ts';
 
 const skip = requirement('root');
 
-function knowsVlans(): boolean {
-  const backend = makeLinuxBackend();
-  const { length } = backend.lacks({ vlans: true });
-  backend.close();
-  return length === 0;
-}
-
 describe.skipIf(skip)('the linux backend', () => {
-  conformance(skip === undefined && knowsVlans(), () => ({
+  conformance(skip === undefined ? kernelProfile() : {}, () => ({
     backend: makeLinuxBackend(),
     names: {
       one: `cube-conformance-${process.pid}-1`,

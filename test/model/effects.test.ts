@@ -41,7 +41,7 @@ test('effects are printed last, what draws traffic after the rest', () => {
 netns two
   ~ arping -U -c 1 -I eth0 10.1.0.5
   ~ ndsend fd00::5 eth0
-Plan: 2 to add, 4 to change, 0 to remove.`,
+Plan for Linux 6.18, assumed: 2 to add, 4 to change, 0 to remove.`,
   );
 });
 

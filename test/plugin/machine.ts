@@ -118,7 +118,7 @@ export function plainHost(
   const netns = [HOST_NETNS, ...PODS];
   const mode = links === 'without link-local' ? '1' : '0';
   const bare = afterOps(
-    { netns: {}, kernel: { bridgeVlans: true } },
+    { netns: {}, kernel: { release: '6.18.0', bridgeVlans: true } },
     netns.map((name): Op => ({ op: 'netns.add', netns: name })),
   );
   const node = withLink(bare, HOST_NETNS, {

@@ -71,8 +71,21 @@ function linkState(link: Json): [string, unknown] {
   ];
 }
 
+/** The route to an IPv6 address is made by a work queue, moments after the address (addrconf_dad_work). */
+function awaitAddresses(netns: string): void {
+  const lacking = (): boolean => {
+    const local = new Set(ip(netns, '-6', 'route', 'show', 'table', 'local').map(({ dst }) => dst));
+    return ip(netns, '-6', 'address')
+      .flatMap((link) => (link['addr_info'] ?? []) as readonly Json[])
+      .some((address) => address['tentative'] !== true && !local.has(address['local']));
+  };
+  const end = performance.now() + 2000;
+  while (lacking() && performance.now() < end) Bun.sleepSync(5);
+}
+
 /** Everything that somebody configured in a netns, in a form that compares equal when it is the same. */
 export function kernelState(netns: string): Json {
+  awaitAddresses(netns);
   const routes = ['-4', '-6']
     .flatMap((family) => ip(netns, family, 'route', 'show', 'table', 'all'))
     .filter(({ dst }) => !isLinkLocal(dst))

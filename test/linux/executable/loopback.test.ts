@@ -284,12 +284,14 @@ describe.skipIf(skip)('--plan', () => {
     expect(plan('ADD', '--plan', '--detailed-exitcode')).toMatchObject({
       status: 2,
       stdout: expect.stringMatching(
-        new RegExp(`^netns ${pod}\n {2}~ ip link set lo up\n(.*\n)+Plan: 0 to add, 1 to change`),
+        new RegExp(
+          `^netns ${pod}\n {2}~ ip link set lo up\n(.*\n)+Plan for Linux \\S+: 0 to add, 1 to change`,
+        ),
       ),
     });
     expect(plan('DEL', '--plan', '--detailed-exitcode')).toMatchObject({
       status: 0,
-      stdout: 'Plan: nothing to do.\n',
+      stdout: expect.stringMatching(/^Plan for Linux \S+: nothing to do.\n$/),
     });
     expect(isUp()).toBe(false);
   });

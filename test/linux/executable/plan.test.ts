@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Op } from '../../../model/op.ts';
@@ -29,6 +30,8 @@ const DUAL_STACK = {
     routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
   },
 };
+
+const HEAD = `Plan for Linux ${release()}`;
 
 interface PlanJson {
   readonly verb: string;
@@ -136,7 +139,7 @@ describe.skipIf(skip)('--plan', () => {
       expect(text).toContain(
         status === 0
           ? 'Plan: nothing to do.'
-          : `Plan: ${add} to add, ${change} to change, ${remove} to remove.`,
+          : `${HEAD}: ${add} to add, ${change} to change, ${remove} to remove.`,
       );
       expect(add + change + remove).toBe(plan.operations.length);
     },
@@ -154,7 +157,7 @@ describe.skipIf(skip)('--plan', () => {
     const args = ['--plan', '--detailed-exitcode'];
     expect(node.call('CHECK', { ...call, args })).toMatchObject({
       status: 0,
-      stdout: 'Plan: nothing to do.\n',
+      stdout: `${HEAD}: nothing to do.\n`,
     });
     runIn(pod, 'ip', 'route', 'del', 'default');
     expect(node.call('CHECK', { ...call, args })).toMatchObject({
@@ -269,7 +272,7 @@ describe.skipIf(skip)('the command line', () => {
     success(node.cli(['add', ...flags]));
     expect(node.cli(['plan', 'check', ...flags, '--detailed-exitcode'])).toMatchObject({
       status: 0,
-      stdout: 'Plan: nothing to do.\n',
+      stdout: `${HEAD}: nothing to do.\n`,
     });
     const del = node.cli(['plan', 'del', ...flags, '--detailed-exitcode']);
     expect(del).toMatchObject({ status: 2, stderr: '' });
