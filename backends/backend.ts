@@ -33,6 +33,8 @@ export interface NetnsScope {
   readonly forwardChains?: true;
   /** The VLANs of the bridges and ports that are read, and whether bridges know any. */
   readonly vlans?: true;
+  /** The forwarding databases of bridges, where all links are read. */
+  readonly fdb?: true;
   /** What traffic control does to the packets of the links that are read. */
   readonly trafficControl?: true;
 }

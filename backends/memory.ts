@@ -80,6 +80,13 @@ function withoutTrafficControl(link: Link): Link {
   return rest;
 }
 
+/** A link whose forwarding database nobody looked at. */
+function withoutFdb(link: Link): Link {
+  if (link.kind !== 'bridge') return link;
+  const { fdb: _unread, ...rest } = link;
+  return rest;
+}
+
 /** A link whose VLANs nobody looked at. */
 function withoutVlans(link: Link): Link {
   if (link.kind === 'bridge' && link.vlans) {
@@ -112,6 +119,7 @@ function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope
     Object.values(netns.links)
       .filter(({ ifname }) => isRead(ifname))
       .map((link) => (scope.vlans ? link : withoutVlans(link)))
+      .map((link) => (scope.fdb && scope.links === 'all' ? link : withoutFdb(link)))
       .map((link) => (scope.trafficControl ? link : withoutTrafficControl(link)))
       .map((link) => [link.ifname, seen(link)]),
   );

@@ -114,6 +114,12 @@ function textsOf(observed: Host, op: StateOp): string[] {
       const on = findLink(observed, op)?.port?.[op.flag] ?? !op.on;
       return [`bridge port "${op.ifname}": ${op.flag} is ${word(on)}, should be ${word(op.on)}`];
     }
+    case 'fdb.add':
+      return [`link "${op.ifname}": entry ${op.mac} of the forwarding database is missing`];
+    case 'fdb.del':
+      return [
+        `link "${op.ifname}": entry ${op.mac} of the forwarding database should not be there`,
+      ];
     case 'vlan.add':
     case 'vlan.del':
       return [vlanText(observed, op)];

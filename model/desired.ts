@@ -3,6 +3,7 @@
  * must not exist is said. Collections say what happens to the members that nobody named.
  */
 import type { Address } from './address.ts';
+import { type FdbEntry, fdbOf } from './fdb.ts';
 import { findLink, type Host, type NetnsName, type SysctlKey } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { type Ip, familyOf, ipBits } from './ip.ts';
@@ -83,6 +84,8 @@ export type DesiredLink =
       readonly vlanFiltering?: boolean;
       /** Those of the bridge itself. */
       readonly vlans?: DesiredVlans;
+      /** Of its forwarding database what is not the bridge's own work. */
+      readonly fdb?: { readonly present: readonly FdbEntry[]; readonly others: Others };
     } & DesiredAttributes)
   | ({ readonly kind: 'veth'; readonly peer: LinkRef } & DesiredAttributes)
   | ({ readonly kind: 'ifb' } & DesiredAttributes)
@@ -175,6 +178,7 @@ function desiredLink(link: Link): DesiredLink {
     return {
       kind: 'bridge',
       ...common,
+      fdb: { present: fdbOf(link).entries, others: 'remove' },
       ...(link.vlans
         ? {
             vlanFiltering: link.vlans.filtering,

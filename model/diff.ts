@@ -9,10 +9,11 @@ import {
   type DesiredVlans,
   isKernelAddress,
 } from './desired.ts';
+import { type FdbEntry, fdbOf } from './fdb.ts';
 import { findLink, findNetns, getNetns, type Host, type Netns, type NetnsName } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { familyOf } from './ip.ts';
-import { type Link, type LinkRef, TX_QUEUE_LENGTH } from './link.ts';
+import { type BridgeLink, type Link, type LinkRef, TX_QUEUE_LENGTH } from './link.ts';
 import { diffRulesets } from './nftables-diff.ts';
 import type { StateOp } from './op.ts';
 import { applyOp } from './ops.ts';
@@ -203,12 +204,41 @@ function diffVlans(
 }
 
 /** What only bridges have. */
+function sameEntry(a: FdbEntry, b: FdbEntry): boolean {
+  return a.mac === b.mac && a.port === b.port && a.state === b.state;
+}
+
+function diffFdb(
+  bridge: LinkRef,
+  link: BridgeLink,
+  { present, others }: NonNullable<Extract<DesiredLink, { kind: 'bridge' }>['fdb']>,
+): StateOp[] {
+  const { entries } = fdbOf(link);
+  const place = ({ port, mac }: FdbEntry) => ({
+    netns: bridge.netns,
+    ifname: port ?? bridge.ifname,
+    self: port === null,
+    mac,
+  });
+  const isInTheWay = (have: FdbEntry): boolean => present.some(({ mac }) => mac === have.mac);
+  return [
+    ...entries
+      .filter((have) => !present.some((want) => sameEntry(want, have)))
+      .filter((have) => others === 'remove' || isInTheWay(have))
+      .map((have): StateOp => ({ op: 'fdb.del', ...place(have) })),
+    ...present
+      .filter((want) => !entries.some((have) => sameEntry(want, have)))
+      .map((want): StateOp => ({ op: 'fdb.add', ...place(want), state: want.state })),
+  ];
+}
+
 function diffBridge(ref: LinkRef, link: Link, want: Exclude<DesiredLink, 'absent'>): StateOp[] {
   if (want.kind !== 'bridge' || link.kind !== 'bridge') return [];
   const ops: StateOp[] = [];
   if (want.vlanFiltering !== undefined && want.vlanFiltering !== (link.vlans?.filtering ?? false))
     ops.push({ op: 'link.set', ...ref, set: { vlanFiltering: want.vlanFiltering } });
   if (want.vlans) ops.push(...diffVlans({ ...ref, self: true }, link.vlans?.own ?? [], want.vlans));
+  if (want.fdb) ops.push(...diffFdb(ref, link, want.fdb));
   return ops;
 }
 

@@ -29,6 +29,11 @@ export function checksRegisters(kernel: KernelProfile | undefined): boolean {
   return isSince(kernel, 6, 12);
 }
 
+/** Is the MAC that a link has already taken without a look (K-1.12)? Linux 6.1 looks at it, 6.12 does not. */
+export function trustsSameMac(kernel: KernelProfile | undefined): boolean {
+  return isSince(kernel, 6, 12);
+}
+
 /** Has a base chain that is hooked in elsewhere an errno of its own (K-8.6)? Not in the sources of 6.12. */
 export function tellsHooks(kernel: KernelProfile | undefined): boolean {
   return isSince(kernel, 6, 13);

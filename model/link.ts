@@ -1,4 +1,5 @@
 import type { Address } from './address.ts';
+import type { BridgeFdb } from './fdb.ts';
 import type { NetnsName } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import type { Ip } from './ip.ts';
@@ -85,6 +86,8 @@ export interface BridgeLink extends LinkCommon, BridgeHistory {
   readonly kind: 'bridge';
   /** Absent where nobody looked, and on a kernel whose bridges know no VLANs. */
   readonly vlans?: BridgeVlans;
+  /** Absent: nothing that does not follow from its ports, or nobody looked. */
+  readonly fdb?: BridgeFdb;
 }
 
 /** A link whose packets come in again where they were redirected from, when its qdisc has let them go (drivers/net/ifb.c). */

@@ -5,6 +5,7 @@
 import type { Address } from './address.ts';
 import { hasCarrier, neighbourhood } from './carrier.ts';
 import { hostPrefix, routesOfAddress } from './connected.ts';
+import { withOwnMac, withoutStrangers } from './fdb.ts';
 import { addRoutes, dropRoutes, sameRoute } from './fib.ts';
 import {
   type Host,
@@ -107,14 +108,30 @@ function lowestMac(ports: readonly Link[]): Mac {
 function followPorts(host: Host, netnsName: NetnsName, bridge: BridgeLink, carrierIn: Host): Host {
   const ports = portsOf(getNetns(host, netnsName), bridge.ifname);
   const mac = bridge.macChosen ? bridge.mac : lowestMac(ports);
+  const changed = mac === bridge.mac ? bridge : withOwnMac({ ...bridge, mac }, mac);
+  const known = withoutStrangers(getNetns(host, netnsName), changed);
   const leastBytes = Math.min(...(ports.length > 0 ? ports.map((p) => p.mtuBytes) : [1500]));
   // What is more than a bridge can have it does not take.
   const mtuBytes = bridge.mtuChosen || leastBytes > MTU_MAX_BYTES ? bridge.mtuBytes : leastBytes;
-  if (mac === bridge.mac && mtuBytes === bridge.mtuBytes) return host;
+  if (known === bridge && mtuBytes === bridge.mtuBytes) return host;
   // A new MAC ends the neighbours that were known by the old one (K-7.3).
   const neighbours = mac === bridge.mac ? bridge.neighbours : [];
-  const after = withLink(host, netnsName, { ...bridge, mac, neighbours });
+  const after = withLink(host, netnsName, { ...known, neighbours });
   return followMtu(after, { netns: netnsName, ifname: bridge.ifname }, mtuBytes, carrierIn);
+}
+
+/** The bridge `master`, if it is one, after an address became its own or that of a port. */
+export function claimMac(
+  host: Host,
+  netnsName: NetnsName,
+  master: Link['ifname'] | undefined,
+  mac: Mac | null,
+): Host {
+  const bridge =
+    master === undefined ? undefined : findLink(host, { netns: netnsName, ifname: master });
+  return bridge?.kind === 'bridge' && bridge.fdb
+    ? withLink(host, netnsName, withOwnMac(bridge, mac))
+    : host;
 }
 
 /**

@@ -6,6 +6,8 @@ import type { AddressDel } from './ops/address-del.ts';
 import type { AltnameAdd } from './ops/altname-add.ts';
 import type { AltnameDel } from './ops/altname-del.ts';
 import type { ConntrackFlush } from './ops/conntrack-flush.ts';
+import type { FdbAdd } from './ops/fdb-add.ts';
+import type { FdbDel } from './ops/fdb-del.ts';
 import type { FilterAdd } from './ops/filter-add.ts';
 import type { FilterDel } from './ops/filter-del.ts';
 import type { GroupDel } from './ops/group-del.ts';
@@ -43,6 +45,8 @@ interface StateOpMap {
   'altname.add': AltnameAdd;
   'altname.del': AltnameDel;
   'port.set': PortSet;
+  'fdb.add': FdbAdd;
+  'fdb.del': FdbDel;
   'vlan.add': VlanAdd;
   'vlan.del': VlanDel;
   'qdisc.add': QdiscAdd;

@@ -8,6 +8,8 @@ import { addressDel } from './ops/address-del.ts';
 import { altnameAdd } from './ops/altname-add.ts';
 import { altnameDel } from './ops/altname-del.ts';
 import { conntrackFlush } from './ops/conntrack-flush.ts';
+import { fdbAdd } from './ops/fdb-add.ts';
+import { fdbDel } from './ops/fdb-del.ts';
 import { filterAdd } from './ops/filter-add.ts';
 import { filterDel } from './ops/filter-del.ts';
 import { groupDel } from './ops/group-del.ts';
@@ -44,6 +46,8 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'altname.add': altnameAdd,
   'altname.del': altnameDel,
   'port.set': portSet,
+  'fdb.add': fdbAdd,
+  'fdb.del': fdbDel,
   'vlan.add': vlanAdd,
   'vlan.del': vlanDel,
   'qdisc.add': qdiscAdd,

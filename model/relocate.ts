@@ -1,4 +1,5 @@
 /** Links that get another name or another netns (net/core/dev.c, netif_change_name and __dev_change_net_namespace). */
+import { withFdb } from './fdb.ts';
 import {
   type Host,
   type Netns,
@@ -33,6 +34,10 @@ function withNewName(link: Link, from: Ifname, to: Ifname): Link {
         ingress: { ...trafficControl.ingress, redirect: to },
       },
     };
+  if (after.kind === 'bridge' && after.fdb?.entries.some(({ port }) => port === from)) {
+    const entries = after.fdb.entries.map((e) => (e.port === from ? { ...e, port: to } : e));
+    after = withFdb(after, { ...after.fdb, entries });
+  }
   return link.ifname === from ? { ...after, ifname: to } : after;
 }
 

@@ -1,16 +1,24 @@
+import { fdbOf } from '../model/fdb.ts';
 import type { Host, Netns } from '../model/host.ts';
-import type { Link } from '../model/link.ts';
+import type { BridgeLink, Link } from '../model/link.ts';
 import { PROTOCOL_KERNEL, type Route } from '../model/route.ts';
 
 function byText(list: readonly unknown[]): string[] {
   return list.map((item) => JSON.stringify(item)).toSorted();
 }
 
+function plainFdb(bridge: Pick<BridgeLink, 'fdb'>): unknown {
+  const { entries, missing } = fdbOf(bridge);
+  return [byText(entries), byText(missing)];
+}
+
 /** A link without what its configuration does not show: the marks of a bridge's past. */
 function plainLink(link: Link): unknown {
   const { addresses, neighbours, altnames = [], ...rest } = link;
   const shown =
-    rest.kind === 'bridge' ? { ...rest, hadPorts: null, macChosen: null, mtuChosen: null } : rest;
+    rest.kind === 'bridge'
+      ? { ...rest, fdb: plainFdb(rest), hadPorts: null, macChosen: null, mtuChosen: null }
+      : rest;
   return {
     ...shown,
     altnames: byText(altnames),

@@ -8,6 +8,7 @@ import { namesPlace } from '../../model/ops/nft-batch.ts';
 import { encodeAddressAdd, encodeAddressDel } from './address-message.ts';
 import { announceAddress } from './announce.ts';
 import { flushConntrack } from './conntrack.ts';
+import { encodeFdbAdd, encodeFdbDel } from './fdb-message.ts';
 import type { Kernel } from './kernel.ts';
 import {
   decodeIfindex,
@@ -224,6 +225,9 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
       ? socket
       : socket.request(encodePortSet(op.ifname, op.flag, op.on ? 1 : 0));
   },
+  'fdb.add': (kernel, op) =>
+    aboutLink(kernel, op, (ifindex) => encodeFdbAdd({ ...op, ifindex }, op.state)),
+  'fdb.del': (kernel, op) => aboutLink(kernel, op, (ifindex) => encodeFdbDel({ ...op, ifindex })),
   'vlan.add': (kernel, op) =>
     aboutLink(kernel, op, (ifindex) => encodeVlanAdd(ifindex, op.self, op.vlan)),
   'vlan.del': (kernel, op) =>

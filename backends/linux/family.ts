@@ -2,6 +2,7 @@
 import type { Scope } from '../../model/address.ts';
 
 export const AF_INET = 2;
+export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
 
 const SCOPES: Readonly<Record<Scope, number>> = {

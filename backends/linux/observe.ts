@@ -1,9 +1,10 @@
 /** Reads the part of the kernel's state that a scope names, and gives it the model's form. */
 import type { Address } from '../../model/address.ts';
 import type { Errno } from '../../model/errno.ts';
+import { type BridgeFdb, ownMacs, withFdb } from '../../model/fdb.ts';
 import type { Host, Netns, NetnsName, SysctlKey } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
-import type { Link, LinkRef, Neighbour } from '../../model/link.ts';
+import type { BridgeLink, Link, LinkRef, Neighbour } from '../../model/link.ts';
 import { withPolicyRules } from '../../model/policy-rule.ts';
 import { DEFAULT_PREFIX } from '../../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../../model/route.ts';
@@ -12,6 +13,7 @@ import { type VlanRange, vlansOf } from '../../model/vlan.ts';
 import type { NetnsScope, Scope } from '../backend.ts';
 import { decodeAddress, encodeAddressDump } from './address-message.ts';
 import { expectAnswer } from './answer.ts';
+import { type FdbRecord, decodeFdb, encodeFdbDump } from './fdb-message.ts';
 import type { Kernel, KernelNetns } from './kernel.ts';
 import {
   type LinkRecord,
@@ -52,6 +54,8 @@ interface Reading extends LinkReading {
   readonly neighbours: ReadonlyMap<number, readonly Neighbour[]>;
   /** Of bridges and ports, where they were asked for and bridges know them. */
   readonly vlans: ReadonlyMap<number, readonly VlanRange[]>;
+  /** Of bridges, where they were asked for. */
+  readonly fdb: readonly FdbRecord[] | undefined;
   /** Where it was asked for. */
   readonly trafficControl: ReadonlyMap<number, TrafficControl>;
 }
@@ -136,7 +140,9 @@ function trafficControlIn({
 }
 
 /** Of which links to read how much. */
-type LinkScope = Pick<NetnsScope, 'links' | 'trafficControl'> & { readonly hasVlans: boolean };
+type LinkScope = Pick<NetnsScope, 'links' | 'fdb' | 'trafficControl'> & {
+  readonly hasVlans: boolean;
+};
 
 function readNetns(netns: KernelNetns, scope: LinkScope): Reading {
   const wanted = scope.links;
@@ -153,6 +159,10 @@ function readNetns(netns: KernelNetns, scope: LinkScope): Reading {
       (n) => n.neighbour,
     ),
     vlans: scope.hasVlans ? vlansIn(reading) : new Map(),
+    fdb:
+      scope.fdb && wanted === 'all'
+        ? expectAnswer(socket.dump(encodeFdbDump(), decodeFdb), netns.name, 'the bridges')
+        : undefined,
     trafficControl: scope.trafficControl ? trafficControlIn(reading) : new Map(),
   };
 }
@@ -277,7 +287,31 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
       trafficControl: reading.trafficControl.get(record.ifindex),
     });
   }
+  for (const link of Object.values(links))
+    if (link.kind === 'bridge' && reading.fdb)
+      links[link.ifname] = withFdb(link, bridgeFdb(reading, links, link));
   return links;
+}
+
+/** What of a bridge's entries it has not by itself, and what of those it lacks. */
+function bridgeFdb(
+  { links: records, fdb = [] }: Reading,
+  links: Readonly<Record<string, Link>>,
+  bridge: BridgeLink,
+): BridgeFdb {
+  const own = ownMacs({ links }, bridge);
+  const here = fdb.filter((entry) => records.get(entry.masterIndex)?.ifname === bridge.ifname);
+  const local = new Set(here.filter(({ state }) => state === 'local').map(({ mac }) => mac));
+  return {
+    entries: here
+      .filter(({ mac, state }) => state === 'static' || !own.has(mac))
+      .map(({ mac, state, ifindex, masterIndex }) => ({
+        mac,
+        port: ifindex === masterIndex ? null : (records.get(ifindex)?.ifname ?? null),
+        state,
+      })),
+    missing: [...own].filter((mac) => !local.has(mac)),
+  };
 }
 
 /** Nothing where the netns has those that it was made with. */
@@ -319,7 +353,7 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
   const readings: Reading[] = [];
   const outward = new Map<NetnsName, Route>();
   let bridgeVlans: boolean | undefined;
-  for (const [name, { links, routes, vlans, trafficControl }] of Object.entries(scope)) {
+  for (const [name, { links, routes, vlans, fdb, trafficControl }] of Object.entries(scope)) {
     const netns = kernel.netns(name);
     if (isFault(netns) && NOT_THERE.has(netns.errno)) continue;
     const opened = expectAnswer(netns, name, 'anything');
@@ -338,6 +372,7 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
       readNetns(opened, {
         links: wanted,
         hasVlans,
+        ...(fdb ? { fdb } : {}),
         ...(trafficControl ? { trafficControl } : {}),
       }),
     );

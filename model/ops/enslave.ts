@@ -2,7 +2,7 @@
 import { type Host, findLink, getLink, withLink } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
 import type { BridgeLink, BridgePort, LinkRef } from '../link.ts';
-import { followMaster, settleCarrier } from '../netdev.ts';
+import { claimMac, followMaster, settleCarrier } from '../netdev.ts';
 import { type Outcome, done, refuse } from '../op.ts';
 import { joiningVlans } from '../vlan.ts';
 
@@ -50,6 +50,6 @@ export function enslave(before: Host, ref: LinkRef, master: Ifname | null): Outc
     ...getLink(joined, { ...ref, ifname: master }),
     hadPorts: true,
   } as typeof bridge);
-  const host = followMaster(known, ref.netns, master);
+  const host = followMaster(claimMac(known, ref.netns, master, link.mac), ref.netns, master);
   return done(settleCarrier(released, host, ref));
 }

@@ -1,9 +1,11 @@
-import { type Host, findLink, getLink, withLink } from '../host.ts';
+import { withOwnMac, withoutStrangers } from '../fdb.ts';
+import { type Host, findLink, getLink, getNetns, withLink } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
 import { followMtu } from '../ipv6-link.ts';
+import { trustsSameMac } from '../kernel-profile.ts';
 import { type Link, type LinkRef, TX_QUEUE_LENGTH } from '../link.ts';
 import { type Mac, ZERO_MAC, isUnicastMac } from '../mac.ts';
-import { followMaster, linkDown, linkUp } from '../netdev.ts';
+import { claimMac, followMaster, linkDown, linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
 import { enslave } from './enslave.ts';
 import { mtuFault } from './link-add.ts';
@@ -45,20 +47,20 @@ function setMac(before: Host, ref: LinkRef, link: Link, mac: Mac): Outcome {
   // It keeps the one that it was made with (drivers/net/ifb.c has no ndo_set_mac_address).
   if (link.kind === 'ifb') return refuse('EOPNOTSUPP');
   // What a link has already is not looked at (net/core/dev.c, dev_set_mac_address).
-  if (!isUnicastMac(mac) && mac !== (link.mac ?? ZERO_MAC)) return refuse('EADDRNOTAVAIL');
+  const isSame = mac === (link.mac ?? ZERO_MAC) && trustsSameMac(before.kernel);
+  if (!isUnicastMac(mac) && !isSame) return refuse('EADDRNOTAVAIL');
   // The kernel keeps it, and nobody uses it.
   if (link.kind === 'loopback') return done(before);
-  const changed: Link =
-    link.kind === 'bridge'
-      ? { ...link, mac, macChosen: true, hadPorts: link.hadPorts || mac !== link.mac }
-      : { ...link, mac };
-  return done(
-    followMaster(
-      withLink(before, ref.netns, { ...changed, neighbours: [] }),
-      ref.netns,
-      link.port?.master,
-    ),
-  );
+  const { netns } = ref;
+  if (link.kind === 'bridge') {
+    const hadPorts = link.hadPorts || mac !== link.mac;
+    const own = mac === link.mac ? link : withOwnMac({ ...link, mac }, mac);
+    const bridge = { ...own, macChosen: true, hadPorts, neighbours: [] };
+    return done(withLink(before, netns, withoutStrangers(getNetns(before, netns), bridge)));
+  }
+  const master = link.port?.master;
+  const changed = withLink(before, netns, { ...link, mac, neighbours: [] });
+  return done(followMaster(claimMac(changed, netns, master, mac), netns, master));
 }
 
 function withAllMulticast(link: Link, on: boolean): Link {

@@ -236,6 +236,7 @@ export async function commandLine(
         links: 'all',
         routes: 'all',
         policyRules: true,
+        fdb: true,
         sysctls: [],
         nftables: 'all',
       };

@@ -24,6 +24,7 @@ import {
   SEED_MAX,
   drawFrom,
 } from './draw.ts';
+import { fdbAdd, fdbDel } from './fdb-op.ts';
 import {
   altnameAdd,
   altnameDel,
@@ -102,6 +103,9 @@ export function resolveOp(
     portSet,
     vlanAdd,
     vlanDel,
+    fdbAdd,
+    fdbAdd,
+    fdbDel,
     qdiscAdd,
     qdiscAdd,
     qdiscDel,

@@ -15,6 +15,7 @@ import type { Op, OpName, OpOf } from '../../model/op.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../../model/route.ts';
+import { FDB_ADD, FDB_DEL } from './fdb-programs.ts';
 import { ALTNAME_ADD, ALTNAME_DEL, LINK_MOVE, LINK_RENAME } from './name-programs.ts';
 import {
   BR0,
@@ -621,6 +622,8 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
   'link.move': LINK_MOVE,
   'altname.add': ALTNAME_ADD,
   'altname.del': ALTNAME_DEL,
+  'fdb.add': FDB_ADD,
+  'fdb.del': FDB_DEL,
   'rule.add': RULE_ADD,
   'rule.del': RULE_DEL,
   'address.announce': [

@@ -29,6 +29,7 @@ const EVERYTHING: NetnsScope = {
   sysctls: [FORWARD],
   nftables: 'all',
   policyRules: true,
+  fdb: true,
   vlans: true,
   trafficControl: true,
 };

@@ -4,6 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import type { Address, Scope } from '../../model/address.ts';
+import { type BridgeFdb, fdbOf, ownMacs, withFdb } from '../../model/fdb.ts';
 import type { Netns, NetnsName } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { ADDRESS_BITS, type Family, type Ip, type Ipv4, familyOf } from '../../model/ip.ts';
@@ -95,6 +96,14 @@ interface VlanJson {
     readonly vlanEnd?: number;
     readonly flags?: readonly string[];
   }[];
+}
+
+interface FdbJson {
+  readonly mac: Mac;
+  readonly ifname: Ifname;
+  readonly master?: Ifname;
+  readonly state: string;
+  readonly vlan?: number;
 }
 
 interface NeighbourJson {
@@ -273,6 +282,32 @@ function runIp(place: NetnsName, lines: readonly string[], family: Family = 4): 
     .map((line): unknown => JSON.parse(line));
 }
 
+/** What of the forwarding databases is kept for good and does not follow from MACs, by bridge. */
+function readFdb(place: NetnsName, links: Netns['links']): Map<string, BridgeFdb> {
+  const text = run('bridge', ['-n', place, '-j', 'fdb', 'show'], '');
+  const rows = (text.trim() === '' ? [] : JSON.parse(text)) as readonly FdbJson[];
+  const kept = rows.filter(
+    ({ state, vlan }) => vlan === undefined && (state === 'permanent' || state === 'static'),
+  );
+  return new Map(
+    Object.values(links).flatMap((link): [string, BridgeFdb][] => {
+      if (link.kind !== 'bridge') return [];
+      const here = kept.filter(({ master }) => master === link.ifname);
+      const own = [...ownMacs({ links }, link)];
+      const entries = here
+        .filter(({ mac, state }) => state === 'static' || !own.includes(mac))
+        .map(({ mac, ifname, state }) => ({
+          mac,
+          port: ifname === link.ifname ? null : ifname,
+          state: state === 'static' ? ('static' as const) : ('local' as const),
+        }));
+      const isThere = (mac: Mac): boolean =>
+        here.some((row) => row.mac === mac && row.state === 'permanent');
+      return [[link.ifname, { entries, missing: own.filter((mac) => !isThere(mac)) }]];
+    }),
+  );
+}
+
 /** The VLANs of every port and bridge, by name. */
 function readVlans(place: NetnsName): Map<string, readonly VlanRange[]> {
   const text = run('bridge', ['-n', place, '-j', '-compressvlans', 'vlan', 'show'], '');
@@ -320,9 +355,16 @@ export function readByCommands(place: NetnsName, name: NetnsName, read: Netns): 
     ...rules.map((rule) => toPolicyRule(4, rule)),
     ...rules6.map((rule) => toPolicyRule(6, rule)),
   ];
+  const plain: Netns['links'] = Object.fromEntries(
+    links.map((link) => [link.ifname, withTrafficControl(toLink(link, neighbours, name, vlans))]),
+  );
+  const fdb = readFdb(place, plain);
   const rest: Netns = {
     links: Object.fromEntries(
-      links.map((link) => [link.ifname, withTrafficControl(toLink(link, neighbours, name, vlans))]),
+      Object.values(plain).map((link) => [
+        link.ifname,
+        link.kind === 'bridge' ? withFdb(link, fdb.get(link.ifname) ?? fdbOf({})) : link,
+      ]),
     ),
     routes: routes.map(toRoute),
     sysctls: {},

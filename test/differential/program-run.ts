@@ -54,6 +54,7 @@ const ALL: NetnsScope = {
   sysctls: [],
   nftables: 'all',
   vlans: true,
+  fdb: true,
   trafficControl: true,
 };
 

@@ -1,5 +1,6 @@
 /** A host as rows of named fields, so that a difference names the field and not the whole. */
 import { canonicalJson } from '../../model/canonical.ts';
+import { allEntries } from '../../model/fdb.ts';
 import type { Host, Netns, NetnsName } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import type { Link } from '../../model/link.ts';
@@ -13,6 +14,7 @@ export interface Row {
     | 'link'
     | 'address'
     | 'neighbour'
+    | 'fdb entry'
     | 'route'
     | 'policy rule'
     | 'sysctl'
@@ -31,10 +33,13 @@ export interface Row {
  */
 const HISTORY = new Set(['hadPorts', 'macChosen', 'mtuChosen']);
 
-function linkRows(netns: NetnsName, link: Link): Row[] {
+/** What has rows of its own. */
+const APART = new Set(['fdb']);
+
+function linkRows(netns: NetnsName, link: Link, state: Netns): Row[] {
   const { addresses, neighbours, port, ...rest } = link;
   const { ifname } = link;
-  const own = Object.entries(rest).filter(([name]) => !HISTORY.has(name));
+  const own = Object.entries(rest).filter(([name]) => !HISTORY.has(name) && !APART.has(name));
   const flags = port ? Object.entries(port).map(([name, value]) => [`port ${name}`, value]) : [];
   const places = { 4: 0, 6: 0 };
   return [
@@ -45,6 +50,11 @@ function linkRows(netns: NetnsName, link: Link): Row[] {
       const place = family === 4 ? { place: (places[family] += 1) } : {};
       return { kind: 'address', netns, fields: { ifname, ...address, ...place } };
     }),
+    ...(link.kind === 'bridge' ? allEntries(state, link) : []).map((entry): Row => ({
+      kind: 'fdb entry',
+      netns,
+      fields: { ifname, ...entry },
+    })),
     ...neighbours.map((n): Row => ({ kind: 'neighbour', netns, fields: { ifname, ...n } })),
   ];
 }
@@ -77,7 +87,7 @@ function nftablesRows(netns: NetnsName, { nftables }: Netns): Row[] {
 export function rowsOf(host: Host): Row[] {
   return Object.entries(host.netns).flatMap(([netns, state]) => [
     { kind: 'netns' as const, netns, fields: {} },
-    ...Object.values(state.links).flatMap((link) => linkRows(netns, link)),
+    ...Object.values(state.links).flatMap((link) => linkRows(netns, link, state)),
     ...state.routes.map((route): Row => ({ kind: 'route', netns, fields: { ...route } })),
     ...policyRulesOf(state).map((rule, place): Row => ({
       kind: 'policy rule',

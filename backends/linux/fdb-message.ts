@@ -1,0 +1,99 @@
+/** The forwarding databases of bridges over rtnetlink (net/core/rtnetlink.c, rtnl_fdb_add; net/bridge/br_fdb.c). */
+import type { FdbEntry } from '../../model/fdb.ts';
+import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
+import { type Writer, findBytes, findU16, findU32, putBytes, readAttributes } from './attribute.ts';
+import { AF_BRIDGE } from './family.ts';
+import {
+  type Message,
+  NLM_F_ACK,
+  NLM_F_CREATE,
+  NLM_F_DUMP,
+  NLM_F_EXCL,
+  encodeMessage,
+} from './message.ts';
+
+const RTM_NEWNEIGH = 28;
+const RTM_DELNEIGH = 29;
+const RTM_GETNEIGH = 30;
+
+/** struct ndmsg: family, 3 of padding, ifindex 32, state 16, flags, type. */
+const NDMSG_BYTES = 12;
+const NDM_IFINDEX = 4;
+const NDM_STATE = 8;
+const NDM_FLAGS = 10;
+
+const NDA_LLADDR = 2;
+const NDA_VLAN = 5;
+const NDA_MASTER = 9;
+
+const NUD_NOARP = 0x40;
+const NUD_PERMANENT = 0x80;
+const NTF_SELF = 0x02;
+const NTF_MASTER = 0x04;
+const NTF_EXT_LEARNED = 0x10;
+
+/** An entry of the link with an ifindex, which is a port, or with `self` a bridge. */
+export interface FdbMessage {
+  readonly ifindex: number;
+  readonly self: boolean;
+  readonly mac: Mac;
+}
+
+function putEntry(writer: Writer, fixed: number, entry: FdbMessage, state: number): void {
+  writer.bytes[fixed] = AF_BRIDGE;
+  writer.view.setInt32(fixed + NDM_IFINDEX, entry.ifindex, true);
+  writer.view.setUint16(fixed + NDM_STATE, state, true);
+  writer.bytes[fixed + NDM_FLAGS] = entry.self ? NTF_SELF : NTF_MASTER;
+  putBytes(writer, NDA_LLADDR, macBytes(entry.mac));
+}
+
+/** Makes an entry: EEXIST when there is one for the address, learned ones included. */
+export function encodeFdbAdd(entry: FdbMessage, state: FdbEntry['state']): Uint8Array {
+  return encodeMessage(
+    RTM_NEWNEIGH,
+    NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+    NDMSG_BYTES,
+    (writer, fixed) =>
+      putEntry(writer, fixed, entry, state === 'local' ? NUD_PERMANENT : NUD_NOARP),
+  );
+}
+
+/** Takes an entry away: ENOENT without one for this link. */
+export function encodeFdbDel(entry: FdbMessage): Uint8Array {
+  return encodeMessage(RTM_DELNEIGH, NLM_F_ACK, NDMSG_BYTES, (writer, fixed) =>
+    putEntry(writer, fixed, entry, 0),
+  );
+}
+
+/** Asks for the entries of all links. */
+export function encodeFdbDump(): Uint8Array {
+  return encodeMessage(RTM_GETNEIGH, NLM_F_DUMP, NDMSG_BYTES, (writer, fixed) => {
+    writer.bytes[fixed] = AF_BRIDGE;
+  });
+}
+
+/** An entry of a bridge; `ifindex` is that of the port, or of the bridge itself. */
+export interface FdbRecord extends Pick<FdbEntry, 'mac' | 'state'> {
+  readonly ifindex: number;
+  readonly masterIndex: number;
+}
+
+/** An entry that is there for good in the database of a bridge, without its twins in VLANs; undefined for all others. */
+export function decodeFdb(message: Message): FdbRecord | undefined {
+  const { bytes, start, view } = message;
+  if (message.type !== RTM_NEWNEIGH || bytes[start] !== AF_BRIDGE) return undefined;
+  const state = view.getUint16(start + NDM_STATE, true);
+  const isKept = (state & (NUD_PERMANENT | NUD_NOARP)) !== 0;
+  const attributes = readAttributes(message, start + NDMSG_BYTES, message.end);
+  const masterIndex = findU32(attributes, NDA_MASTER);
+  const mac = findBytes(attributes, NDA_LLADDR);
+  if (!isKept || masterIndex === undefined || mac?.length !== 6) return undefined;
+  const isLearned = ((bytes[start + NDM_FLAGS] ?? 0) & NTF_EXT_LEARNED) !== 0;
+  if (isLearned || findU16(attributes, NDA_VLAN) !== undefined) return undefined;
+  return {
+    ifindex: view.getInt32(start + NDM_IFINDEX, true),
+    masterIndex,
+    mac: macFromBytes(mac),
+    state: (state & NUD_PERMANENT) === 0 ? 'static' : 'local',
+  };
+}
