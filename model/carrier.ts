@@ -1,5 +1,5 @@
 /** Which links have carrier, and whose carrier changes with that of another. */
-import { type Host, findLink, getNetns, portsOf } from './host.ts';
+import { type Host, findLink, getNetns } from './host.ts';
 import type { LinkRef } from './link.ts';
 
 /** Can frames pass (IFF_LOWER_UP)? K-1.6, K-1.7. */
@@ -15,8 +15,9 @@ export function hasCarrier(host: Host, ref: LinkRef): boolean {
     case 'bridge':
       return (
         !link.hadPorts ||
-        portsOf(getNetns(host, ref.netns), link.ifname).some((port) =>
-          hasCarrier(host, { netns: ref.netns, ifname: port.ifname }),
+        Object.values(getNetns(host, ref.netns).links).some(
+          ({ ifname, port }) =>
+            port?.master === link.ifname && hasCarrier(host, { netns: ref.netns, ifname }),
         )
       );
     case 'device':

@@ -78,9 +78,8 @@ export function linkUp(before: Host, ref: LinkRef): Host {
   if (link.kind === 'loopback') host = startIpv6(startLoopback(host, ref), ref);
   const netns = getNetns(host, ref.netns);
   const upLink = getLink(host, ref);
-  for (const address of upLink.addresses)
-    host = addRoutes(host, ref.netns, routesOfRise(netns, upLink, address));
-  return settleCarrier(before, host, ref);
+  const routes = upLink.addresses.flatMap((address) => routesOfRise(netns, upLink, address));
+  return settleCarrier(before, addRoutes(host, ref.netns, routes), ref);
 }
 
 /** Admin down: K-3.1, K-4.2, K-5.2 and, for neighbours, K-7.3. IPv4 keeps its addresses and their local routes. */
@@ -99,18 +98,28 @@ export function linkDown(before: Host, ref: LinkRef): Host {
   return settleCarrier(before, host, ref);
 }
 
-function lowestMac(ports: readonly Link[]): Mac {
-  const macs = ports.flatMap((port) => (port.mac === null ? [] : [port.mac])).toSorted();
-  return macs[0] ?? ZERO_MAC;
+/** The lowest MAC and the lowest MTU of a bridge's ports; undefined of none. */
+function lowestOfPorts(
+  { links }: Netns,
+  bridge: Link['ifname'],
+): { readonly mac: Mac | undefined; readonly mtuBytes: number | undefined } {
+  let mac: Mac | undefined;
+  let mtuBytes: number | undefined;
+  for (const link of Object.values(links)) {
+    if (link.port?.master !== bridge) continue;
+    if (link.mac !== null && (mac === undefined || link.mac < mac)) mac = link.mac;
+    if (mtuBytes === undefined || link.mtuBytes < mtuBytes) mtuBytes = link.mtuBytes;
+  }
+  return { mac, mtuBytes };
 }
 
 /** A bridge takes the lowest MAC and the lowest MTU of its ports until they are chosen (K-1.10, K-1.11; br_stp_if.c, br_if.c). */
 function followPorts(host: Host, netnsName: NetnsName, bridge: BridgeLink, carrierIn: Host): Host {
-  const ports = portsOf(getNetns(host, netnsName), bridge.ifname);
-  const mac = bridge.macChosen ? bridge.mac : lowestMac(ports);
+  const lowest = lowestOfPorts(getNetns(host, netnsName), bridge.ifname);
+  const mac = bridge.macChosen ? bridge.mac : (lowest.mac ?? ZERO_MAC);
   const changed = mac === bridge.mac ? bridge : withOwnMac({ ...bridge, mac }, mac);
   const known = withoutStrangers(getNetns(host, netnsName), changed);
-  const leastBytes = Math.min(...(ports.length > 0 ? ports.map((p) => p.mtuBytes) : [1500]));
+  const leastBytes = lowest.mtuBytes ?? 1500;
   // What is more than a bridge can have it does not take.
   const mtuBytes = bridge.mtuChosen || leastBytes > MTU_MAX_BYTES ? bridge.mtuBytes : leastBytes;
   if (known === bridge && mtuBytes === bridge.mtuBytes) return host;
