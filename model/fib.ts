@@ -18,9 +18,8 @@ export function sameRoute(a: Route, b: Route): boolean {
 
 /** IPv6 has no two routes to one destination by one next hop, whatever their types (rt6_duplicate_nexthop). */
 function isTaken(a: Route, b: Route): boolean {
-  return routeFamily(a) === 6
-    ? sameRouteKey(a, b) && a.device === b.device && a.gateway === b.gateway
-    : sameRoute(a, b);
+  if (!sameRouteKey(a, b) || a.device !== b.device || a.gateway !== b.gateway) return false;
+  return routeFamily(a) === 6 || sameRoute(a, b);
 }
 
 /** Only an address of the netns may be a source, but in the very route that makes it one (fib_valid_prefsrc). */
@@ -33,13 +32,25 @@ function isValidSource(routes: readonly Route[], route: Route): boolean {
   );
 }
 
+/** The routes with those of the kernel's own behind them that are not there yet and that nothing speaks against. */
+export function withRoutes(routes: readonly Route[], wanted: readonly Route[]): readonly Route[] {
+  if (wanted.length === 0) return routes;
+  const all = [...routes];
+  // A bridge of a thousand pods has thousands of routes, of which one link's are few.
+  const devices = new Set(wanted.map(({ device }) => device));
+  const rivals = routes.filter(({ device }) => devices.has(device));
+  for (const route of wanted) {
+    if (!isValidSource(all, route) || rivals.some((r) => isTaken(r, route))) continue;
+    all.push(route);
+    rivals.push(route);
+  }
+  return all;
+}
+
 /** Adds those of the kernel's own routes that are not there yet and that nothing speaks against. */
 export function addRoutes(host: Host, name: NetnsName, wanted: readonly Route[]): Host {
   const netns = getNetns(host, name);
-  const routes = [...netns.routes];
-  for (const route of wanted) {
-    if (isValidSource(routes, route) && !routes.some((r) => isTaken(r, route))) routes.push(route);
-  }
+  const routes = withRoutes(netns.routes, wanted);
   return routes.length === netns.routes.length ? host : withNetns(host, name, { ...netns, routes });
 }
 

@@ -1,7 +1,7 @@
 /** Addresses that come and go, with the routes that they imply (net/ipv4/devinet.c, net/ipv6/addrconf.c). */
 import type { Address, Scope } from './address.ts';
 import { asStored, connectedPrefix, multicastRoute, routesOfAddress } from './connected.ts';
-import { addRoutes, dropRoutes, sameRoute } from './fib.ts';
+import { addRoutes, dropRoutes, sameRoute, withRoutes } from './fib.ts';
 import { type Host, type NetnsName, getLink, getNetns, withLink, withNetns } from './host.ts';
 import { ADDRESS_BITS, type Ip, familyOf } from './ip.ts';
 import type { Link, LinkRef } from './link.ts';
@@ -64,20 +64,25 @@ export function ipv4AddressFault(link: Link, address: Address): Outcome | undefi
 export function addAddress(host: Host, ref: LinkRef, address: Address): Host {
   const link = getLink(host, ref);
   const stored = asStored(link, address);
-  const addresses = insertAddress(link.addresses, stored);
-  const after = withLink(host, ref.netns, { ...link, addresses });
-  const netns = getNetns(after, ref.netns);
-  const routes = routesOfAddress(netns, getLink(after, ref), stored);
+  const changed = { ...link, addresses: insertAddress(link.addresses, stored) };
+  const netns = getNetns(host, ref.netns);
+  const routes = routesOfAddress(netns, changed, stored);
   // With an IPv6 address a link that is up has the multicast route, carrier or not (addrconf_add_dev).
   const multicast =
     familyOf(stored.ip) === 6 && link.up && link.kind !== 'loopback'
       ? [multicastRoute(ref.ifname)]
       : [];
-  return addRoutes(after, ref.netns, [...multicast, ...routes]);
+  // In one step: on a host of a thousand pods a copy of its netns is most of the work.
+  return withNetns(host, ref.netns, {
+    ...netns,
+    links: { ...netns.links, [ref.ifname]: changed },
+    routes: withRoutes(netns.routes, [...multicast, ...routes]),
+  });
 }
 
 /** Routes of the main table that name an address as their source go when nothing answers to it any more (K-3.5). */
 export function dropSourced(host: Host, name: NetnsName, ips: readonly Ip[]): Host {
+  if (ips.length === 0) return host;
   const netns = getNetns(host, name);
   const lost = new Set<Ip | null>(ips.filter((ip) => typeOfIpv4(netns, ip) !== 'local'));
   return dropRoutes(

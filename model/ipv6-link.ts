@@ -46,7 +46,8 @@ function addLinkLocal(host: Host, ref: LinkRef): Host {
 export function readyIpv6(host: Host, ref: LinkRef): Host {
   const link = getLink(host, ref);
   if (link.kind === 'loopback' || !hasIpv6(getNetns(host, ref.netns), link)) return host;
-  return addLinkLocal(addRoutes(host, ref.netns, [multicastRoute(ref.ifname)]), ref);
+  // With an address the multicast route has come already, before that of its prefix.
+  return addRoutes(addLinkLocal(host, ref), ref.netns, [multicastRoute(ref.ifname)]);
 }
 
 const KEEP_ADDRESSES = 'keep_addr_on_down';

@@ -93,7 +93,7 @@ export function routeFamily(route: Route): Family {
 
 /** May two routes not stand in one table together? The kernel tells them apart by destination and metric (K-5). */
 export function sameRouteKey(a: Route, b: Route): boolean {
-  return a.table === b.table && a.destination === b.destination && a.metric === b.metric;
+  return a.table === b.table && a.metric === b.metric && a.destination === b.destination;
 }
 
 /** What tells a route from the others of its netns, as one text. */
