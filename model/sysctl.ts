@@ -67,6 +67,28 @@ export function linkSysctl(netns: Netns, family: Family, ifname: Ifname, name: s
   );
 }
 
+type Sysctls = Netns['sysctls'];
+
+/** The defaults among sysctls: where each of a thousand links has some, finding them again is most of making one more link. */
+const knownDefaults = new WeakMap<Sysctls, readonly LinkKey[]>();
+
+function defaultsIn(sysctls: Sysctls): readonly LinkKey[] {
+  const known = knownDefaults.get(sysctls);
+  if (known) return known;
+  const defaults = Object.keys(sysctls).flatMap((key) => {
+    const link = splitLinkSysctl(key);
+    return link?.of === 'default' ? [link] : [];
+  });
+  knownDefaults.set(sysctls, defaults);
+  return defaults;
+}
+
+/** The defaults are the same after the settings of a link came or went, unless it is called as they are. */
+function keepDefaults(before: Sysctls, after: Sysctls, ifname: Ifname): void {
+  const defaults = knownDefaults.get(before);
+  if (defaults && ifname !== 'default') knownDefaults.set(after, defaults);
+}
+
 /**
  * A protocol that begins on a link takes every known default of its netns (K-2.2). Where nobody answers for an address
  * (IFF_NOARP), IPv6 never looks for duplicates (net/ipv6/addrconf.c, ipv6_add_dev).
@@ -76,13 +98,15 @@ export function inheritSysctls(
   { ifname, kind }: Pick<Link, 'ifname' | 'kind'>,
   families: readonly Family[],
 ): Record<SysctlKey, string> {
+  const defaults = defaultsIn(netns.sysctls);
   const sysctls = { ...netns.sysctls };
-  for (const [key, value] of Object.entries(netns.sysctls)) {
-    const link = splitLinkSysctl(key);
-    if (link?.of !== 'default' || !families.includes(link.family)) continue;
-    const own = kind === 'ifb' && link.family === 6 && link.name === 'accept_dad' ? '-1' : value;
-    sysctls[linkSysctlKey(link.family, ifname, link.name, link.tree)] = own;
+  for (const { family, name, tree } of defaults) {
+    if (!families.includes(family)) continue;
+    const value = netns.sysctls[linkSysctlKey(family, 'default', name, tree)] ?? '';
+    const own = kind === 'ifb' && family === 6 && name === 'accept_dad' ? '-1' : value;
+    sysctls[linkSysctlKey(family, ifname, name, tree)] = own;
   }
+  keepDefaults(netns.sysctls, sysctls, ifname);
   return sysctls;
 }
 
@@ -92,12 +116,14 @@ export function dropLinkSysctls(
   ifname: Ifname,
   families: readonly Family[],
 ): Record<SysctlKey, string> {
-  return Object.fromEntries(
-    Object.entries(netns.sysctls).filter(([key]) => {
-      const link = splitLinkSysctl(key);
-      return link?.of !== ifname || !families.includes(link.family);
-    }),
-  );
+  const sysctls = { ...netns.sysctls };
+  for (const key of Object.keys(sysctls)) {
+    // Most are of other links, and are not worth a look at their parts.
+    const link = key.includes(`/${ifname}/`) ? splitLinkSysctl(key) : undefined;
+    if (link?.of === ifname && families.includes(link.family)) delete sysctls[key];
+  }
+  keepDefaults(netns.sysctls, sysctls, ifname);
+  return sysctls;
 }
 
 /** How addresses are made of MACs (include/uapi/linux/if_link.h, enum in6_addr_gen_mode); 2 needs a secret that nobody gave. */
