@@ -62,14 +62,17 @@ function setInUse(table: Table, name: string): boolean {
   );
 }
 
-/** The chains that a chain's rules lead to, directly or through a verdict map. */
+/** The chains that a chain's rules lead to, directly or through a verdict map, each once. */
 function successors(table: Table, chain: Chain): string[] {
-  return chain.rules.flatMap((rule) => [
-    ...ruleTargets(rule),
-    ...setsOfRule(rule).flatMap((name) =>
-      Object.values(table.sets[name]?.elements ?? {}).flatMap((e) => targetOf(e.verdict)),
-    ),
-  ]);
+  const names = new Set<string>();
+  for (const rule of chain.rules) {
+    for (const target of ruleTargets(rule)) names.add(target);
+    for (const set of setsOfRule(rule)) {
+      for (const { verdict } of Object.values(table.sets[set]?.elements ?? {}))
+        if (verdict !== null && 'chain' in verdict) names.add(verdict.chain);
+    }
+  }
+  return [...names];
 }
 
 /**
