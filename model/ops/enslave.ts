@@ -46,10 +46,12 @@ export function enslave(before: Host, ref: LinkRef, master: Ifname | null): Outc
     ...getLink(released, ref),
     port: freshPort(master, bridge),
   });
-  const known = withLink(joined, ref.netns, {
-    ...getLink(joined, { ...ref, ifname: master }),
-    hadPorts: true,
-  } as typeof bridge);
+  const known = bridge.hadPorts
+    ? joined
+    : withLink(joined, ref.netns, {
+        ...getLink(joined, { ...ref, ifname: master }),
+        hadPorts: true,
+      } as typeof bridge);
   const host = followMaster(claimMac(known, ref.netns, master, link.mac), ref.netns, master);
   return done(settleCarrier(released, host, ref));
 }

@@ -1,5 +1,13 @@
 import { findByAnyName } from '../altname.ts';
-import { type Host, type NetnsName, findLink, findNetns, getNetns, withNetns } from '../host.ts';
+import {
+  type Host,
+  type Netns,
+  type NetnsName,
+  findLink,
+  findNetns,
+  getNetns,
+  withNetns,
+} from '../host.ts';
 import type { Ifname } from '../ifname.ts';
 import {
   IFB_TX_QUEUE_LENGTH,
@@ -66,11 +74,14 @@ function plainLink(end: NewEnd): Omit<Link & { kind: 'loopback' }, 'kind'> {
   };
 }
 
-function place(host: Host, name: NetnsName, link: Link): Host {
-  const netns = getNetns(host, name);
+function placeIn(netns: Netns, link: Link): Netns {
   const links = { ...netns.links, [link.ifname]: link };
   const sysctls = inheritSysctls(netns, link, holdsIpv6(link) ? [4, 6] : [4]);
-  return withNetns(host, name, { ...netns, links, sysctls });
+  return { ...netns, links, sysctls };
+}
+
+function place(host: Host, name: NetnsName, link: Link): Host {
+  return withNetns(host, name, placeIn(getNetns(host, name), link));
 }
 
 function addVeth(host: Host, name: NetnsName, link: NewLink & { kind: 'veth' }): Outcome {
@@ -79,8 +90,13 @@ function addVeth(host: Host, name: NetnsName, link: NewLink & { kind: 'veth' }):
   if (findByAnyName(host, peer)) return refuse('EEXIST');
   const here = { netns: name, ifname: link.ifname };
   const there = { netns: peer.netns, ifname: peer.ifname };
-  let after = place(host, peer.netns, { ...plainLink(peer), kind: 'veth', peer: here });
-  after = place(after, name, { ...plainLink(link), kind: 'veth', peer: there });
+  const far = placeIn(getNetns(host, peer.netns), { ...plainLink(peer), kind: 'veth', peer: here });
+  const near = placeIn(peer.netns === name ? far : getNetns(host, name), {
+    ...plainLink(link),
+    kind: 'veth',
+    peer: there,
+  });
+  let after: Host = { ...host, netns: { ...host.netns, [peer.netns]: far, [name]: near } };
   if (peer.up) after = linkUp(after, there);
   if (link.up) after = linkUp(after, here);
   return link.master === null ? done(after) : enslave(after, here, link.master);
