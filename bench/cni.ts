@@ -9,16 +9,16 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import colours from 'picocolors';
 import { type Bench, WARM_UP_ROUNDS } from './bench.ts';
 import { describeMachine } from './machine.ts';
 import { formatMeasurements, formatPhases, judge, type Measurement } from './measurement.ts';
 import { deleteNetns } from './netns.ts';
 import type { Plugin } from './network.ts';
+import { Interruption, catchSignals, endProgress, letSignalsThrough, step } from './progress.ts';
 import { SCENARIOS } from './scenarios.ts';
 import { splitPhases } from './scenarios/phases.ts';
+import { paintOf } from './table.ts';
 
 interface Options {
   readonly rounds: number;
@@ -28,33 +28,6 @@ interface Options {
   readonly ours: string;
   readonly oursType: Plugin['type'];
   readonly cniPath: string;
-}
-
-const REWRITE_LINE = '\r\u001B[2K';
-
-/** Thrown between two calls after a signal, so that everything is cleaned up on the way out. */
-class Interruption extends Error {}
-
-let signal: NodeJS.Signals | undefined;
-let stageTold = '';
-
-async function letSignalsThrough(): Promise<void> {
-  await sleep(0);
-  if (signal !== undefined) throw new Interruption(`Interrupted by ${signal}`);
-}
-
-/** On a terminal one line that is rewritten, elsewhere a line per stage. */
-function tellProgress(stage: string, index: number, count: number): void {
-  if (process.stderr.isTTY) {
-    process.stderr.write(`${REWRITE_LINE}${stage}, ${index + 1} of ${count}`);
-  } else if (stage !== stageTold) {
-    process.stderr.write(`${stage}\n`);
-  }
-  stageTold = stage;
-}
-
-function endProgress(): void {
-  if (process.stderr.isTTY) process.stderr.write(REWRITE_LINE);
 }
 
 async function measure(bench: Bench, options: Options): Promise<void> {
@@ -86,9 +59,8 @@ async function measure(bench: Bench, options: Options): Promise<void> {
   }
   if (options.json === '-') return;
 
-  const isColoured = process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '';
-  const { bold, dim, green, red } = colours.createColors(isColoured);
-  const paint = { bold, dim, good: green, bad: red };
+  const paint = paintOf(process.env['NO_COLOR']);
+  const { bold, dim } = paint;
   const facts = Object.entries(machine).map(([name, value]) => `${name}: ${value}`);
   if (measurements.length > 0) process.stdout.write(formatMeasurements(measurements, paint));
   if (phases.length > 0) process.stdout.write(formatPhases(phases, paint));
@@ -106,11 +78,7 @@ async function main(options: Options): Promise<void> {
   if (!existsSync(reference)) {
     throw new Error(`${reference} does not exist: install containernetworking-plugins`);
   }
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(name, () => {
-      signal = name;
-    });
-  }
+  catchSignals();
   const { cniPath } = options;
   const bench: Bench = {
     ours: { label: 'ours', executable: ours, type: options.oursType, cniPath },
@@ -118,10 +86,7 @@ async function main(options: Options): Promise<void> {
     rounds: options.rounds,
     prefix: `cube-bench-${process.pid}-`,
     folder: mkdtempSync(join(tmpdir(), 'cube-bench-')),
-    step: (stage, index, count) => {
-      tellProgress(stage, index, count);
-      return letSignalsThrough();
-    },
+    step,
   };
   try {
     await measure(bench, options);

@@ -3,6 +3,7 @@ import { call } from './call.ts';
 import { type Host, addHost, addPod, attached } from './host.ts';
 import type { Samples } from './measurement.ts';
 import type { Features, Plugin } from './network.ts';
+import { inTurn } from './turns.ts';
 
 /** A host, and what was measured on it. */
 export interface Lane {
@@ -41,16 +42,6 @@ export function sides(
     { label: 'ours', values: ours[verb] },
     { label: 'reference', values: reference[verb] },
   ];
-}
-
-/**
- * The lanes in the order of a round: each is first as often as any other, and of up to three each
- * comes after each other one as often, since what one leaves to the kernel falls on the next.
- */
-export function inTurn<T>(lanes: readonly T[], round: number): T[] {
-  const start = round % lanes.length;
-  const turned = [...lanes.slice(start), ...lanes.slice(0, start)];
-  return Math.floor(round / lanes.length) % 2 === 0 ? turned : turned.toReversed();
 }
 
 /** In each round a new pod is added on every host and then deleted, in an order that alternates. */

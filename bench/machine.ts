@@ -2,15 +2,22 @@ import { statSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release } from 'node:os';
 import type { Bench } from './bench.ts';
 
-/** The facts without which the figures mean nothing. */
-export function describeMachine({ ours, reference, folder }: Bench) {
+/** What any figure depends on; the load is that of the last minute. */
+export function describeComputer() {
   return {
     kernel: release(),
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: availableParallelism(),
     loadBefore: loadavg()[0] ?? 0,
-    stateFilesystem: firstLine('stat', '-f', '-c', '%T', folder),
     bun: Bun.version,
+  };
+}
+
+/** The facts without which the figures mean nothing. */
+export function describeMachine({ ours, reference, folder }: Bench) {
+  return {
+    ...describeComputer(),
+    stateFilesystem: firstLine('stat', '-f', '-c', '%T', folder),
     ours: firstLine(ours.executable, '--version'),
     oursMegabytes: Math.round(statSync(ours.executable).size / 1e6),
     reference: firstLine(reference.executable, '--version'),

@@ -1,3 +1,6 @@
+import { type Spread, median, spread } from './spread.ts';
+import { type Paint, type Row, align, spreadCells, titleRow, verdictCell } from './table.ts';
+
 /** The values of one side of a measurement, in the order in which they were taken. */
 export interface Samples {
   readonly label: string;
@@ -21,13 +24,6 @@ export interface Measurement {
   readonly target: Target | null;
 }
 
-/** The three numbers by which samples are told. */
-interface Spread {
-  readonly min: number;
-  readonly median: number;
-  readonly max: number;
-}
-
 /** A side's numbers, and its median divided by that of the second side. */
 interface Compared extends Spread {
   readonly ratio: number;
@@ -39,20 +35,6 @@ interface Verdict {
   /** That of the side in question. */
   readonly ratio: number;
   readonly met: boolean | null;
-}
-
-/** The middle value, or the mean of the two middle values; NaN of no values. */
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = (sorted.length - 1) / 2;
-  const lower = sorted[Math.floor(middle)] ?? Number.NaN;
-  const upper = sorted[Math.ceil(middle)] ?? Number.NaN;
-  return (lower + upper) / 2;
-}
-
-/** Lowest, middle and highest value; Infinity, NaN and -Infinity of no values. */
-function spread(values: readonly number[]): Spread {
-  return { min: Math.min(...values), median: median(values), max: Math.max(...values) };
 }
 
 /** Compares the sides by their medians, and says whether the target is met. */
@@ -70,21 +52,6 @@ export function judge({ sides, target }: Measurement): Verdict {
     met: target === null ? null : reached <= target.atMost,
   };
 }
-
-/** Colours for a terminal, or functions that return their text unchanged. */
-interface Paint {
-  readonly bold: (text: string) => string;
-  readonly dim: (text: string) => string;
-  readonly good: (text: string) => string;
-  readonly bad: (text: string) => string;
-}
-
-interface Cell {
-  readonly text: string;
-  readonly paint?: (text: string) => string;
-}
-
-type Row = readonly Cell[];
 
 /** A line per side of each measurement: the one in question with ratio and target, below it the others. */
 export function formatMeasurements(measurements: readonly Measurement[], paint: Paint): string {
@@ -127,36 +94,4 @@ export function formatPhases(phases: readonly Samples[], paint: Paint): string {
     ];
   });
   return align([titleRow(['phase', 'min', 'median', 'max', 'adds'], paint), ...rows], 1);
-}
-
-function titleRow(titles: readonly string[], { dim }: Paint): Row {
-  return titles.map((text) => ({ text, paint: dim }));
-}
-
-function verdictCell(met: boolean | null, { good, bad }: Paint): Cell {
-  if (met === null) return { text: '' };
-  return met ? { text: 'met', paint: good } : { text: 'not met', paint: bad };
-}
-
-function spreadCells({ min, median: middle, max }: Spread): Row {
-  return [min, middle, max].map((value) => ({ text: value.toFixed(2) }));
-}
-
-/** Pads, then paints, since colours have no width. The first `words` columns begin on the left. */
-function align(rows: readonly Row[], words: number): string {
-  const columns = Math.max(...rows.map((row) => row.length));
-  const widths = Array.from({ length: columns }, (_, column) =>
-    Math.max(...rows.map((row) => row[column]?.text.length ?? 0)),
-  );
-  const lines = rows.map((row) =>
-    row
-      .map(({ text, paint }, column) => {
-        const width = widths[column] ?? 0;
-        const padded = column < words ? text.padEnd(width) : text.padStart(width);
-        return paint === undefined || text === '' ? padded : paint(padded);
-      })
-      .join('  ')
-      .trimEnd(),
-  );
-  return `${lines.join('\n')}\n`;
 }

@@ -1,8 +1,9 @@
 import type { Bench } from '../bench.ts';
 import { type Verb, callBesideOthers } from '../call.ts';
 import { type Host, type Pod, addPod, attached } from '../host.ts';
-import { FEW_PODS, inTurn, populate, sides } from '../lanes.ts';
+import { FEW_PODS, populate, sides } from '../lanes.ts';
 import type { Measurement } from '../measurement.ts';
+import { inTurn } from '../turns.ts';
 
 /** As many pods as a node may be given at once, when it starts or another one fails. */
 const PODS = 50;

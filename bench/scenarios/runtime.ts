@@ -9,9 +9,10 @@ import {
 import type { PodNetwork } from '../../test/runtime/cri.ts';
 import type { RuntimeNode } from '../../test/runtime/runtime-node.ts';
 import { type Bench, WARM_UP_ROUNDS } from '../bench.ts';
-import { FEW_PODS, inTurn } from '../lanes.ts';
+import { FEW_PODS } from '../lanes.ts';
 import type { Measurement, Samples, Target } from '../measurement.ts';
 import { BANDWIDTH, type NetworkList, type Plugin, networkList } from '../network.ts';
+import { inTurn } from '../turns.ts';
 
 type Rpc = 'RunPodSandbox' | 'StopPodSandbox' | 'RemovePodSandbox';
 

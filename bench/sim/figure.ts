@@ -1,0 +1,47 @@
+import { type Spread, spread } from '../spread.ts';
+import { type Paint, type Row, align, spreadCells, titleRow, verdictCell } from '../table.ts';
+
+/** What is to be reached, by the middle of the values or by each of them. */
+export interface Target {
+  readonly of: 'median' | 'max';
+  readonly atMost: number;
+}
+
+/** One thing that was measured, several times. */
+export interface Figure {
+  readonly name: string;
+  /** What it was measured on. */
+  readonly on: string;
+  /** `times` is a ratio, `ops/s` operations a second; MB are 10^6 bytes. */
+  readonly unit: 'ms' | 'ops/s' | 'MB' | 'times';
+  readonly values: readonly number[];
+  readonly target?: Target | undefined;
+}
+
+/** The spread of a figure's values, and whether its target is met; null when it has none. */
+export function judgeFigure({ values, target }: Figure): Spread & { readonly met: boolean | null } {
+  const own = spread(values);
+  return { ...own, met: target === undefined ? null : own[target.of] <= target.atMost };
+}
+
+/** A line per figure; what is the same as in the line above is not said again. */
+export function formatFigures(figures: readonly Figure[], paint: Paint): string {
+  const rows = figures.map((figure, index): Row => {
+    const { name, on, unit, target } = figure;
+    const { met, ...own } = judgeFigure(figure);
+    const goal = target ? `${target.of === 'max' ? 'max ' : ''}<= ${target.atMost}` : '';
+    return [
+      { text: figures[index - 1]?.name === name ? '' : name, paint: paint.bold },
+      { text: on },
+      // Of operations in a second no fraction is of interest.
+      ...(unit === 'ops/s'
+        ? [own.min, own.median, own.max].map((value) => ({ text: value.toFixed(0) }))
+        : spreadCells(own)),
+      { text: unit, paint: paint.dim },
+      { text: goal },
+      verdictCell(met, paint),
+    ];
+  });
+  const titles = ['figure', 'on', 'min', 'median', 'max', '', 'target'];
+  return align([titleRow(titles, paint), ...rows], 2);
+}
