@@ -9,8 +9,7 @@ import type { Link } from '../../model/link.ts';
 import type { EffectOp, Op } from '../../model/op.ts';
 import { parsePrefixedIp } from '../../model/prefix.ts';
 import type { Draw } from './draw.ts';
-import { MACS, VETHS, linksOf, someHolder, someLink } from './names.ts';
-import { GATEWAYS } from './route-op.ts';
+import { GATEWAYS, MACS, VETHS, linksOf, someHolder, someLink } from './names.ts';
 
 const ADDRESSES = [
   '10.0.0.1/24',
@@ -95,16 +94,26 @@ export function addressAdd(netns: NetnsName, host: Host, draw: Draw): Op {
   return { op: 'address.add', netns, ifname, address: someAddress(draw, link) };
 }
 
+/**
+ * The addresses of a link that programs may remove: without the one that the kernel made itself. It makes that anew when
+ * IPv6 begins, not whenever carrier comes back, and whether IPv6 has begun (IF_READY) is not part of the model.
+ */
+function removable(link: Link): readonly Address[] {
+  return link.addresses.filter((a) => !isKernelAddress(link, a));
+}
+
+function isRemovable(link: Link): boolean {
+  return removable(link).length > 0;
+}
+
 /** An address that the link has, has with another length, or has not. */
 export function addressDel(netns: NetnsName, host: Host, draw: Draw): Op {
   // Where there is none to remove, one is most often more use.
-  if (!linksOf(host, netns).some(hasAddress) && !draw.oneIn(4))
+  if (!linksOf(host, netns).some(isRemovable) && !draw.oneIn(4))
     return addressAdd(netns, host, draw);
-  const ifname = someHolder(host, netns, draw, hasAddress);
-  // Without the address that the kernel made itself: it makes that anew when IPv6 begins, not whenever carrier comes
-  // back, and whether IPv6 has begun (IF_READY) is not part of the model.
+  const ifname = someHolder(host, netns, draw, isRemovable);
   const link = findLink(host, { netns, ifname });
-  const held = (link?.addresses ?? []).filter((a) => !link || !isKernelAddress(link, a));
+  const held = link ? removable(link) : [];
   if (held.length === 0 || draw.oneIn(8))
     return { op: 'address.del', netns, ifname, address: someAddress(draw, undefined) };
   const address = draw.of(held);
@@ -145,12 +154,23 @@ export function neighbourDel(netns: NetnsName, host: Host, draw: Draw): Op {
   return { op: 'neighbour.del', netns, ifname, ip };
 }
 
+function canTell(link: Link): boolean {
+  return link.up && link.mac !== null && hasAddress(link);
+}
+
 /** News of an address that the link has, or has not. */
 export function addressAnnounce(netns: NetnsName, host: Host, draw: Draw): EffectOp {
-  const ifname = someHolder(host, netns, draw, hasAddress);
+  const ifname = someHolder(host, netns, draw, draw.oneIn(4) ? hasAddress : canTell);
   const held = findLink(host, { netns, ifname })?.addresses ?? [];
   const { ip } = held.length === 0 || draw.oneIn(6) ? someAddress(draw, undefined) : draw.of(held);
   return { op: 'address.announce', netns, ifname, ip, mac: draw.of(MACS) };
+}
+
+/** The same, where there is something to tell; else most often an address. */
+export function toldAddress(netns: NetnsName, host: Host, draw: Draw): Op {
+  return linksOf(host, netns).some(canTell) || draw.oneIn(4)
+    ? addressAnnounce(netns, host, draw)
+    : addressAdd(netns, host, draw);
 }
 
 /** Connections of an address or to a port are forgotten: programs have none, so all there is to see is that nothing else goes. */

@@ -9,7 +9,6 @@ import type { Draw } from './draw.ts';
 import {
   ALTNAMES,
   BRIDGES,
-  IFBS,
   freeName,
   linksOf,
   MACS,
@@ -18,7 +17,7 @@ import {
   someLink,
   VETHS,
 } from './names.ts';
-import { findRedirecting } from './traffic-control-op.ts';
+import { IFB_MTUS, findRedirecting, ifbAdd } from './traffic-control-op.ts';
 
 const MTUS = [1500, 1400, 9000, 1280];
 /** Below 68 a loopback would lose IPv4 too. */
@@ -26,8 +25,6 @@ const LOOPBACK_MTUS = [65536, 1500, 1279];
 /** Below 2^31; those above are negative to the kernel, and of no group that it finds. */
 const GROUPS = [7, 0x4000_0001];
 
-/** An ifb takes any; below 68 it would lose IPv4 as well. */
-const IFB_MTUS = [1500, 9000, 1279, 70_000];
 const MTU_MISSES = [67, 65536, 1279, 68, 65535];
 const MAC_MISSES = ['01:00:5e:00:00:01', '00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff'].map(parseMac);
 
@@ -47,19 +44,14 @@ export function linkAdd(
   const bridges = linksOf(host, netns)
     .filter((l) => l.kind === 'bridge')
     .map((l) => l.ifname);
-  if (draw.oneIn(bridges.length === 0 ? 2 : 6)) {
+  if (draw.has('bridges') && draw.oneIn(bridges.length === 0 ? 2 : 6)) {
     const ifname = freeName(host, netns, draw, BRIDGES);
-    const filtering = draw.oneIn(6) ? { vlanFiltering: true as const } : {};
+    // Where bridges know no VLANs it is always refused, and then the kernel takes long to take the bridge back.
+    const filters = draw.oneIn(host.kernel?.bridgeVlans ? 6 : 40);
+    const filtering = filters ? { vlanFiltering: true as const } : {};
     return { op: 'link.add', netns, link: { kind: 'bridge', ifname, ...end, ...filtering } };
   }
-  if (draw.oneIn(8)) {
-    const ifname = freeName(host, netns, draw, IFBS);
-    return {
-      op: 'link.add',
-      netns,
-      link: { kind: 'ifb', ifname, ...end, mtuBytes: draw.of(IFB_MTUS) },
-    };
-  }
+  if (draw.oneIn(8) && draw.has('traffic control')) return ifbAdd(netns, host, draw);
   const there = draw.of(universe);
   const ifname = freeName(host, netns, draw, VETHS);
   const others = VETHS.filter((name) => name !== ifname || there !== netns || draw.oneIn(6));
@@ -137,10 +129,16 @@ export function linkDel(netns: NetnsName, host: Host, draw: Draw): Op {
     : { op: 'link.del', netns, ifname };
 }
 
-/** A group goes; now and then one that has no link. */
+/** A group goes; now and then one that has no link, but most often one is joined then. */
 export function groupDel(netns: NetnsName, host: Host, draw: Draw): Op {
-  const group = draw.of(GROUPS);
-  const members = linksOf(host, netns).filter((link) => link.group === group);
+  const links = linksOf(host, netns);
+  const held = GROUPS.filter((each) => links.some((link) => link.group === each));
+  if (held.length === 0 && links.length > 0 && !draw.oneIn(3)) {
+    const ifname = draw.of(links.map((link) => link.ifname));
+    return { op: 'link.set', netns, ifname, set: { group: draw.of(GROUPS) } };
+  }
+  const group = draw.of(held.length === 0 || draw.oneIn(6) ? GROUPS : held);
+  const members = links.filter((link) => link.group === group);
   // No plan leads back to a redirection to nowhere.
   const [redirecting] = members.flatMap(({ ifname }) => findRedirecting(host, netns, ifname) ?? []);
   return redirecting !== undefined && !draw.oddIn(1)

@@ -2,6 +2,7 @@
 import type { Host, NetnsName } from '../../model/host.ts';
 import { findNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
+import { parseIp } from '../../model/ip.ts';
 import type { Link } from '../../model/link.ts';
 import { parseMac } from '../../model/mac.ts';
 import type { Draw } from './draw.ts';
@@ -17,6 +18,21 @@ export const MACS = [
   '02:00:00:00:00:0a',
   '02:00:00:00:0b:00',
 ].map(parseMac);
+
+/** Next hops and neighbours, most of them in the prefix of one of the addresses that links get. */
+export const GATEWAYS = [
+  '10.0.0.254',
+  '10.0.0.2',
+  '10.0.1.3',
+  '10.77.0.1',
+  '192.168.5.2',
+  '10.0.0.9',
+  'fd00::fe',
+  'fd00::2',
+  'fd77::1',
+  'fd02::8',
+  'fd00::9',
+].map(parseIp);
 
 /** The links of a netns but for its loopback. */
 export function linksOf(host: Host, netns: NetnsName): Link[] {

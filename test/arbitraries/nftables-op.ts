@@ -21,7 +21,7 @@ import {
 } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefix } from '../../model/prefix.ts';
-import { type Draw, type OpSeed, type Repertoire, SEED_LENGTH, drawFrom } from './draw.ts';
+import type { Draw } from './draw.ts';
 
 const CHAINS = ['base', 'other', 'third'];
 const SETS = ['v4', 'v6', 'map4'];
@@ -288,20 +288,15 @@ function furnished(much: number, ref: TableRef): NftCommand[] {
   return much === 0 ? all.slice(0, 1) : [...all.slice(0, 2 + much), ...more];
 }
 
-/** One seed drives several commands of a batch: each reads it from another place. */
-export function nftBatch(netns: NetnsName, host: Host, seed: OpSeed, repertoire: Repertoire): Op {
-  const rotated = (by: number): OpSeed => [...seed.slice(by), ...seed.slice(0, by)];
-  const count = 1 + ((seed[SEED_LENGTH - 1] ?? 0) % 4);
-  const family = (seed[SEED_LENGTH - 3] ?? 0) % 2 === 0 ? 'inet' : 'bridge';
-  const ref: TableRef = { family, table: 'fuzz' };
+/** A batch; what it holds is drawn command by command, so that one of several draws the same things as one alone. */
+export function nftBatch(netns: NetnsName, host: Host, draw: Draw): Op {
+  const count = 1 + draw.of([0, 0, 1, 2, 3]);
+  const ref: TableRef = { family: draw.of(['inet', 'bridge'] as const), table: 'fuzz' };
   const table = findNetns(host, netns)?.nftables[tableKey(ref)];
-  const draw = drawFrom(rotated(SEED_LENGTH - 4), repertoire);
   // By itself: what it places a rule at is as it was before the batch.
   if (table && draw.oneIn(6))
     return { op: 'nft.batch', netns, commands: [placedCommand(draw, ref, table)] };
-  const commands = Array.from({ length: count }, (_, i) =>
-    nftCommand(drawFrom(rotated(i), repertoire), ref),
-  );
-  const start: NftCommand[] = table ? [] : furnished((seed[SEED_LENGTH - 2] ?? 0) % 4, ref);
+  const start: NftCommand[] = table ? [] : furnished(draw.of([0, 1, 2, 3]), ref);
+  const commands = Array.from({ length: count }, () => nftCommand(draw, ref));
   return { op: 'nft.batch', netns, commands: [...start, ...commands] };
 }

@@ -7,8 +7,9 @@ import { type Family, type Ip, familyOf, parseIp } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefix, prefixContains } from '../../model/prefix.ts';
 import { type Route, TABLE_LOCAL, makeRoute, routeFamily } from '../../model/route.ts';
+import { addressAdd } from './address-op.ts';
 import type { Draw } from './draw.ts';
-import { linksOf, someLink } from './names.ts';
+import { GATEWAYS, linksOf, someLink } from './names.ts';
 
 const DESTINATIONS = [
   '0.0.0.0/0',
@@ -25,64 +26,81 @@ const DESTINATIONS = [
 /** A prefix of addresses: with one of them the kernel would take this route for its own away and leave its own (K-4.5). */
 const OWN_DESTINATIONS = ['fd00::/64'].map(parsePrefix);
 
-export const GATEWAYS = [
-  '10.0.0.254',
-  '10.0.0.2',
-  '10.0.1.3',
-  '10.77.0.1',
-  '192.168.5.2',
-  '10.0.0.9',
-  'fd00::fe',
-  'fd00::2',
-  'fd77::1',
-  'fd02::8',
-  'fd00::9',
-].map(parseIp);
-
 const ODD_GATEWAYS = ['10.0.0.255', '224.0.0.1', 'ff02::1', 'fe80::1', '::1'].map(parseIp);
 
-/** A device with an address, and the gateways that lie in its prefix: what most routes need. */
-function someSubnet(
-  host: Host,
-  netns: NetnsName,
-  draw: Draw,
-):
-  | { readonly device: Ifname; readonly family: Family; readonly gateways: readonly Ip[] }
-  | undefined {
-  const subnets = linksOf(host, netns).flatMap((link) =>
+/** A device with an address, and what of the pool lies in its prefix. */
+interface Subnet {
+  readonly device: Ifname;
+  readonly isUp: boolean;
+  readonly family: Family;
+  readonly gateways: readonly Ip[];
+}
+
+function subnetsOf(host: Host, netns: NetnsName): Subnet[] {
+  const own = ownAddresses(host, netns);
+  return linksOf(host, netns).flatMap((link) =>
     link.addresses.map((address) => ({
       device: link.ifname,
+      isUp: link.up,
       family: familyOf(address.ip),
-      gateways: GATEWAYS.filter((g) => prefixContains(connectedPrefix(address), g)),
+      gateways: GATEWAYS.filter(
+        (g) => prefixContains(connectedPrefix(address), g) && !own.includes(g),
+      ),
     })),
   );
-  return subnets.length === 0 || draw.oneIn(5) ? undefined : draw.of(subnets);
+}
+
+function ownAddresses(host: Host, netns: NetnsName): Ip[] {
+  return linksOf(host, netns).flatMap((link) => link.addresses.map((a) => a.ip));
+}
+
+/** What most routes need: a device that is up and has an address, with gateways in its prefix where there are any. */
+function someSubnet(host: Host, netns: NetnsName, draw: Draw): Subnet | undefined {
+  if (draw.oneIn(5)) return undefined;
+  const subnets = subnetsOf(host, netns);
+  const usable = subnets.filter((each) => each.isUp);
+  const best = usable.filter((each) => each.gateways.length > 0);
+  const pool = draw.oneIn(4)
+    ? subnets
+    : ([best, usable, subnets].find((each) => each.length > 0) ?? []);
+  return pool.length > 0 ? draw.of(pool) : undefined;
+}
+
+/** What comes before a route: a link with an address goes up, one that is up gets an address. Undefined where routes can be. */
+function groundwork(host: Host, netns: NetnsName, draw: Draw): Op | undefined {
+  const subnets = subnetsOf(host, netns);
+  if (subnets.some((each) => each.isUp) || draw.oneIn(4)) return undefined;
+  const [down] = subnets;
+  if (down) return { op: 'link.set', netns, ifname: down.device, set: { up: true } };
+  return addressAdd(netns, host, draw);
 }
 
 /** A route, mostly in the main table. */
 export function routeAdd(netns: NetnsName, host: Host, draw: Draw): Op {
+  const first = groundwork(host, netns, draw);
+  if (first) return first;
   const subnet = someSubnet(host, netns, draw);
   const all = draw.oddIn(8) ? OWN_DESTINATIONS : DESTINATIONS;
   const fitting = all.filter((d) => subnet === undefined || familyOf(d) === subnet.family);
   const destination = draw.of(fitting.length > 0 ? fitting : DESTINATIONS);
   const family = familyOf(destination);
-  const own = linksOf(host, netns)
-    .flatMap((l) => l.addresses)
-    .filter((a) => familyOf(a.ip) === family)
-    .map((a) => a.ip);
+  const own = ownAddresses(host, netns).filter((ip) => familyOf(ip) === family);
+  const near = subnet?.gateways ?? [];
   const pools: readonly (readonly Ip[])[] = [
-    subnet?.gateways ?? [],
-    subnet?.gateways ?? [],
-    subnet?.gateways ?? [],
+    near,
+    near,
+    near,
     GATEWAYS,
     draw.oneIn(3) ? ODD_GATEWAYS : own,
   ];
   const pool = draw.of(pools).filter((ip) => familyOf(ip) === family);
   const gateways = pool.length > 0 ? pool : GATEWAYS.filter((ip) => familyOf(ip) === family);
+  // Where no gateway is near, most routes do without.
+  const isDirect = draw.oneIn(3) || (near.length === 0 && subnet !== undefined && !draw.oneIn(4));
   const route = makeRoute({
     destination,
     device: subnet?.device ?? someLink(host, netns, draw),
-    gateway: draw.oneIn(3) ? null : draw.of(gateways),
+    gateway: isDirect ? null : draw.of(gateways),
     ...(draw.oneIn(3) ? { metric: 100 } : {}),
     ...(draw.oneIn(4) ? { source: draw.of(own.length > 0 ? own : gateways) } : {}),
     protocol: draw.of([3, 201]),

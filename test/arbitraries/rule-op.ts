@@ -37,17 +37,26 @@ function someRule(netns: NetnsName, host: Host, draw: Draw): PolicyRule {
   });
 }
 
+/** One of those of a netns; undefined without. */
+function heldRule(netns: NetnsName, host: Host, draw: Draw): PolicyRule | undefined {
+  const found = findNetns(host, netns);
+  const rules = found ? policyRulesOf(found) : [];
+  return rules.length > 0 ? draw.of(rules) : undefined;
+}
+
+/** Seldom one that is there already, but for what does not tell it from others. */
 export function ruleAdd(netns: NetnsName, host: Host, draw: Draw): Op {
-  return { op: 'rule.add', netns, rule: someRule(netns, host, draw) };
+  const rule = someRule(netns, host, draw);
+  const held = draw.oneIn(5) ? heldRule(netns, host, draw) : undefined;
+  if (!held) return { op: 'rule.add', netns, rule };
+  const { source, destination } = held.family === rule.family ? rule : held;
+  return { op: 'rule.add', netns, rule: { ...held, source, destination } };
 }
 
 /** Mostly one that is there, by all that it says or by some of that. */
 export function ruleDel(netns: NetnsName, host: Host, draw: Draw): Op {
-  const found = findNetns(host, netns);
-  if (!found || draw.oneIn(6)) return { op: 'rule.del', netns, rule: someRule(netns, host, draw) };
-  const rules = policyRulesOf(found);
-  if (rules.length === 0) return { op: 'rule.del', netns, rule: someRule(netns, host, draw) };
-  const rule = draw.of(rules);
+  const rule = draw.oneIn(6) ? undefined : heldRule(netns, host, draw);
+  if (!rule) return { op: 'rule.del', netns, rule: someRule(netns, host, draw) };
   const fewer: Partial<PolicyRule> = draw.oneIn(3)
     ? { source: null, ...(draw.oneIn(2) ? { iif: null, mark: null } : {}) }
     : {};

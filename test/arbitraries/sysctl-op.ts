@@ -1,5 +1,5 @@
 /** Operations on netns and their sysctls, and the values that every program starts from. */
-import { type Host, type NetnsName, findNetns } from '../../model/host.ts';
+import type { Host, NetnsName } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
 import type { Draw } from './draw.ts';
 import { someLink } from './names.ts';
@@ -63,7 +63,8 @@ export const PINS: Pins = [['net/ipv6/conf/default/addr_gen_mode', '1'], ...COMM
 /** The same, but links have link-local addresses, made of their MACs. */
 export const LINK_LOCAL_PINS: Pins = [['net/ipv6/conf/default/addr_gen_mode', '0'], ...COMMON_PINS];
 
-function pinOps(netns: NetnsName, pins: Pins): Op[] {
+/** What follows when a netns is made. */
+export function pinOps(netns: NetnsName, pins: Pins): Op[] {
   return pins.map(([key, value]): Op => ({ op: 'sysctl.set', netns, key, value }));
 }
 
@@ -72,13 +73,7 @@ export function universeOps(universe: readonly NetnsName[], pins: Pins): Op[] {
   return universe.flatMap((netns): Op[] => [{ op: 'netns.add', netns }, ...pinOps(netns, pins)]);
 }
 
-/** What a netns still lacks of its settings, after it was made anew. */
-export function findMissingPin(host: Host, netns: NetnsName, pins: Pins): Op | undefined {
-  const sysctls = findNetns(host, netns)?.sysctls;
-  return sysctls && pinOps(netns, pins).find((op) => 'key' in op && !(op.key in sysctls));
-}
-
 /** A netns goes; now and then one is made that may be there. */
-export function netnsOp(netns: NetnsName, draw: Draw): Op {
+export function netnsOp(netns: NetnsName, _host: Host, draw: Draw): Op {
   return draw.oneIn(4) ? { op: 'netns.del', netns } : { op: 'netns.add', netns };
 }

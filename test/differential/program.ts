@@ -1,14 +1,35 @@
 /** Programs by number: the same seed and number always give the same operations. */
 import type { KernelProfile } from '../../model/kernel-profile.ts';
 import type { Op } from '../../model/op.ts';
-import { type OpSeed, SEED_LENGTH, SEED_MAX } from '../arbitraries/draw.ts';
+import {
+  FAMILIES,
+  type OpFamily,
+  type OpSeed,
+  SEED_LENGTH,
+  SEED_MAX,
+} from '../arbitraries/draw.ts';
 import { runProgram } from '../arbitraries/program.ts';
 import { LINK_LOCAL_PINS, PINS, universeOps } from '../arbitraries/sysctl-op.ts';
 
 /** The netns of every program. */
 const UNIVERSE = ['one', 'two'];
 
-const LENGTH_MAX = 50;
+const LENGTH_MAX = 60;
+
+/** In how many of ten programs a family is: those that the kernel takes long to forget are in fewer. */
+const SHARE: Readonly<Record<OpFamily, number>> = {
+  names: 4,
+  bridges: 5,
+  addresses: 8,
+  routes: 6,
+  rules: 4,
+  neighbours: 4,
+  'traffic control': 4,
+  sysctls: 5,
+  nftables: 4,
+  netns: 3,
+};
+const SHARES = 10;
 
 /** A stream of 32-bit numbers (mulberry32), small and the same on every machine. */
 function makeStream(seed: number): () => number {
@@ -33,5 +54,7 @@ export function randomProgram(seed: number, number: number, kernel: KernelProfil
   );
   // In every third program links have link-local addresses too.
   const pins = next() % 3 === 0 ? LINK_LOCAL_PINS : PINS;
-  return runProgram(UNIVERSE, seeds, { repertoire: 'any', pins, kernel }).ops;
+  // Few families meet more often than all of them do.
+  const families = new Set(FAMILIES.filter((family) => next() % SHARES < SHARE[family]));
+  return runProgram(UNIVERSE, seeds, { repertoire: 'any', pins, families, kernel }).ops;
 }
