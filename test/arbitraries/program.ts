@@ -94,24 +94,28 @@ function makersOf(family: OpFamily, { makeLink, moveLink }: Across): readonly Ma
     case 'names':
       return [linkRename, altnameAdd, altnameDel, moveLink];
     case 'bridges':
-      return [portSet, portSet, vlanOp, vlanOp, fdbAdd, fdbAdd, fdbDel].map((maker) => onBridges(maker, makeLink));
+      return twice(portSet, portSet, vlanOp, vlanOp, fdbAdd, fdbAdd, fdbDel).map((maker) => onBridges(maker, makeLink));
     case 'addresses':
-      return [addressAdd, addressAdd, addressAdd, addressAdd, addressDel, addressDel, toldAddress];
+      return twice(addressAdd, addressAdd, addressAdd, addressDel, addressDel, toldAddress);
     case 'routes':
-      return [routeAdd, routeAdd, routeAdd, routeDel, routeDel];
+      return twice(routeAdd, routeAdd, routeAdd, routeDel, routeDel);
     case 'rules':
-      return [ruleAdd, ruleAdd, ruleDel];
+      return twice(ruleAdd, ruleAdd, ruleDel);
     case 'neighbours':
-      return [neighbourAdd, neighbourDel];
+      return twice(neighbourAdd, neighbourDel);
     case 'traffic control':
-      return [qdiscAdd, qdiscAdd, qdiscDel, filterAdd, filterAdd, filterDel];
+      return twice(qdiscAdd, qdiscAdd, qdiscDel, filterAdd, filterAdd, filterDel);
     case 'sysctls':
-      return [sysctlSet, sysctlSet];
+      return twice(sysctlSet, sysctlSet);
     case 'nftables':
-      return [nftBatch, nftBatch, (netns, _host, draw) => conntrackFlush(netns, draw)];
+      return twice(nftBatch, nftBatch, (netns, _host, draw) => conntrackFlush(netns, draw));
     case 'netns':
       return [netnsOp];
   }
+}
+
+function twice(...makers: readonly Maker[]): Maker[] {
+  return [...makers, ...makers];
 }
 
 /** The operation that a seed makes of the host as it is, be it possible or not. */
@@ -130,12 +134,8 @@ function makeOp(
   if (!findNetns(host, netns) && !draw.oneIn(3)) return { op: 'netns.add', netns };
   if (few === 0 ? !draw.oneIn(6) : few < 3 && draw.oneIn(3)) return makeLink(netns, host, draw);
   const makers: readonly Maker[] = [
-    makeLink,
-    makeLink,
-    linkSet,
-    linkSet,
-    linkSet,
-    linkSet,
+    ...twice(makeLink, linkSet, linkSet, linkSet),
+    // The kernel takes some 20 ms for each.
     linkDel,
     groupDel,
     ...[...families]
@@ -157,10 +157,11 @@ export function resolveOp(
 ): Op {
   const isPossible = (seed[SEED_LENGTH - 1] ?? 0) % 10 < 7;
   const first = makeOp(host, universe, seed, setting);
-  let op = first;
-  for (let tries = 1; tries < TRIES && applyOp(host, op).ok !== isPossible; tries += 1)
+  for (let tries = 1, op = first; tries <= TRIES; tries += 1) {
+    if (applyOp(host, op).ok === isPossible) return op;
     op = makeOp(host, universe, varySeed(seed, tries), setting);
-  return applyOp(host, op).ok === isPossible ? op : first;
+  }
+  return first;
 }
 
 /** The operations of a program and the host after each; one that is refused leaves the host as it was. */

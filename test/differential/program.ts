@@ -18,8 +18,8 @@ const LENGTH_MAX = 60;
 
 /** In how many of ten programs a family is: those that the kernel takes long to forget are in fewer. */
 const SHARE: Readonly<Record<OpFamily, number>> = {
-  names: 4,
-  bridges: 5,
+  names: 3,
+  bridges: 3,
   addresses: 8,
   routes: 6,
   rules: 4,
