@@ -8,12 +8,20 @@ export interface Places {
   readonly logical: (name: NetnsName) => NetnsName;
 }
 
+/** What the names of all netns begin with that programs run in. */
+export const OWN_PREFIX = 'cube-fz-';
+
 let runs = 0;
+
+/** The process that made a netns of ours, by its name. */
+export function pidOf(name: NetnsName): number {
+  return Number(name.slice(OWN_PREFIX.length).split('-')[0]);
+}
 
 /** Names that no other run has, of this process or another. */
 export function makePlaces(universe: readonly NetnsName[]): Places {
   runs += 1;
-  const prefix = `cube-fz-${process.pid}-${runs}`;
+  const prefix = `${OWN_PREFIX}${process.pid}-${runs}`;
   const real = new Map(universe.map((name) => [name, `${prefix}-${name}`]));
   const logical = new Map([...real].map(([name, there]) => [there, name]));
   return {

@@ -1,34 +1,32 @@
-/** Counts what a run of many programs has seen. */
+/** Counts what a run of many programs has seen. Plain JSON, so that several processes can add up theirs. */
 import type { Op } from '../../model/op.ts';
 import { LINK_LOCAL_PINS, PINS } from '../arbitraries/sysctl-op.ts';
 import type { ProgramRun } from './program-run.ts';
 
-/** Counts by kind of operation, and what the kernel answered. */
+type Counts = Record<string, number>;
+
+/** How often each thing was seen. */
 export interface Tally {
   programs: number;
   /** Those that were drawn. */
   ops: number;
   /** Those that only make a netns ready. */
   settings: number;
-  readonly kinds: Map<string, { done: number; refused: number }>;
-  readonly errnos: Map<string, number>;
+  /** By kind of operation. */
+  readonly done: Counts;
+  readonly refused: Counts;
+  /** By kind of operation and errno. */
+  readonly errnos: Counts;
   /** Refusals that both sides give in other words. */
-  readonly texts: Map<string, number>;
+  readonly texts: Counts;
 }
 
 export function makeTally(): Tally {
-  return {
-    programs: 0,
-    ops: 0,
-    settings: 0,
-    kinds: new Map(),
-    errnos: new Map(),
-    texts: new Map(),
-  };
+  return { programs: 0, ops: 0, settings: 0, done: {}, refused: {}, errnos: {}, texts: {} };
 }
 
-function count(counts: Map<string, number>, key: string): void {
-  counts.set(key, (counts.get(key) ?? 0) + 1);
+function count(counts: Counts, key: string, by = 1): void {
+  counts[key] = (counts[key] ?? 0) + by;
 }
 
 const PINNED: ReadonlySet<string> = new Set([...PINS, ...LINK_LOCAL_PINS].map(([key]) => key));
@@ -54,38 +52,53 @@ export function addRun(tally: Tally, ops: readonly Op[], run: ProgramRun): void 
       continue;
     }
     tally.ops += 1;
-    const kind = tally.kinds.get(op) ?? { done: 0, refused: 0 };
-    tally.kinds.set(op, kind);
-    if (answer === undefined) {
-      kind.done += 1;
-    } else {
-      kind.refused += 1;
-      count(tally.errnos, `${op} ${answer}`);
-    }
+    count(answer === undefined ? tally.done : tally.refused, op);
+    if (answer !== undefined) count(tally.errnos, `${op} ${answer}`);
   }
   for (const text of run.texts) count(tally.texts, text);
 }
 
-function rows(counts: ReadonlyMap<string, number>): string[] {
-  return [...counts]
+/** What several have counted. */
+export function sumOf(tallies: Iterable<Tally>): Tally {
+  const sum = makeTally();
+  for (const tally of tallies) {
+    sum.programs += tally.programs;
+    sum.ops += tally.ops;
+    sum.settings += tally.settings;
+    for (const part of ['done', 'refused', 'errnos', 'texts'] as const) {
+      for (const [key, n] of Object.entries(tally[part])) count(sum[part], key, n);
+    }
+  }
+  return sum;
+}
+
+function rows(counts: Readonly<Counts>): string[] {
+  return Object.entries(counts)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, n]) => `  ${String(n).padStart(7)}  ${key}`);
 }
 
+function kindRow(kind: string, done: number, refused: number): string {
+  const share = ((100 * done) / (done + refused)).toFixed(0);
+  return (
+    `  ${kind.padEnd(16)} ${String(done).padStart(7)} done, ` +
+    `${String(refused).padStart(6)} refused, ${share.padStart(3)} % done`
+  );
+}
+
 /** The summary at the end of a run. */
 export function formatTally(tally: Tally, seconds: number): string {
-  const kinds = [...tally.kinds].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  const errnos = new Set([...tally.errnos.keys()].map((key) => key.split(' ')[1]));
+  const { programs, ops, settings, done, refused } = tally;
+  const kinds = [...new Set([...Object.keys(done), ...Object.keys(refused)])].toSorted();
+  const errnos = new Set(Object.keys(tally.errnos).map((key) => key.split(' ')[1]));
   return [
-    `${tally.programs} programs, ${tally.ops} operations and ${tally.settings} settings of netns, ` +
-      `${(tally.programs / seconds).toFixed(1)} programs/s, ${errnos.size} distinct errnos`,
-    ...kinds.map(
-      ([kind, { done, refused }]) =>
-        `  ${kind.padEnd(16)} ${String(done).padStart(7)} done, ${String(refused).padStart(6)} refused, ` +
-        `${((100 * done) / (done + refused)).toFixed(0).padStart(3)} % done`,
-    ),
-    'refusals:',
+    `${programs} programs, ${ops} operations and ${settings} settings of netns, ` +
+      `${(programs / seconds).toFixed(1)} programs/s, ${errnos.size} distinct errnos`,
+    ...kinds.map((kind) => kindRow(kind, done[kind] ?? 0, refused[kind] ?? 0)),
+    `refusals, ${Object.keys(tally.errnos).length} pairs:`,
     ...rows(tally.errnos),
-    ...(tally.texts.size > 0 ? ['refusals in other words:', ...rows(tally.texts)] : []),
+    ...(Object.keys(tally.texts).length > 0
+      ? ['refusals in other words:', ...rows(tally.texts)]
+      : []),
   ].join('\n');
 }
