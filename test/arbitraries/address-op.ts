@@ -7,7 +7,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import { type Ipv4, familyOf, parseIp } from '../../model/ip.ts';
 import type { Link } from '../../model/link.ts';
 import type { EffectOp, Op } from '../../model/op.ts';
-import { parsePrefixedIp } from '../../model/prefix.ts';
+import { type PrefixedIp, parsePrefixedIp, prefixOf } from '../../model/prefix.ts';
 import type { Draw } from './draw.ts';
 import { GATEWAYS, MACS, VETHS, linksOf, someHolder, someLink } from './names.ts';
 
@@ -54,6 +54,15 @@ const PEERS: readonly (readonly [string, string])[] = [
   ['fd00::1/64', 'fd05::9'],
 ];
 
+/** Another address of the same network: in IPv4 one of the two is secondary. */
+function isBeside(a: Pick<Address, 'ip' | 'prefixLength'>, b: PrefixedIp): boolean {
+  return (
+    a.ip !== b.ip &&
+    a.prefixLength === b.prefixLength &&
+    prefixOf(a.ip, a.prefixLength) === prefixOf(b.ip, b.prefixLength)
+  );
+}
+
 function someAddress(draw: Draw, link: Link | undefined): Address {
   if (draw.oddIn(12) && !link?.up && link?.kind !== 'loopback')
     return makeAddress(draw.of(REFUSED));
@@ -61,7 +70,13 @@ function someAddress(draw: Draw, link: Link | undefined): Address {
     const [text, peer] = draw.of(PEERS);
     return makeAddress({ ...parsePrefixedIp(text), peer: parseIp(peer) });
   }
-  const choice = draw.oddIn(8) ? draw.of(ODD_ADDRESSES) : draw.of(ADDRESSES);
+  const near = ADDRESSES.filter((each) => link?.addresses.some((a) => isBeside(a, each)));
+  const choice =
+    near.length > 0 && draw.oneIn(3)
+      ? draw.of(near)
+      : draw.oddIn(8)
+        ? draw.of(ODD_ADDRESSES)
+        : draw.of(ADDRESSES);
   // An IPv6 address without a route keeps that of another alive when it goes (K-4.5): no plan would take it away.
   const isBare = familyOf(choice.ip) === 6 ? draw.oddIn(7) : draw.oneIn(7);
   const address = makeAddress({ ...choice, noPrefixRoute: isBare });
@@ -116,7 +131,11 @@ export function addressDel(netns: NetnsName, host: Host, draw: Draw): Op {
   const held = link ? removable(link) : [];
   if (held.length === 0 || draw.oneIn(8))
     return { op: 'address.del', netns, ifname, address: someAddress(draw, undefined) };
-  const address = draw.of(held);
+  // One that others follow takes them along, or makes room for one of them.
+  const leading = held.filter(
+    (a) => !a.secondary && held.some((b) => b.secondary && isBeside(a, b)),
+  );
+  const address = draw.of(leading.length > 0 && draw.oneIn(2) ? leading : held);
   return {
     op: 'address.del',
     netns,

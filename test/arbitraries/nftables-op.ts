@@ -17,6 +17,7 @@ import {
   type TableRef,
   type Verdict,
   keyTypeOf,
+  setsOfRule,
   tableKey,
 } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
@@ -172,6 +173,40 @@ function placedCommand(draw: Draw, ref: TableRef, table: Table): NftCommand {
     : { ...ref, do: 'delete rule', chain: name, rule: chain ? draw.of(chain.rules) : accept };
 }
 
+function leadTo(draw: Draw, ref: TableRef, from: string, to: string): NftCommand {
+  const verdict = {
+    kind: 'verdict',
+    verdict: draw.of(['jump', 'goto'] as const),
+    chain: to,
+  } as const;
+  return { ...ref, do: 'add rule', chain: from, rule: { statements: [verdict], comment: '' } };
+}
+
+/** A loop below a base chain, now and then without one of its parts. */
+function loopCommands(draw: Draw, ref: TableRef): NftCommand[] {
+  const all: NftCommand[] = [
+    { ...ref, do: 'add chain', chain: 'third', hook: null },
+    leadTo(draw, ref, 'base', 'other'),
+    leadTo(draw, ref, 'other', 'third'),
+    leadTo(draw, ref, 'third', 'other'),
+  ];
+  const without = draw.of([all.length, all.length, 1, 2, 3]);
+  return all.filter((_command, i) => i !== without);
+}
+
+/** A chain or a set goes that rules lead to. */
+function usedCommand(draw: Draw, ref: TableRef, table: Table): NftCommand | undefined {
+  const rules = Object.values(table.chains).flatMap((chain) => chain.rules);
+  const chains = rules.flatMap(({ statements }) =>
+    statements.flatMap((s) => (s.kind === 'verdict' && 'chain' in s ? [s.chain] : [])),
+  );
+  const commands: NftCommand[] = [
+    ...chains.map((chain) => ({ ...ref, do: 'delete chain' as const, chain })),
+    ...rules.flatMap(setsOfRule).map((set) => ({ ...ref, do: 'delete set' as const, set })),
+  ];
+  return commands.length > 0 ? draw.of(commands) : undefined;
+}
+
 function nftCommand(draw: Draw, ref: TableRef): NftCommand {
   if (draw.oneIn(3)) return sightCommand(draw, ref);
   if (draw.oneIn(3)) return portCommand(draw, ref);
@@ -296,6 +331,10 @@ export function nftBatch(netns: NetnsName, host: Host, draw: Draw): Op {
   // By itself: what it places a rule at is as it was before the batch.
   if (table && draw.oneIn(6))
     return { op: 'nft.batch', netns, commands: [placedCommand(draw, ref, table)] };
+  const used = table && draw.oneIn(8) ? usedCommand(draw, ref, table) : undefined;
+  if (used) return { op: 'nft.batch', netns, commands: [used] };
+  if (table?.chains['base'] && table.chains['other'] && draw.oneIn(5))
+    return { op: 'nft.batch', netns, commands: loopCommands(draw, ref) };
   const start: NftCommand[] = table ? [] : furnished(draw.of([0, 1, 2, 3]), ref);
   const commands = Array.from({ length: count }, () => nftCommand(draw, ref));
   return { op: 'nft.batch', netns, commands: [...start, ...commands] };

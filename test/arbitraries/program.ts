@@ -108,7 +108,9 @@ function makersOf(family: OpFamily, { makeLink, moveLink }: Across): readonly Ma
     case 'sysctls':
       return twice(sysctlSet, sysctlSet);
     case 'nftables':
-      return twice(nftBatch, nftBatch, (netns, _host, draw) => conntrackFlush(netns, draw));
+      return twice(nftBatch, nftBatch, nftBatch, (netns, _host, draw) =>
+        conntrackFlush(netns, draw),
+      );
     case 'netns':
       return [netnsOp];
   }
