@@ -13,6 +13,7 @@ import { applyOp } from '../../model/ops.ts';
 import { readByCommands } from './iproute.ts';
 import { type Places, makePlaces, placeOp, unplaceHost } from './place.ts';
 import { compareRows, rowsOf } from './rows.ts';
+import { rulesOf } from './rules.ts';
 import { settle, settleCarriers } from './settle.ts';
 
 /** What one operation came to on the kernel: undefined is success. */
@@ -35,6 +36,8 @@ export interface ProgramRun {
   readonly divergence: Divergence | undefined;
   /** Where both sides refuse with one errno but with other words: reported, never a failure. */
   readonly texts: readonly string[];
+  /** What was at work, for each operation that both sides agree about. */
+  readonly rules: readonly (readonly string[])[];
 }
 
 /** Who reads the kernel's state at the end: our own decoder, or iproute2 and nft as well. */
@@ -121,11 +124,13 @@ export function runOnBoth(
   let observed: Host | undefined;
   const answers: Answer[] = [];
   const texts: string[] = [];
+  const rules: string[][] = [];
   const end = (divergence: Divergence | undefined): ProgramRun => ({
     answers,
     observed,
     divergence,
     texts,
+    rules,
   });
   try {
     for (const [at, op] of ops.entries()) {
@@ -142,6 +147,7 @@ export function runOnBoth(
         texts.push(`${op.op}: ${describeAnswer(fault)}, model ${describeAnswer(expected)}`);
       const before = host;
       if (outcome.ok) host = outcome.host;
+      rules.push(rulesOf({ op, before, after: host, errno: fault?.errno }));
       settle(kernel, places, before, host);
     }
     settleCarriers(kernel, places, host);

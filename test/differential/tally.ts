@@ -2,6 +2,7 @@
 import type { Op } from '../../model/op.ts';
 import { LINK_LOCAL_PINS, PINS } from '../arbitraries/sysctl-op.ts';
 import type { ProgramRun } from './program-run.ts';
+import { OUT_OF_REACH, reachableRules } from './rules.ts';
 
 type Counts = Record<string, number>;
 
@@ -19,10 +20,21 @@ export interface Tally {
   readonly errnos: Counts;
   /** Refusals that both sides give in other words. */
   readonly texts: Counts;
+  /** Rules of docs/kernel-rules.md that were at work, in the words of `reachableRules`. */
+  readonly rules: Counts;
 }
 
 export function makeTally(): Tally {
-  return { programs: 0, ops: 0, settings: 0, done: {}, refused: {}, errnos: {}, texts: {} };
+  return {
+    programs: 0,
+    ops: 0,
+    settings: 0,
+    done: {},
+    refused: {},
+    errnos: {},
+    texts: {},
+    rules: {},
+  };
 }
 
 function count(counts: Counts, key: string, by = 1): void {
@@ -54,6 +66,7 @@ export function addRun(tally: Tally, ops: readonly Op[], run: ProgramRun): void 
     tally.ops += 1;
     count(answer === undefined ? tally.done : tally.refused, op);
     if (answer !== undefined) count(tally.errnos, `${op} ${answer}`);
+    for (const rule of run.rules[i] ?? []) count(tally.rules, rule);
   }
   for (const text of run.texts) count(tally.texts, text);
 }
@@ -65,7 +78,7 @@ export function sumOf(tallies: Iterable<Tally>): Tally {
     sum.programs += tally.programs;
     sum.ops += tally.ops;
     sum.settings += tally.settings;
-    for (const part of ['done', 'refused', 'errnos', 'texts'] as const) {
+    for (const part of ['done', 'refused', 'errnos', 'texts', 'rules'] as const) {
       for (const [key, n] of Object.entries(tally[part])) count(sum[part], key, n);
     }
   }
@@ -86,6 +99,25 @@ function kindRow(kind: string, done: number, refused: number): string {
   );
 }
 
+function ruleRows(hits: Readonly<Counts>): string[] {
+  const reachable = reachableRules();
+  const missed = reachable.filter((rule) => !Object.hasOwn(hits, rule)).toSorted(byNumber);
+  const hit = Object.entries(hits).toSorted(([a], [b]) => byNumber(a, b));
+  return [
+    `rules at work, ${hit.length} of ${reachable.length} by themselves or with an errno:`,
+    ...hit.map(([rule, n]) => `  ${String(n).padStart(7)}  ${rule}`),
+    `not seen at work: ${missed.join(', ') || 'none'}`,
+    `out of reach: ${Object.entries(OUT_OF_REACH)
+      .map(([rule, reason]) => `${rule} (${reason})`)
+      .join(', ')}`,
+  ];
+}
+
+/** `K-1.9` before `K-1.12`. */
+function byNumber(a: string, b: string): number {
+  return a.localeCompare(b, 'en', { numeric: true });
+}
+
 /** The summary at the end of a run. */
 export function formatTally(tally: Tally, seconds: number): string {
   const { programs, ops, settings, done, refused } = tally;
@@ -100,5 +132,6 @@ export function formatTally(tally: Tally, seconds: number): string {
     ...(Object.keys(tally.texts).length > 0
       ? ['refusals in other words:', ...rows(tally.texts)]
       : []),
+    ...ruleRows(tally.rules),
   ].join('\n');
 }
