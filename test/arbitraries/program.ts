@@ -94,7 +94,9 @@ function makersOf(family: OpFamily, { makeLink, moveLink }: Across): readonly Ma
     case 'names':
       return [linkRename, altnameAdd, altnameDel, moveLink];
     case 'bridges':
-      return twice(portSet, portSet, vlanOp, vlanOp, fdbAdd, fdbAdd, fdbDel).map((maker) => onBridges(maker, makeLink));
+      return twice(portSet, portSet, vlanOp, vlanOp, fdbAdd, fdbAdd, fdbDel).map((maker) =>
+        onBridges(maker, makeLink),
+      );
     case 'addresses':
       return twice(addressAdd, addressAdd, addressAdd, addressDel, addressDel, toldAddress);
     case 'routes':

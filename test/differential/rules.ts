@@ -4,6 +4,7 @@
  */
 import { hasCarrier } from '../../model/carrier.ts';
 import type { Errno } from '../../model/errno.ts';
+import { ownMacs } from '../../model/fdb.ts';
 import { type Host, type NetnsName, findLink } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { type Ip, familyOf } from '../../model/ip.ts';
@@ -112,6 +113,19 @@ function ownRoutes(routes: readonly Route[], family: 4 | 6): Route[] {
 
 function handMade(routes: readonly Route[], family: 4 | 6): Route[] {
   return routes.filter((r) => r.protocol !== PROTOCOL_KERNEL && routeFamily(r) === family);
+}
+
+/** What bridges have of their own MACs and those of their ports, in words. */
+function ownEntries(host: Host): string {
+  return Object.entries(host.netns)
+    .flatMap(([name, netns]) =>
+      Object.values(netns.links).flatMap((link) =>
+        link.kind === 'bridge'
+          ? [`${name}/${link.ifname} ${[...ownMacs(netns, link)].toSorted().join()}`]
+          : [],
+      ),
+    )
+    .join('; ');
 }
 
 function ipsOf(link: Link | undefined, family: 4 | 6): Ip[] {
@@ -272,6 +286,11 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
     of('rule.add', (_op, { errno }) => errno === undefined),
     of('rule.del', (_op, { errno }) => errno === undefined),
   ),
+  'K-6.1': ({ before, after }) => ownEntries(before) !== ownEntries(after),
+  'K-6.5': any(
+    of('fdb.add', (_op, { errno }) => errno === undefined),
+    of('fdb.del', (_op, { errno }) => errno === undefined),
+  ),
   'K-6.6': any(
     of('vlan.add', (_op, { errno }) => errno === undefined),
     of('vlan.del', (_op, { errno }) => errno === undefined),
@@ -369,6 +388,8 @@ const REFUSALS: Readonly<Partial<Record<OpName, readonly Refusal[]>>> = {
   'link.del': refusals('K-1.15', 'EOPNOTSUPP'),
   'port.set': refusals('K-1.15', 'EOPNOTSUPP'),
   'group.del': refusals('K-1.17', 'ENODEV'),
+  'fdb.add': refusals('K-6.5', 'EEXIST', 'EINVAL', 'EOPNOTSUPP'),
+  'fdb.del': refusals('K-6.5', 'ENOENT', 'EOPNOTSUPP'),
   'vlan.add': refusals('K-6.6', 'EOPNOTSUPP', 'EINVAL'),
   'vlan.del': refusals('K-6.6', 'EOPNOTSUPP', 'EINVAL'),
   'address.add': [
@@ -435,7 +456,6 @@ export const OUT_OF_REACH: Readonly<Record<string, string>> = {
   'K-3.7': 'programs send no packets',
   'K-4': 'the heading of K-4.1 to K-4.5',
   'K-5.5': 'programs send no packets',
-  'K-6.1': 'programs send no packets',
   'K-6.2': 'programs send no packets',
   'K-6.3': 'programs send no packets',
   'K-6.4': 'programs send no packets',
