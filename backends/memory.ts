@@ -82,6 +82,10 @@ function withoutTrafficControl(link: Link): Link {
 
 /** A link whose forwarding database nobody looked at. */
 function withoutFdb(link: Link): Link {
+  if (link.kind === 'vxlan') {
+    const { remotes: _untold, ...rest } = link;
+    return rest;
+  }
   if (link.kind !== 'bridge') return link;
   const { fdb: _unread, ...rest } = link;
   return rest;

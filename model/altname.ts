@@ -34,6 +34,8 @@ export function withOwnNames(host: Host, op: Op): Op {
   const own = <T extends Ifname | null>(name: T): T => ownName(host, op.netns, name);
   if (op.op === 'link.add' && op.link.kind === 'veth')
     return { ...op, link: { ...op.link, master: own(op.link.master) } };
+  if (op.op === 'link.add' && op.link.kind === 'vxlan')
+    return { ...op, link: { ...op.link, lower: own(op.link.lower) } };
   if (op.op === 'route.add' || op.op === 'route.del')
     return { ...op, route: { ...op.route, device: own(op.route.device) } };
   if (!('ifname' in op)) return op;

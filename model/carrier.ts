@@ -9,6 +9,7 @@ export function hasCarrier(host: Host, ref: LinkRef): boolean {
   switch (link.kind) {
     case 'loopback':
     case 'ifb':
+    case 'vxlan':
       return true;
     case 'veth':
       return link.peer === null || (findLink(host, link.peer)?.up ?? true);

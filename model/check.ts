@@ -120,6 +120,10 @@ function textsOf(observed: Host, op: StateOp): string[] {
       return [
         `link "${op.ifname}": entry ${op.mac} of the forwarding database should not be there`,
       ];
+    case 'remote.add':
+      return [`link "${op.ifname}": ${op.remote.ip} is missing as the place of ${op.remote.mac}`];
+    case 'remote.del':
+      return [`link "${op.ifname}": ${op.remote.ip} should not be the place of ${op.remote.mac}`];
     case 'vlan.add':
     case 'vlan.del':
       return [vlanText(observed, op)];

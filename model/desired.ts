@@ -20,6 +20,7 @@ import { type PolicyRule, policyRulesOf } from './policy-rule.ts';
 import { PROTOCOL_KERNEL, type Route } from './route.ts';
 import type { TokenBucket } from './traffic-control.ts';
 import type { VlanRange } from './vlan.ts';
+import type { Remote, VxlanTunnel } from './vxlan.ts';
 
 /** What happens to the members of a collection that were not named. */
 export type Others = 'keep' | 'remove';
@@ -89,6 +90,11 @@ export type DesiredLink =
     } & DesiredAttributes)
   | ({ readonly kind: 'veth'; readonly peer: LinkRef } & DesiredAttributes)
   | ({ readonly kind: 'ifb' } & DesiredAttributes)
+  | ({
+      readonly kind: 'vxlan';
+      readonly remotes?: { readonly present: readonly Remote[]; readonly others: Others };
+    } & VxlanTunnel &
+      DesiredAttributes)
   /** A link that is there already, of whatever kind. */
   | ({ readonly kind: 'any' } & DesiredAttributes);
 
@@ -155,7 +161,7 @@ function desiredTrafficControl({ trafficControl = {} }: Link): DesiredTrafficCon
   };
 }
 
-function desiredLink(link: Link): DesiredLink {
+function desiredLink(netns: NetnsName, link: Link): DesiredLink {
   const common: DesiredAttributes = {
     ...(link.mac === null || link.kind === 'device' ? {} : { mac: link.mac }),
     mtuBytes: link.mtuBytes,
@@ -187,6 +193,12 @@ function desiredLink(link: Link): DesiredLink {
         : {}),
     };
   if (link.kind === 'veth' && link.peer) return { kind: 'veth', peer: link.peer, ...common };
+  // One whose packets are of another netns cannot be made here.
+  if (link.kind === 'vxlan' && link.underlay === netns) {
+    const { vni, udpPort, local, lower, learning, remotes = [] } = link;
+    const tunnel = { vni, udpPort, local, lower, learning };
+    return { kind: 'vxlan', ...common, ...tunnel, remotes: { present: remotes, others: 'remove' } };
+  }
   return { kind: link.kind === 'ifb' ? 'ifb' : 'any', ...common };
 }
 
@@ -195,7 +207,7 @@ function desiredNetns(host: Host, name: NetnsName): DesiredNetns {
   if (!netns) throw new Error(`netns "${name}" is not part of this host`);
   return {
     links: Object.fromEntries(
-      Object.values(netns.links).map((link) => [link.ifname, desiredLink(link)]),
+      Object.values(netns.links).map((link) => [link.ifname, desiredLink(name, link)]),
     ),
     otherLinks: 'remove',
     routes: {

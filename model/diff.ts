@@ -14,6 +14,7 @@ import { findLink, findNetns, getNetns, type Host, type Netns, type NetnsName } 
 import type { Ifname } from './ifname.ts';
 import { familyOf } from './ip.ts';
 import { type BridgeLink, type Link, type LinkRef, TX_QUEUE_LENGTH } from './link.ts';
+import { ZERO_MAC, isUnicastMac } from './mac.ts';
 import { diffRulesets } from './nftables-diff.ts';
 import type { StateOp } from './op.ts';
 import { applyOp } from './ops.ts';
@@ -25,6 +26,7 @@ import { type PolicyRule, policyRulesOf, samePolicyRule } from './policy-rule.ts
 import { PROTOCOL_KERNEL, type Route, sameRouteKey } from './route.ts';
 import { diffTrafficControl } from './traffic-control-diff.ts';
 import { type VlanRange, findVlan, vlansOf, withoutVlans } from './vlan.ts';
+import type { Remote } from './vxlan.ts';
 
 /** The operations found so far, and the host as it is after those that make or remove links. */
 interface Draft {
@@ -54,6 +56,14 @@ function wantedLinks(desired: DesiredHost): { ref: LinkRef; want: DesiredLink }[
 function isSameLink(link: Link, want: Exclude<DesiredLink, 'absent'>): boolean {
   if (want.kind === 'any') return true;
   if (link.kind !== want.kind) return false;
+  if (want.kind === 'vxlan' && link.kind === 'vxlan')
+    return (
+      want.vni === link.vni &&
+      want.udpPort === link.udpPort &&
+      want.local === link.local &&
+      want.lower === link.lower &&
+      want.learning === link.learning
+    );
   // An ifb keeps the MAC address that it was made with (K-8.7).
   if (want.kind === 'ifb') return want.mac === undefined || want.mac === link.mac;
   return (
@@ -168,6 +178,24 @@ function addLinks(draft: Draft, desired: DesiredHost): void {
   }
 }
 
+/** Vxlans come when what they are over is there. */
+function addTunnels(draft: Draft, desired: DesiredHost): void {
+  for (const { ref, want } of wantedLinks(desired)) {
+    if (want === 'absent' || want.kind !== 'vxlan' || findLink(draft.host, ref)) continue;
+    const { vni, udpPort, local, lower, learning } = want;
+    const link = {
+      kind: 'vxlan',
+      ...newEnd(ref, want),
+      vni,
+      udpPort,
+      local,
+      lower,
+      learning,
+    } as const;
+    perform(draft, { op: 'link.add', netns: ref.netns, link });
+  }
+}
+
 function isPort(want: DesiredLink): boolean {
   return want !== 'absent' && want.port !== undefined && want.port !== null;
 }
@@ -229,6 +257,27 @@ function diffFdb(
     ...present
       .filter((want) => !entries.some((have) => sameEntry(want, have)))
       .map((want): StateOp => ({ op: 'fdb.add', ...place(want), state: want.state })),
+  ];
+}
+
+function holds(remotes: readonly Remote[], { mac, ip }: Remote): boolean {
+  return remotes.some((each) => each.mac === mac && each.ip === ip);
+}
+
+function diffRemotes(ref: LinkRef, link: Link, want: Exclude<DesiredLink, 'absent'>): StateOp[] {
+  if (want.kind !== 'vxlan' || link.kind !== 'vxlan' || !want.remotes) return [];
+  const { present, others } = want.remotes;
+  const have = link.remotes ?? [];
+  // Of one MAC there is one place, so that another is in the way of the wanted one.
+  const isInTheWay = ({ mac }: Remote): boolean =>
+    mac !== ZERO_MAC && isUnicastMac(mac) && present.some((each) => each.mac === mac);
+  return [
+    ...have
+      .filter((remote) => !holds(present, remote) && (others === 'remove' || isInTheWay(remote)))
+      .map((remote): StateOp => ({ op: 'remote.del', ...ref, remote })),
+    ...present
+      .filter((remote) => !holds(have, remote))
+      .map((remote): StateOp => ({ op: 'remote.add', ...ref, remote, append: true })),
   ];
 }
 
@@ -478,7 +527,7 @@ function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): StateOp[] {
       ops.push({ op: 'link.set', ...ref, set: { up: wish.up ?? true } });
       continue;
     }
-    ops.push(...diffBridge(ref, link, wish));
+    ops.push(...diffBridge(ref, link, wish), ...diffRemotes(ref, link, wish));
     if (wish.trafficControl)
       ops.push(...diffTrafficControl(ref, link.trafficControl, wish.trafficControl));
     ops.push(...diffAttributes(ref, link, wish, (master) => netns.links[master]));
@@ -510,6 +559,7 @@ export function diff(observed: Host, desired: DesiredHost): StateOp[] {
   removeAltnames(draft, desired);
   removeLinks(draft, desired);
   addLinks(draft, desired);
+  addTunnels(draft, desired);
   for (const [name, want] of Object.entries(desired)) {
     if (want !== 'absent') draft.ops.push(...diffNetns(draft.host, name, want));
   }

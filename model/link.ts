@@ -6,6 +6,7 @@ import type { Ip } from './ip.ts';
 import type { Mac } from './mac.ts';
 import type { TrafficControl } from './traffic-control.ts';
 import type { BridgeVlans, VlanRange } from './vlan.ts';
+import type { Remote, VxlanTunnel } from './vxlan.ts';
 
 /** A link, wherever it is: the name is unique in its netns. */
 export interface LinkRef {
@@ -95,15 +96,24 @@ export interface IfbLink extends LinkCommon {
   readonly kind: 'ifb';
 }
 
+/** A link that carries its frames in UDP packets. */
+export interface VxlanLink extends LinkCommon, VxlanTunnel {
+  readonly kind: 'vxlan';
+  /** The netns that it was made in, whose its packets and `lower` are; null when nobody looked at it. */
+  readonly underlay: NetnsName | null;
+  /** Where it was told to send; absent: nowhere, or nobody looked. */
+  readonly remotes?: readonly Remote[];
+}
+
 /** Any other link: a network card, or a virtual link of a kind that is only looked at. */
 export interface DeviceLink extends LinkCommon {
   readonly kind: 'device';
-  /** The kernel's name of the kind (`vxlan`), '' for hardware. */
+  /** The kernel's name of the kind (`tun`), '' for hardware. */
   readonly deviceKind: string;
   readonly carrier: boolean;
 }
 
-export type Link = LoopbackLink | VethLink | BridgeLink | IfbLink | DeviceLink;
+export type Link = LoopbackLink | VethLink | BridgeLink | IfbLink | VxlanLink | DeviceLink;
 
 /** Links, nft tables and elements that are ours say so with this word. */
 export const OWNER_MARK = 'cube-cni';

@@ -26,6 +26,7 @@ import { type BridgeLink, type Link, type LinkRef, MTU_MAX_BYTES } from './link.
 import { type Mac, ZERO_MAC } from './mac.ts';
 import { type Route, routeFamily } from './route.ts';
 import { dropLinkSysctls } from './sysctl.ts';
+import { tunnelsIn, tunnelsOver } from './vxlan.ts';
 
 const LOOPBACK_ADDRESS: Address = {
   ip: parseIp('127.0.0.1'),
@@ -201,11 +202,21 @@ export function removeLink(before: Host, ref: LinkRef): Host {
   const refs =
     link.kind === 'veth' && link.peer && findLink(before, link.peer) ? [ref, link.peer] : [ref];
   // Nobody gains carrier by it.
-  return refs.reduce((host, each) => forgetLink(host, each, before), before);
+  return refs.reduce(
+    (host, each) => removeTunnels(forgetLink(host, each, before), tunnelsOver(before, each)),
+    before,
+  );
 }
 
-/** A netns is gone, with its links and the far ends of its veths (K-2.4, K-2.5). */
-export function removeNetns(before: Host, name: NetnsName): Host {
+/** Vxlans go, those that are left of these, as they do with what they are over (K-9.1). */
+export function removeTunnels(before: Host, refs: readonly LinkRef[]): Host {
+  return refs.reduce((host, ref) => (findLink(host, ref) ? removeLink(host, ref) : host), before);
+}
+
+/** A netns is gone, with its links, the far ends of its veths (K-2.4, K-2.5), and the vxlans whose packets were its own. */
+export function removeNetns(whole: Host, name: NetnsName): Host {
+  const away = tunnelsIn(whole, name).filter(({ netns }) => netns !== name);
+  const before = removeTunnels(whole, away);
   const links = Object.values(getNetns(before, name).links);
   const emptied = links.reduce((host, { ifname }) => {
     const link = findLink(host, { netns: name, ifname });

@@ -24,6 +24,8 @@ import type { NftBatch } from './ops/nft-batch.ts';
 import type { PortSet } from './ops/port-set.ts';
 import type { QdiscAdd } from './ops/qdisc-add.ts';
 import type { QdiscDel } from './ops/qdisc-del.ts';
+import type { RemoteAdd } from './ops/remote-add.ts';
+import type { RemoteDel } from './ops/remote-del.ts';
 import type { RouteAdd } from './ops/route-add.ts';
 import type { RouteDel } from './ops/route-del.ts';
 import type { RuleAdd } from './ops/rule-add.ts';
@@ -47,6 +49,8 @@ interface StateOpMap {
   'port.set': PortSet;
   'fdb.add': FdbAdd;
   'fdb.del': FdbDel;
+  'remote.add': RemoteAdd;
+  'remote.del': RemoteDel;
   'vlan.add': VlanAdd;
   'vlan.del': VlanDel;
   'qdisc.add': QdiscAdd;

@@ -26,6 +26,8 @@ import { nftBatch } from './ops/nft-batch.ts';
 import { portSet } from './ops/port-set.ts';
 import { qdiscAdd } from './ops/qdisc-add.ts';
 import { qdiscDel } from './ops/qdisc-del.ts';
+import { remoteAdd } from './ops/remote-add.ts';
+import { remoteDel } from './ops/remote-del.ts';
 import { routeAdd } from './ops/route-add.ts';
 import { routeDel } from './ops/route-del.ts';
 import { ruleAdd } from './ops/rule-add.ts';
@@ -48,6 +50,8 @@ const KINDS: { readonly [K in OpName]: OpKind<K> } = {
   'port.set': portSet,
   'fdb.add': fdbAdd,
   'fdb.del': fdbDel,
+  'remote.add': remoteAdd,
+  'remote.del': remoteDel,
   'vlan.add': vlanAdd,
   'vlan.del': vlanDel,
   'qdisc.add': qdiscAdd,

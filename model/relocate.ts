@@ -11,8 +11,9 @@ import {
 } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { type Link, type LinkRef, holdsIpv6 } from './link.ts';
-import { forgetLink, linkDown } from './netdev.ts';
+import { forgetLink, linkDown, removeTunnels } from './netdev.ts';
 import { inheritSysctls, linkSysctlKey, splitLinkSysctl } from './sysctl.ts';
+import { tunnelsOver } from './vxlan.ts';
 
 /** The far end of a veth, if it was looked at, knows where this end is. */
 function tellPeer(host: Host, link: Link, place: LinkRef): Host {
@@ -67,7 +68,12 @@ export function renameLink(before: Host, ref: LinkRef, to: Ifname): Host {
     sysctls: renamedSysctls(netns, from, to),
   });
   const place = { netns: ref.netns, ifname: to };
-  return tellPeer(after, getLink(after, place), place);
+  const told = tunnelsOver(before, ref).reduce((host, { netns: where, ifname }) => {
+    // One that is over the link that was renamed is never that link.
+    const tunnel = getLink(host, { netns: where, ifname });
+    return withLink(host, where, { ...tunnel, lower: to } as typeof tunnel);
+  }, after);
+  return tellPeer(told, getLink(told, place), place);
 }
 
 /**
@@ -75,7 +81,9 @@ export function renameLink(before: Host, ref: LinkRef, to: Ifname): Host {
  * its names, MAC, MTU, alias, group, queue length and modes (K-2.3).
  */
 export function moveLink(before: Host, ref: LinkRef, to: NetnsName): Host {
-  const left = forgetLink(linkDown(before, ref), ref, before);
+  const gone = forgetLink(linkDown(before, ref), ref, before);
+  // To those over it, a link that leaves their netns is gone.
+  const left = removeTunnels(gone, tunnelsOver(before, ref));
   const { trafficControl: _qdiscs, ...link } = getLink(before, ref);
   const moved: Link = { ...link, up: false, port: null, addresses: [], neighbours: [] };
   const netns = getNetns(left, to);

@@ -75,6 +75,7 @@ export function transmit(run: Run, at: LinkRef, frame: Frame): void {
     case 'bridge':
       bridgeSends(run, at, link, frame);
       break;
+    case 'vxlan':
     case 'device':
       leave(run, at, 'transmit', frame, `it leaves this host by ${at.ifname}`);
       break;

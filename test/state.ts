@@ -18,7 +18,9 @@ function plainLink(link: Link): unknown {
   const shown =
     rest.kind === 'bridge'
       ? { ...rest, fdb: plainFdb(rest), hadPorts: null, macChosen: null, mtuChosen: null }
-      : rest;
+      : rest.kind === 'vxlan'
+        ? { ...rest, remotes: byText(rest.remotes ?? []) }
+        : rest;
   return {
     ...shown,
     altnames: byText(altnames),

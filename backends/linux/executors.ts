@@ -8,10 +8,12 @@ import { namesPlace } from '../../model/ops/nft-batch.ts';
 import { encodeAddressAdd, encodeAddressDel } from './address-message.ts';
 import { announceAddress } from './announce.ts';
 import { flushConntrack } from './conntrack.ts';
-import { encodeFdbAdd, encodeFdbDel } from './fdb-message.ts';
+import { encodeFdbAdd, encodeFdbDel, encodeRemoteAdd, encodeRemoteDel } from './fdb-message.ts';
 import type { Kernel } from './kernel.ts';
 import {
+  ARPHRD_LOOPBACK,
   decodeIfindex,
+  decodeLink,
   encodeAltnameAdd,
   encodeAltnameDel,
   encodeBridgeAdd,
@@ -24,6 +26,7 @@ import {
   encodeLinkSet,
   encodePortSet,
   encodeVethAdd,
+  encodeVxlanAdd,
 } from './link-message.ts';
 import { encodeNeighbourAdd, encodeNeighbourDel } from './neighbour-message.ts';
 import { addNetns, delNetns } from './netns.ts';
@@ -100,6 +103,28 @@ function addVeth(
   // All or nothing, as for every operation.
   if (upFault) socket.request(encodeLinkDel(link.ifname));
   return upFault;
+}
+
+function addVxlan(socket: NetlinkSocket, link: NewLink & { kind: 'vxlan' }): Fault | undefined {
+  const lowerIndex = link.lower === null ? undefined : ifindexOf(socket, link.lower);
+  return typeof lowerIndex === 'object'
+    ? lowerIndex
+    : socket.request(encodeVxlanAdd(link, link, lowerIndex));
+}
+
+/** Sends one message about a vxlan; to a link of another kind it would mean something else, and is not sent. */
+function aboutTunnel(
+  kernel: Kernel,
+  { netns, ifname }: OpOf<'remote.add'> | OpOf<'remote.del'>,
+  encode: (ifindex: number) => Uint8Array,
+): Fault | undefined {
+  const socket = routeSocket(kernel, netns);
+  if (isFault(socket)) return socket;
+  const link = socket.ask(encodeLinkGet(ifname), decodeLink);
+  if (isFault(link)) return link;
+  return link.kind === 'vxlan' || link.hardware === ARPHRD_LOOPBACK
+    ? socket.request(encode(link.ifindex))
+    : { errno: 'EOPNOTSUPP', text: '' };
 }
 
 function setLink(kernel: Kernel, { netns, ifname, set }: OpOf<'link.set'>): Fault | undefined {
@@ -199,6 +224,7 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
     if (link.kind === 'veth') return addVeth(kernel, netns, link);
     const socket = routeSocket(kernel, netns);
     if (isFault(socket)) return socket;
+    if (link.kind === 'vxlan') return addVxlan(socket, link);
     return socket.request(
       link.kind === 'ifb' ? encodeIfbAdd(link) : encodeBridgeAdd(link, link.vlanFiltering),
     );
@@ -228,6 +254,10 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
   'fdb.add': (kernel, op) =>
     aboutLink(kernel, op, (ifindex) => encodeFdbAdd({ ...op, ifindex }, op.state)),
   'fdb.del': (kernel, op) => aboutLink(kernel, op, (ifindex) => encodeFdbDel({ ...op, ifindex })),
+  'remote.add': (kernel, op) =>
+    aboutTunnel(kernel, op, (ifindex) => encodeRemoteAdd(ifindex, op.remote, op.append)),
+  'remote.del': (kernel, op) =>
+    aboutTunnel(kernel, op, (ifindex) => encodeRemoteDel(ifindex, op.remote)),
   'vlan.add': (kernel, op) =>
     aboutLink(kernel, op, (ifindex) => encodeVlanAdd(ifindex, op.self, op.vlan)),
   'vlan.del': (kernel, op) =>

@@ -1,11 +1,14 @@
 /** The forwarding databases of bridges over rtnetlink (net/core/rtnetlink.c, rtnl_fdb_add; net/bridge/br_fdb.c). */
 import type { FdbEntry } from '../../model/fdb.ts';
+import { ipBytes, ipFromBytes } from '../../model/ip.ts';
 import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
+import type { Remote } from '../../model/vxlan.ts';
 import { type Writer, findBytes, findU16, findU32, putBytes, readAttributes } from './attribute.ts';
 import { AF_BRIDGE } from './family.ts';
 import {
   type Message,
   NLM_F_ACK,
+  NLM_F_APPEND,
   NLM_F_CREATE,
   NLM_F_DUMP,
   NLM_F_EXCL,
@@ -22,6 +25,7 @@ const NDM_IFINDEX = 4;
 const NDM_STATE = 8;
 const NDM_FLAGS = 10;
 
+const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const NDA_VLAN = 5;
 const NDA_MASTER = 9;
@@ -95,5 +99,46 @@ export function decodeFdb(message: Message): FdbRecord | undefined {
     masterIndex,
     mac: macFromBytes(mac),
     state: (state & NUD_PERMANENT) === 0 ? 'static' : 'local',
+  };
+}
+
+function putRemote(writer: Writer, fixed: number, ifindex: number, { mac, ip }: Remote): void {
+  putEntry(writer, fixed, { ifindex, self: true, mac }, NUD_PERMANENT);
+  putBytes(writer, NDA_DST, ipBytes(ip));
+}
+
+/** Says where a vxlan sends the frames for a MAC, or with `append` where else (drivers/net/vxlan/vxlan_core.c, vxlan_fdb_add). */
+export function encodeRemoteAdd(ifindex: number, remote: Remote, append: boolean): Uint8Array {
+  const flags = NLM_F_ACK | NLM_F_CREATE | (append ? NLM_F_APPEND : NLM_F_EXCL);
+  return encodeMessage(RTM_NEWNEIGH, flags, NDMSG_BYTES, (writer, fixed) =>
+    putRemote(writer, fixed, ifindex, remote),
+  );
+}
+
+/** Takes one of the places of a MAC away. */
+export function encodeRemoteDel(ifindex: number, remote: Remote): Uint8Array {
+  return encodeMessage(RTM_DELNEIGH, NLM_F_ACK, NDMSG_BYTES, (writer, fixed) =>
+    putRemote(writer, fixed, ifindex, remote),
+  );
+}
+
+/** A place that a vxlan was told, and its ifindex. */
+export interface RemoteRecord {
+  readonly ifindex: number;
+  readonly remote: Remote;
+}
+
+/** One of the places that a vxlan was told of for good; undefined for what it learned, and for all else. */
+export function decodeRemote(message: Message): RemoteRecord | undefined {
+  const { bytes, start, view } = message;
+  if (message.type !== RTM_NEWNEIGH || bytes[start] !== AF_BRIDGE) return undefined;
+  const isKept = (view.getUint16(start + NDM_STATE, true) & NUD_PERMANENT) !== 0;
+  const attributes = readAttributes(message, start + NDMSG_BYTES, message.end);
+  const ip = findBytes(attributes, NDA_DST);
+  const mac = findBytes(attributes, NDA_LLADDR);
+  if (!isKept || !ip || mac?.length !== 6) return undefined;
+  return {
+    ifindex: view.getInt32(start + NDM_IFINDEX, true),
+    remote: { mac: macFromBytes(mac), ip: ipFromBytes(ip) },
   };
 }

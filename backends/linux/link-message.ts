@@ -1,10 +1,12 @@
 /** Links over rtnetlink (include/uapi/linux/if_link.h; net/core/rtnetlink.c). */
 import type { Ifname } from '../../model/ifname.ts';
+import { familyOf, ipBytes, ipFromBytes } from '../../model/ip.ts';
 import { TX_QUEUE_LENGTH } from '../../model/link.ts';
 import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
 import type { NewEnd } from '../../model/ops/link-add.ts';
 import type { PortFlag } from '../../model/ops/port-set.ts';
 import type { BridgeVlans } from '../../model/vlan.ts';
+import type { VxlanTunnel } from '../../model/vxlan.ts';
 import {
   type Attributes,
   type Writer,
@@ -73,6 +75,12 @@ const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const VETH_INFO_PEER = 1;
 const IFLA_BRPORT_STATE = 1;
+const IFLA_VXLAN_ID = 1;
+const IFLA_VXLAN_LINK = 3;
+const IFLA_VXLAN_LOCAL = 4;
+const IFLA_VXLAN_LEARNING = 7;
+const IFLA_VXLAN_PORT = 15;
+const IFLA_VXLAN_LOCAL6 = 17;
 const IFLA_BR_VLAN_FILTERING = 7;
 const IFLA_BR_VLAN_DEFAULT_PVID = 39;
 
@@ -141,6 +149,29 @@ export function encodeBridgeAdd(bridge: NewEnd, vlanFiltering = false): Uint8Arr
 /** Makes an ifb. */
 export function encodeIfbAdd(ifb: NewEnd): Uint8Array {
   return encodeLinkAdd(ifb, 'ifb', () => undefined);
+}
+
+/** Makes a vxlan over the link with an ifindex, or over none: EEXIST also when its underlay has the network and port. */
+export function encodeVxlanAdd(
+  end: NewEnd,
+  { vni, udpPort, local, learning }: VxlanTunnel,
+  lowerIndex: number | undefined,
+): Uint8Array {
+  return encodeLinkAdd(end, 'vxlan', (writer) => {
+    const data = openNest(writer, IFLA_INFO_DATA);
+    putU32(writer, IFLA_VXLAN_ID, vni);
+    // The number is in network byte order.
+    putBytes(writer, IFLA_VXLAN_PORT, Uint8Array.of(udpPort >> 8, udpPort & 0xff));
+    putU8(writer, IFLA_VXLAN_LEARNING, learning ? 1 : 0);
+    if (lowerIndex !== undefined) putU32(writer, IFLA_VXLAN_LINK, lowerIndex);
+    if (local !== null)
+      putBytes(
+        writer,
+        familyOf(local) === 4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6,
+        ipBytes(local),
+      );
+    closeNest(writer, data);
+  });
 }
 
 /** The two ends of a veth and where they belong; kernel numbers are resolved by the caller. */
@@ -294,6 +325,11 @@ export function encodeLinkDump(): Uint8Array {
   });
 }
 
+/** A vxlan as the kernel tells it: the link below by its number. */
+export interface VxlanRecord extends Omit<VxlanTunnel, 'lower'> {
+  readonly lowerIndex: number | undefined;
+}
+
 /** A link as the kernel tells it: other links and netns are numbers that mean something in its netns only. */
 export interface LinkRecord {
   readonly ifindex: number;
@@ -320,6 +356,8 @@ export interface LinkRecord {
   readonly bridgeVlans: Pick<BridgeVlans, 'filtering' | 'defaultPvid'> | undefined;
   /** Undefined unless the master is a bridge. */
   readonly port: Readonly<Record<PortFlag, boolean>> | undefined;
+  /** Undefined unless it is a vxlan; `lowerIndex` in the netns with the id `peerNetnsId`, undefined: in its own. */
+  readonly vxlan: VxlanRecord | undefined;
   /** The ifindex of a veth's peer, in the netns with the id `peerNetnsId`, undefined: in its own. */
   readonly linkIndex: number | undefined;
   readonly peerNetnsId: number | undefined;
@@ -358,6 +396,21 @@ function decodeBridgeVlans(info: Attributes | undefined): LinkRecord['bridgeVlan
     : { filtering: findU8(data as Attributes, IFLA_BR_VLAN_FILTERING) === 1, defaultPvid };
 }
 
+function decodeVxlan(info: Attributes | undefined): LinkRecord['vxlan'] {
+  const data = info && findNest(info, IFLA_INFO_DATA);
+  if (!data) return undefined;
+  const port = findBytes(data, IFLA_VXLAN_PORT);
+  const local = findBytes(data, IFLA_VXLAN_LOCAL) ?? findBytes(data, IFLA_VXLAN_LOCAL6);
+  const lowerIndex = findU32(data, IFLA_VXLAN_LINK) ?? 0;
+  return {
+    vni: findU32(data, IFLA_VXLAN_ID) ?? 0,
+    udpPort: ((port?.[0] ?? 0) << 8) | (port?.[1] ?? 0),
+    local: local?.some((byte) => byte !== 0) ? ipFromBytes(local) : null,
+    learning: findU8(data, IFLA_VXLAN_LEARNING) === 1,
+    lowerIndex: lowerIndex === 0 ? undefined : lowerIndex,
+  };
+}
+
 /** A link in an answer, undefined for any other message. */
 export function decodeLink(message: Message): LinkRecord | undefined {
   if (message.type !== RTM_NEWLINK) return undefined;
@@ -382,6 +435,7 @@ export function decodeLink(message: Message): LinkRecord | undefined {
     masterIndex: findU32(attributes, IFLA_MASTER),
     bridgeVlans: kind === 'bridge' ? decodeBridgeVlans(info) : undefined,
     port: decodePort(info),
+    vxlan: kind === 'vxlan' ? decodeVxlan(info) : undefined,
     linkIndex: findU32(attributes, IFLA_LINK),
     peerNetnsId: findU32(attributes, IFLA_LINK_NETNSID),
   };

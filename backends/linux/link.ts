@@ -7,6 +7,7 @@ import {
   type LinkRef,
   type Neighbour,
   TX_QUEUE_LENGTH,
+  type VxlanLink,
   isOurs,
 } from '../../model/link.ts';
 import { type Mac, ZERO_MAC } from '../../model/mac.ts';
@@ -24,6 +25,8 @@ import {
 export interface Surroundings {
   readonly master: Ifname | null;
   readonly peer: LinkRef | null;
+  /** Of a vxlan the netns of its packets and the link below; null and none when nobody looked. */
+  readonly below: Pick<VxlanLink, 'underlay' | 'lower'>;
   /** The ports of a bridge; undefined where not all links were read. */
   readonly ports: readonly LinkRecord[] | undefined;
   readonly addresses: readonly Address[];
@@ -74,10 +77,21 @@ function historyOf(
   };
 }
 
+/** Older kernels, or odd ones, may tell of a vxlan without saying what it is: then it is some device. */
+function makeVxlan(
+  { kind, carrier, vxlan }: LinkRecord,
+  common: Omit<Extract<Link, { kind: 'ifb' }>, 'kind'>,
+  below: Surroundings['below'],
+): Link {
+  if (!vxlan) return { kind: 'device', ...common, deviceKind: kind, carrier };
+  const { lowerIndex: _number, ...tunnel } = vxlan;
+  return { kind: 'vxlan', ...common, ...tunnel, ...below };
+}
+
 /** The link that a record and its surroundings describe; kinds that the model lacks become devices. */
 export function makeLink(
   record: LinkRecord,
-  { master, peer, ports, addresses, neighbours, vlans, trafficControl }: Surroundings,
+  { master, peer, below, ports, addresses, neighbours, vlans, trafficControl }: Surroundings,
 ): Link {
   const isLoopback = record.hardware === ARPHRD_LOOPBACK;
   const common = {
@@ -103,6 +117,8 @@ export function makeLink(
   switch (record.kind) {
     case 'veth':
       return { kind: 'veth', ...common, peer };
+    case 'vxlan':
+      return makeVxlan(record, common, below);
     case 'ifb':
       return { kind: 'ifb', ...common };
     case 'bridge': {

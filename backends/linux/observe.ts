@@ -4,7 +4,7 @@ import type { Errno } from '../../model/errno.ts';
 import { type BridgeFdb, ownMacs, withFdb } from '../../model/fdb.ts';
 import type { Host, Netns, NetnsName, SysctlKey } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
-import type { BridgeLink, Link, LinkRef, Neighbour } from '../../model/link.ts';
+import type { BridgeLink, Link, LinkRef, Neighbour, VxlanLink } from '../../model/link.ts';
 import { withPolicyRules } from '../../model/policy-rule.ts';
 import { DEFAULT_PREFIX } from '../../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../../model/route.ts';
@@ -13,7 +13,13 @@ import { type VlanRange, vlansOf } from '../../model/vlan.ts';
 import type { NetnsScope, Scope } from '../backend.ts';
 import { decodeAddress, encodeAddressDump } from './address-message.ts';
 import { expectAnswer } from './answer.ts';
-import { type FdbRecord, decodeFdb, encodeFdbDump } from './fdb-message.ts';
+import {
+  type FdbRecord,
+  type RemoteRecord,
+  decodeFdb,
+  decodeRemote,
+  encodeFdbDump,
+} from './fdb-message.ts';
 import type { Kernel, KernelNetns } from './kernel.ts';
 import {
   type LinkRecord,
@@ -56,6 +62,8 @@ interface Reading extends LinkReading {
   readonly vlans: ReadonlyMap<number, readonly VlanRange[]>;
   /** Of bridges, where they were asked for. */
   readonly fdb: readonly FdbRecord[] | undefined;
+  /** Of vxlans, where those were. */
+  readonly remotes: readonly RemoteRecord[];
   /** Where it was asked for. */
   readonly trafficControl: ReadonlyMap<number, TrafficControl>;
 }
@@ -139,6 +147,24 @@ function trafficControlIn({
   return readTrafficControl({ socket, netns: netns.name, nameOf }, all ? 'all' : links.keys());
 }
 
+/** Bridges and vxlans have their tables in one dump. */
+function readFdb(
+  socket: NetlinkSocket,
+  name: NetnsName,
+  isWanted: boolean,
+): Pick<Reading, 'fdb' | 'remotes'> {
+  if (!isWanted) return { fdb: undefined, remotes: [] };
+  const answer = socket.dump(
+    encodeFdbDump(),
+    (message) => decodeFdb(message) ?? decodeRemote(message),
+  );
+  const records = expectAnswer(answer, name, 'the forwarding databases');
+  return {
+    fdb: records.filter((record) => 'masterIndex' in record),
+    remotes: records.filter((record) => 'remote' in record),
+  };
+}
+
 /** Of which links to read how much. */
 type LinkScope = Pick<NetnsScope, 'links' | 'fdb' | 'trafficControl'> & {
   readonly hasVlans: boolean;
@@ -159,10 +185,7 @@ function readNetns(netns: KernelNetns, scope: LinkScope): Reading {
       (n) => n.neighbour,
     ),
     vlans: scope.hasVlans ? vlansIn(reading) : new Map(),
-    fdb:
-      scope.fdb && wanted === 'all'
-        ? expectAnswer(socket.dump(encodeFdbDump(), decodeFdb), netns.name, 'the bridges')
-        : undefined,
+    ...readFdb(socket, netns.name, scope.fdb === true && wanted === 'all'),
     trafficControl: scope.trafficControl ? trafficControlIn(reading) : new Map(),
   };
 }
@@ -252,6 +275,22 @@ function findPeer(
   return place && peer ? { netns: place.netns.name, ifname: peer.ifname } : null;
 }
 
+/** The netns of a vxlan's packets and the link below it (IFLA_LINK_NETNSID is that of its underlay). */
+function findBelow(
+  reading: Reading,
+  { vxlan, peerNetnsId }: LinkRecord,
+  readings: readonly Reading[],
+  ids: Map<Reading, number>,
+): Pick<VxlanLink, 'underlay' | 'lower'> {
+  const isHere = peerNetnsId === undefined;
+  const place = !vxlan || isHere ? reading : findByNetnsId(reading, peerNetnsId, readings, ids);
+  if (!vxlan || !place) return { underlay: null, lower: null };
+  const { lowerIndex } = vxlan;
+  const known = lowerIndex === undefined ? null : place.links.get(lowerIndex)?.ifname;
+  const lower = known === undefined ? (isHere ? masterName(place, lowerIndex ?? 0) : null) : known;
+  return { underlay: place.netns.name, lower };
+}
+
 function masterName({ netns, socket, links }: Reading, ifindex: number): Ifname {
   const known = links.get(ifindex);
   return (
@@ -280,6 +319,7 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
     links[record.ifname] = makeLink(record, {
       master,
       peer: findPeer(reading, record, readings, ids),
+      below: findBelow(reading, record, readings, ids),
       ports: reading.wanted === 'all' ? portsOf(reading, record) : undefined,
       addresses: reading.addresses.get(record.ifindex) ?? [],
       neighbours: reading.neighbours.get(record.ifindex) ?? [],
@@ -290,6 +330,11 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
   for (const link of Object.values(links))
     if (link.kind === 'bridge' && reading.fdb)
       links[link.ifname] = withFdb(link, bridgeFdb(reading, links, link));
+  for (const [ifindex, { ifname }] of reading.links) {
+    const link = links[ifname];
+    const remotes = reading.remotes.filter((r) => r.ifindex === ifindex).map((r) => r.remote);
+    if (link?.kind === 'vxlan' && remotes.length > 0) links[ifname] = { ...link, remotes };
+  }
   return links;
 }
 

@@ -19,8 +19,9 @@ import {
 import { type Mac, isUnicastMac } from '../mac.ts';
 import { linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
-import { inheritSysctls } from '../sysctl.ts';
+import { inheritSysctls, linkSysctl } from '../sysctl.ts';
 import { FRESH_BRIDGE_VLANS } from '../vlan.ts';
+import { type VxlanTunnel, fittingMtu, tunnelFamily, tunnelsIn } from '../vxlan.ts';
 import { enslave } from './enslave.ts';
 
 /** What one end of a link is made with. Nothing is left for the kernel to choose. */
@@ -40,6 +41,7 @@ export type NewLink =
       readonly vlanFiltering?: true;
     } & NewEnd)
   | ({ readonly kind: 'ifb' } & NewEnd)
+  | ({ readonly kind: 'vxlan' } & VxlanTunnel & NewEnd)
   | ({
       readonly kind: 'veth';
       readonly master: Ifname | null;
@@ -111,6 +113,53 @@ function addIfb(host: Host, netns: NetnsName, link: NewEnd): Host {
   return link.up ? linkUp(after, { netns, ifname: link.ifname }) : after;
 }
 
+/** What a vxlan cannot be, before its name is looked at (vxlan_validate). */
+function vxlanFault({ mtuBytes }: NewEnd): Outcome | undefined {
+  return mtuFault(mtuBytes) && refuse('EINVAL', 'MTU must be between 68 and 65535');
+}
+
+function addVxlan(host: Host, netns: NetnsName, link: NewLink & { kind: 'vxlan' }): Outcome {
+  const { vni, udpPort, local, lower: lowerName, learning } = link;
+  const lower = lowerName === null ? undefined : findLink(host, { netns, ifname: lowerName });
+  const family = tunnelFamily(link);
+  if (
+    lower &&
+    family === 6 &&
+    holdsIpv6(lower) &&
+    linkSysctl(getNetns(host, netns), 6, lower.ifname, 'disable_ipv6') !== '0'
+  )
+    return refuse('EPERM', 'IPv6 support disabled by administrator');
+  const isTaken = tunnelsIn(host, netns).some(
+    ({ link: other }) =>
+      other.vni === vni && other.udpPort === udpPort && tunnelFamily(other) === family,
+  );
+  if (isTaken) return refuse('EEXIST', 'A VXLAN device with the specified VNI already exists');
+  const tunnel = { vni, udpPort, local, lower: lowerName, learning };
+  const after = place(host, netns, {
+    ...plainLink(link),
+    ...tunnel,
+    kind: 'vxlan',
+    underlay: netns,
+    mtuBytes: fittingMtu(tunnel, lower, link.mtuBytes),
+  });
+  return done(link.up ? linkUp(after, { netns, ifname: link.ifname }) : after);
+}
+
+function describeTunnel({ vni, udpPort, local, lower, learning }: VxlanTunnel): string {
+  return [
+    `id ${vni} dstport ${udpPort}`,
+    ...(local === null ? [] : [`local ${local}`]),
+    ...(lower === null ? [] : [`dev ${lower}`]),
+    ...(learning ? [] : ['nolearning']),
+  ].join(' ');
+}
+
+/** What a link of one end is made with beside what all are. */
+function describeKind(link: Exclude<NewLink, { kind: 'veth' }>): string {
+  if (link.kind === 'bridge' && link.vlanFiltering) return 'bridge vlan_filtering 1';
+  return link.kind === 'vxlan' ? `vxlan ${describeTunnel(link)}` : link.kind;
+}
+
 function describeEnd(end: NewEnd): string {
   const group = end.group === undefined ? '' : ` group ${end.group}`;
   return `${end.ifname} address ${end.mac} mtu ${end.mtuBytes}${group}`;
@@ -123,6 +172,9 @@ export const linkAdd: OpKind<'link.add'> = {
     if (link.kind === 'veth' && link.master !== null) {
       if (!findLink(host, { netns, ifname: link.master })) return refuse('ENODEV');
     }
+    if (link.kind === 'vxlan' && link.lower !== null) {
+      if (!findLink(host, { netns, ifname: link.lower })) return refuse('ENODEV');
+    }
     if (link.kind === 'veth' && !findNetns(host, link.peer.netns)) return refuse('ENOENT');
     const ends: readonly NewEnd[] = link.kind === 'veth' ? [link, link.peer] : [link];
     // br_validate and veth_validate come first, without a text; both ends before either name.
@@ -130,7 +182,10 @@ export const linkAdd: OpKind<'link.add'> = {
       if (!isUnicastMac(end.mac)) return refuse('EADDRNOTAVAIL');
       if (link.kind === 'veth' && mtuFault(end.mtuBytes)) return refuse('EINVAL');
     }
+    const unfit = link.kind === 'vxlan' ? vxlanFault(link) : undefined;
+    if (unfit) return unfit;
     if (findByAnyName(host, { netns, ifname: link.ifname })) return refuse('EEXIST');
+    if (link.kind === 'vxlan') return addVxlan(host, netns, link);
     if (link.kind === 'ifb') return done(addIfb(host, netns, link));
     const fault = mtuFault(link.mtuBytes);
     if (fault) return fault;
@@ -156,7 +211,7 @@ export const linkAdd: OpKind<'link.add'> = {
     const head = `ip link add ${describeEnd(link)}`;
     if (link.kind !== 'veth')
       return [
-        `${head} type ${link.kind}${link.kind === 'bridge' && link.vlanFiltering ? ' vlan_filtering 1' : ''}`,
+        `${head} type ${describeKind(link)}`,
         ...(link.up ? [`ip link set ${link.ifname} up`] : []),
       ];
     const { peer } = link;
@@ -175,9 +230,15 @@ export const linkAdd: OpKind<'link.add'> = {
   reads: ({ netns, link }) => {
     const names = link.kind === 'veth' ? [netns, link.peer.netns] : [netns];
     const keys = names.flatMap((name) => [`netns ${name}`, `conf ${name}/default`]);
-    return link.kind === 'veth' && link.master !== null
-      ? [...keys, `link ${netns}/${link.master}`]
-      : keys;
+    const below = link.kind === 'vxlan' ? link.lower : link.kind === 'veth' ? link.master : null;
+    // A link below is as large as the one above may be.
+    return below === null
+      ? keys
+      : [
+          ...keys,
+          `link ${netns}/${below}`,
+          ...(link.kind === 'vxlan' ? [`attribute ${netns}/${below}`] : []),
+        ];
   },
   writes: ({ netns, link }) => [
     `link ${netns}/${link.ifname}`,

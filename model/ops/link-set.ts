@@ -7,6 +7,7 @@ import { type Link, type LinkRef, TX_QUEUE_LENGTH } from '../link.ts';
 import { type Mac, ZERO_MAC, isUnicastMac } from '../mac.ts';
 import { claimMac, followMaster, linkDown, linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
+import { largestMtu, lowerOf } from '../vxlan.ts';
 import { enslave } from './enslave.ts';
 import { mtuFault } from './link-add.ts';
 
@@ -33,11 +34,14 @@ export interface LinkSet {
 const ALIAS_MAX_BYTES = 255;
 
 function setMtu(before: Host, ref: LinkRef, link: Link, mtuBytes: number): Outcome {
-  const fault = link.kind === 'veth' || link.kind === 'bridge' ? mtuFault(mtuBytes) : undefined;
+  const isLimited = link.kind === 'veth' || link.kind === 'bridge' || link.kind === 'vxlan';
+  const fault = isLimited ? mtuFault(mtuBytes) : undefined;
   if (fault) return fault;
   // What a link has already is not looked at, not even by routes with a metric of their own
   // (net/core/dev.c, netif_set_mtu_ext).
   if (link.mtuBytes === mtuBytes) return done(before);
+  const lower = link.kind === 'vxlan' ? lowerOf(before, link) : undefined;
+  if (link.kind === 'vxlan' && lower && mtuBytes > largestMtu(link, lower)) return refuse('EINVAL');
   const chosen =
     link.kind === 'bridge' ? withLink(before, ref.netns, { ...link, mtuChosen: true }) : before;
   return done(followMaster(followMtu(chosen, ref, mtuBytes), ref.netns, link.port?.master));

@@ -10,6 +10,7 @@ export const SEED_MAX = 5039;
 export const FAMILIES = [
   'names',
   'bridges',
+  'tunnels',
   'addresses',
   'routes',
   'rules',

@@ -191,8 +191,12 @@ export function linkMove(
 ): Op {
   const ifname = someHolder(host, netns, draw, isMovable);
   const redirecting = findRedirecting(host, netns, ifname);
-  return redirecting !== undefined && !draw.oddIn(1)
-    ? { op: 'filter.del', netns, ifname: redirecting }
+  if (redirecting !== undefined && !draw.oddIn(1))
+    return { op: 'filter.del', netns, ifname: redirecting };
+  // No plan leads to a vxlan whose packets are of another netns.
+  const isTunnel = findLink(host, { netns, ifname })?.kind === 'vxlan';
+  return isTunnel && !draw.oddIn(1)
+    ? { op: 'link.set', netns, ifname, set: { up: draw.oneIn(2) } }
     : { op: 'link.move', netns, ifname, toNetns: draw.of(universe) };
 }
 

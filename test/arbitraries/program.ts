@@ -47,6 +47,7 @@ import { ruleAdd, ruleDel } from './rule-op.ts';
 import { PINS, type Pins, netnsOp, pinOps, sysctlSet, universeOps } from './sysctl-op.ts';
 import { filterAdd, filterDel, qdiscAdd, qdiscDel } from './traffic-control-op.ts';
 import { vlanAdd, vlanDel } from './vlan-op.ts';
+import { remoteAdd, remoteDel, vxlanAdd } from './vxlan-op.ts';
 
 type Maker = (netns: NetnsName, host: Host, draw: Draw) => Op;
 
@@ -97,6 +98,8 @@ function makersOf(family: OpFamily, { makeLink, moveLink }: Across): readonly Ma
       return twice(portSet, portSet, vlanOp, vlanOp, fdbAdd, fdbAdd, fdbDel).map((maker) =>
         onBridges(maker, makeLink),
       );
+    case 'tunnels':
+      return [vxlanAdd, vxlanAdd, vxlanAdd, remoteAdd, remoteAdd, remoteAdd, remoteDel];
     case 'addresses':
       return twice(addressAdd, addressAdd, addressAdd, addressDel, addressDel, toldAddress);
     case 'routes':

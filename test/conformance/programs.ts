@@ -43,6 +43,14 @@ import {
   QDISC_DEL,
 } from './traffic-control-programs.ts';
 import { VLAN_ADD, VLAN_DEL, VLAN_LINK_ADD, VLAN_LINK_SET } from './vlan-programs.ts';
+import {
+  REMOTE_ADD,
+  REMOTE_DEL,
+  VXLAN_LINK_ADD,
+  VXLAN_LINK_DEL,
+  VXLAN_LINK_MOVE,
+  VXLAN_LINK_SET,
+} from './vxlan-programs.ts';
 
 const MULTICAST_MAC = parseMac('01:00:5e:00:00:01');
 
@@ -250,6 +258,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
   ],
   'link.add': [
     ...VLAN_LINK_ADD,
+    ...VXLAN_LINK_ADD,
     ...IFB_LINK_ADD,
     {
       name: 'makes a bridge',
@@ -323,6 +332,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
     },
   ],
   'link.del': [
+    ...VXLAN_LINK_DEL,
     {
       name: 'takes both ends of a veth',
       given: PAIR,
@@ -359,6 +369,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
   ],
   'link.set': [
     ...VLAN_LINK_SET,
+    ...VXLAN_LINK_SET,
     ...(
       [
         ['up', { up: false }, { up: false }],
@@ -619,11 +630,13 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
     },
   ],
   'link.rename': LINK_RENAME,
-  'link.move': LINK_MOVE,
+  'link.move': [...LINK_MOVE, ...VXLAN_LINK_MOVE],
   'altname.add': ALTNAME_ADD,
   'altname.del': ALTNAME_DEL,
   'fdb.add': FDB_ADD,
   'fdb.del': FDB_DEL,
+  'remote.add': REMOTE_ADD,
+  'remote.del': REMOTE_DEL,
   'rule.add': RULE_ADD,
   'rule.del': RULE_DEL,
   'address.announce': [

@@ -36,12 +36,12 @@ const EVERYTHING: NetnsScope = {
 
 const NOTHING: NetnsScope = { links: [], routes: 'none', sysctls: [], nftables: [] };
 
+const NETNS_KEYS = new Set(['netns', 'toNetns', 'underlay']);
+
 /** The same with netns by other names. */
 function renamed<T>(value: T, names: Readonly<Record<string, string>>): T {
   const rename = (key: string, part: unknown): unknown =>
-    (key === 'netns' || key === 'toNetns') && typeof part === 'string'
-      ? (names[part] ?? part)
-      : part;
+    NETNS_KEYS.has(key) && typeof part === 'string' ? (names[part] ?? part) : part;
   return JSON.parse(JSON.stringify(value), rename) as T;
 }
 

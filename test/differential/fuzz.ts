@@ -33,7 +33,10 @@ function report(seed: number, number: number, run: ProgramRun): void {
   const { divergence, answers } = runOnBoth(minimal, 'backend and commands');
   process.stdout.write(`${minimal.map((op) => JSON.stringify(op)).join('\n')}\n`);
   process.stdout.write(`answers: ${answers.map((a) => a ?? 'done').join(' ')}\n`);
-  const lines = divergence?.lines ?? ['(it does not part any more: it depends on time)'];
+  const lines = divergence?.lines ?? [
+    'it does not part any more, so it depends on time; it parted by:',
+    ...(parted?.lines ?? []),
+  ];
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 

@@ -4,16 +4,23 @@
  */
 import { spawnSync } from 'node:child_process';
 import type { Address, Scope } from '../../model/address.ts';
-import { type BridgeFdb, fdbOf, ownMacs, withFdb } from '../../model/fdb.ts';
+import { type BridgeFdb, ownMacs, withFdb } from '../../model/fdb.ts';
 import type { Netns, NetnsName } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { ADDRESS_BITS, type Family, type Ip, type Ipv4, familyOf } from '../../model/ip.ts';
-import { type Link, type Neighbour, TX_QUEUE_LENGTH } from '../../model/link.ts';
+import {
+  type Link,
+  type Neighbour,
+  TX_QUEUE_LENGTH,
+  type BridgeLink,
+  type VxlanLink,
+} from '../../model/link.ts';
 import { type Mac, findMac } from '../../model/mac.ts';
 import { type PolicyRule, withPolicyRules } from '../../model/policy-rule.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../../model/prefix.ts';
 import type { Route, RouteType } from '../../model/route.ts';
 import { type VlanRange, vlansOf } from '../../model/vlan.ts';
+import type { Remote, VxlanTunnel } from '../../model/vxlan.ts';
 import { readRuleset } from './nft-json.ts';
 import { readTrafficControl } from './tc-json.ts';
 
@@ -42,6 +49,7 @@ interface LinkJson {
   readonly altnames?: readonly string[];
   /** The peer's name when it is in the same netns. */
   readonly link?: Ifname;
+  readonly link_netnsid?: number;
   readonly flags: readonly string[];
   readonly mtu: number;
   readonly txqlen?: number;
@@ -51,7 +59,16 @@ interface LinkJson {
   readonly master?: Ifname;
   readonly linkinfo?: {
     readonly info_kind?: string;
-    readonly info_data?: { readonly vlan_filtering?: number; readonly vlan_default_pvid?: number };
+    readonly info_data?: {
+      readonly vlan_filtering?: number;
+      readonly vlan_default_pvid?: number;
+      readonly id?: number;
+      readonly port?: number;
+      readonly local?: Ip;
+      readonly local6?: Ip;
+      readonly link?: Ifname;
+      readonly learning?: boolean;
+    };
     readonly info_slave_data?: PortJson;
   };
   readonly addr_info: readonly AddressJson[];
@@ -104,6 +121,7 @@ interface FdbJson {
   readonly master?: Ifname;
   readonly state: string;
   readonly vlan?: number;
+  readonly dst?: Ip;
 }
 
 interface NeighbourJson {
@@ -163,6 +181,23 @@ function toAddress(json: AddressJson): Address {
   };
 }
 
+/** Where the netns of its packets is another, that and the link below are null. */
+function toTunnel(
+  { linkinfo, link_netnsid: elsewhere }: LinkJson,
+  netns: NetnsName,
+): VxlanTunnel & Pick<VxlanLink, 'underlay'> {
+  const { id = 0, port = 0, local, local6, link, learning } = linkinfo?.info_data ?? {};
+  const isHere = elsewhere === undefined;
+  return {
+    vni: id,
+    udpPort: port,
+    local: local ?? local6 ?? null,
+    lower: isHere ? (link ?? null) : null,
+    learning: learning === true,
+    underlay: isHere ? netns : null,
+  };
+}
+
 function toLink(
   json: LinkJson,
   neighbours: readonly NeighbourJson[],
@@ -207,6 +242,7 @@ function toLink(
     return { kind, ...common, peer };
   }
   if (kind === 'ifb') return { kind, ...common };
+  if (kind === 'vxlan') return { kind, ...common, ...toTunnel(json, netns) };
   if (kind === 'bridge') {
     const { vlan_filtering: filtering, vlan_default_pvid: defaultPvid } =
       json.linkinfo?.info_data ?? {};
@@ -282,30 +318,37 @@ function runIp(place: NetnsName, lines: readonly string[], family: Family = 4): 
     .map((line): unknown => JSON.parse(line));
 }
 
-/** What of the forwarding databases is kept for good and does not follow from MACs, by bridge. */
-function readFdb(place: NetnsName, links: Netns['links']): Map<string, BridgeFdb> {
+function bridgeFdb(kept: readonly FdbJson[], links: Netns['links'], bridge: BridgeLink): BridgeFdb {
+  const here = kept.filter(({ master }) => master === bridge.ifname);
+  const own = [...ownMacs({ links }, bridge)];
+  const entries = here
+    .filter(({ mac, state }) => state === 'static' || !own.includes(mac))
+    .map(({ mac, ifname, state }) => ({
+      mac,
+      port: ifname === bridge.ifname ? null : ifname,
+      state: state === 'static' ? ('static' as const) : ('local' as const),
+    }));
+  const isThere = (mac: Mac): boolean =>
+    here.some((row) => row.mac === mac && row.state === 'permanent');
+  return { entries, missing: own.filter((mac) => !isThere(mac)) };
+}
+
+/** The links with what of the forwarding databases is kept for good. */
+function withTables(place: NetnsName, links: Netns['links']): Netns['links'] {
   const text = run('bridge', ['-n', place, '-j', 'fdb', 'show'], '');
   const rows = (text.trim() === '' ? [] : JSON.parse(text)) as readonly FdbJson[];
   const kept = rows.filter(
     ({ state, vlan }) => vlan === undefined && (state === 'permanent' || state === 'static'),
   );
-  return new Map(
-    Object.values(links).flatMap((link): [string, BridgeFdb][] => {
-      if (link.kind !== 'bridge') return [];
-      const here = kept.filter(({ master }) => master === link.ifname);
-      const own = [...ownMacs({ links }, link)];
-      const entries = here
-        .filter(({ mac, state }) => state === 'static' || !own.includes(mac))
-        .map(({ mac, ifname, state }) => ({
-          mac,
-          port: ifname === link.ifname ? null : ifname,
-          state: state === 'static' ? ('static' as const) : ('local' as const),
-        }));
-      const isThere = (mac: Mac): boolean =>
-        here.some((row) => row.mac === mac && row.state === 'permanent');
-      return [[link.ifname, { entries, missing: own.filter((mac) => !isThere(mac)) }]];
-    }),
-  );
+  const filled = Object.values(links).map((link): [string, Link] => {
+    if (link.kind === 'bridge') return [link.ifname, withFdb(link, bridgeFdb(kept, links, link))];
+    const remotes = kept.flatMap(({ ifname, mac, dst }): Remote[] =>
+      ifname === link.ifname && dst !== undefined ? [{ mac, ip: dst }] : [],
+    );
+    const isTold = link.kind === 'vxlan' && remotes.length > 0;
+    return [link.ifname, isTold ? { ...link, remotes } : link];
+  });
+  return Object.fromEntries(filled);
 }
 
 /** The VLANs of every port and bridge, by name. */
@@ -358,14 +401,8 @@ export function readByCommands(place: NetnsName, name: NetnsName, read: Netns): 
   const plain: Netns['links'] = Object.fromEntries(
     links.map((link) => [link.ifname, withTrafficControl(toLink(link, neighbours, name, vlans))]),
   );
-  const fdb = readFdb(place, plain);
   const rest: Netns = {
-    links: Object.fromEntries(
-      Object.values(plain).map((link) => [
-        link.ifname,
-        link.kind === 'bridge' ? withFdb(link, fdb.get(link.ifname) ?? fdbOf({})) : link,
-      ]),
-    ),
+    links: withTables(place, plain),
     routes: routes.map(toRoute),
     sysctls: {},
     nftables: readRuleset(ruleset),

@@ -1,5 +1,6 @@
 /** Programs name netns `one` and `two`; on the machine each run has netns of its own. */
 import type { Host, Netns, NetnsName } from '../../model/host.ts';
+import type { Link } from '../../model/link.ts';
 import type { Op } from '../../model/op.ts';
 
 /** The two names of every netns of a run. */
@@ -40,14 +41,20 @@ export function placeOp(op: Op, { real }: Places): Op {
   return { ...op, netns: real(op.netns) };
 }
 
+function unplaceLink(link: Link, logical: Places['logical']): Link {
+  if (link.kind === 'veth' && link.peer)
+    return { ...link, peer: { ...link.peer, netns: logical(link.peer.netns) } };
+  return link.kind === 'vxlan' && link.underlay !== null
+    ? { ...link, underlay: logical(link.underlay) }
+    : link;
+}
+
 /** What was read, with the names of the program. */
 export function unplaceHost(host: Host, { logical }: Places): Host {
   const netns = Object.entries(host.netns).map(([name, state]): [string, Netns] => {
     const links = Object.entries(state.links).map(([ifname, link]) => [
       ifname,
-      link.kind === 'veth' && link.peer
-        ? { ...link, peer: { ...link.peer, netns: logical(link.peer.netns) } }
-        : link,
+      unplaceLink(link, logical),
     ]);
     return [logical(name), { ...state, links: Object.fromEntries(links) }];
   });

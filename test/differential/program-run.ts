@@ -167,6 +167,14 @@ export function runOnBoth(
   }
 }
 
+/** A link as who knows of its own netns only sees it. */
+function asSeenIn(netns: NetnsName, link: Link): Link {
+  if (link.kind === 'veth' && link.peer?.netns !== netns) return { ...link, peer: null };
+  return link.kind === 'vxlan' && link.underlay !== netns
+    ? { ...link, underlay: null, lower: null }
+    : link;
+}
+
 /** Our decoder against iproute2's and nft's, where both say something: neither sysctls nor peers in another netns. */
 function compareCommands(host: Host, observed: Host, places: Places): string[] {
   return Object.keys(host.netns).flatMap((name) => {
@@ -174,7 +182,7 @@ function compareCommands(host: Host, observed: Host, places: Places): string[] {
     if (!netns) return [`netns ${name} was not read`];
     const links = Object.entries(netns.links).map(([ifname, link]): [string, Link] => [
       ifname,
-      link.kind === 'veth' && link.peer?.netns !== name ? { ...link, peer: null } : link,
+      asSeenIn(name, link),
     ]);
     const ours = { ...netns, links: Object.fromEntries(links), sysctls: {} };
     const theirs = readByCommands(places.real(name), name, netns);

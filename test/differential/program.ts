@@ -20,6 +20,7 @@ const LENGTH_MAX = 60;
 const SHARE: Readonly<Record<OpFamily, number>> = {
   names: 3,
   bridges: 3,
+  tunnels: 3,
   addresses: 8,
   routes: 6,
   rules: 4,

@@ -15,6 +15,7 @@ export interface Row {
     | 'address'
     | 'neighbour'
     | 'fdb entry'
+    | 'remote'
     | 'route'
     | 'policy rule'
     | 'sysctl'
@@ -34,7 +35,7 @@ export interface Row {
 const HISTORY = new Set(['hadPorts', 'macChosen', 'mtuChosen']);
 
 /** What has rows of its own. */
-const APART = new Set(['fdb']);
+const APART = new Set(['fdb', 'remotes']);
 
 function linkRows(netns: NetnsName, link: Link, state: Netns): Row[] {
   const { addresses, neighbours, port, ...rest } = link;
@@ -50,6 +51,11 @@ function linkRows(netns: NetnsName, link: Link, state: Netns): Row[] {
       const place = family === 4 ? { place: (places[family] += 1) } : {};
       return { kind: 'address', netns, fields: { ifname, ...address, ...place } };
     }),
+    ...(link.kind === 'vxlan' ? (link.remotes ?? []) : []).map((remote): Row => ({
+      kind: 'remote',
+      netns,
+      fields: { ifname, ...remote },
+    })),
     ...(link.kind === 'bridge' ? allEntries(state, link) : []).map((entry): Row => ({
       kind: 'fdb entry',
       netns,

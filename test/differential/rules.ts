@@ -2,6 +2,7 @@
  * When each rule of docs/kernel-rules.md was at work in one operation, told from the hosts around it and the errno alone:
  * not from which code ran, so that a rule whose code is reached without an effect does not count.
  */
+import { findByAnyName } from '../../model/altname.ts';
 import { hasCarrier } from '../../model/carrier.ts';
 import type { Errno } from '../../model/errno.ts';
 import { ownMacs } from '../../model/fdb.ts';
@@ -291,6 +292,21 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
     of('fdb.add', (_op, { errno }) => errno === undefined),
     of('fdb.del', (_op, { errno }) => errno === undefined),
   ),
+  'K-9.1': ({ op, links }) =>
+    links.some(
+      ({ was, is, ref }) =>
+        was?.kind === 'vxlan' && !is && !('ifname' in op && op.ifname === ref.ifname),
+    ),
+  'K-9.2': of(
+    'link.add',
+    ({ link }, { links }) =>
+      link.kind === 'vxlan' &&
+      links.some(({ is }) => is?.kind === 'vxlan' && is.mtuBytes < link.mtuBytes),
+  ),
+  'K-9.3': of(
+    'remote.add',
+    (_op, { before, after, errno }) => errno === undefined && before === after,
+  ),
   'K-6.6': any(
     of('vlan.add', (_op, { errno }) => errno === undefined),
     of('vlan.del', (_op, { errno }) => errno === undefined),
@@ -370,6 +386,15 @@ const REFUSALS: Readonly<Partial<Record<OpName, readonly Refusal[]>>> = {
     ...refusals('K-1.12', 'EINVAL', 'EADDRNOTAVAIL'),
     refusal('K-1.14', 'EOPNOTSUPP', ({ op }) => op.op === 'link.add' && op.link.kind === 'veth'),
     refusal('K-6.6', 'EOPNOTSUPP', ({ op }) => op.op === 'link.add' && op.link.kind === 'bridge'),
+    refusal(
+      'K-9.1',
+      'EEXIST',
+      ({ op, before }) =>
+        op.op === 'link.add' &&
+        op.link.kind === 'vxlan' &&
+        !findByAnyName(before, { netns: op.netns, ifname: op.link.ifname }),
+    ),
+    refusal('K-9.1', 'EPERM'),
   ],
   'link.rename': [...refusals('K-1.2', 'EEXIST'), ...refusals('K-1.3', 'EBUSY')],
   'altname.add': refusals('K-1.2', 'EEXIST', 'ERANGE'),
@@ -388,6 +413,8 @@ const REFUSALS: Readonly<Partial<Record<OpName, readonly Refusal[]>>> = {
   'link.del': refusals('K-1.15', 'EOPNOTSUPP'),
   'port.set': refusals('K-1.15', 'EOPNOTSUPP'),
   'group.del': refusals('K-1.17', 'ENODEV'),
+  'remote.add': refusals('K-9.3', 'EEXIST', 'EAFNOSUPPORT'),
+  'remote.del': refusals('K-9.3', 'ENOENT'),
   'fdb.add': refusals('K-6.5', 'EEXIST', 'EINVAL', 'EOPNOTSUPP'),
   'fdb.del': refusals('K-6.5', 'ENOENT', 'EOPNOTSUPP'),
   'vlan.add': refusals('K-6.6', 'EOPNOTSUPP', 'EINVAL'),

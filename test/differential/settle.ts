@@ -17,7 +17,7 @@ const TEARDOWN_MS = 5000;
 const WORK_MS = 5000;
 
 /** Ports before bridges, since a bridge follows its ports; then what follows a bridge. */
-const PASSES: readonly Link['kind'][] = ['veth', 'ifb', 'bridge', 'veth'];
+const PASSES: readonly Link['kind'][] = ['veth', 'ifb', 'vxlan', 'bridge', 'veth'];
 
 function socketOf(kernel: Kernel, place: NetnsName): NetlinkSocket | undefined {
   const netns = kernel.netns(place);
