@@ -19,7 +19,10 @@ export const groupDel: OpKind<'group.del'> = {
     const found = Object.values(findNetns(host, netns)?.links ?? {}).filter(
       (link) => link.group === group,
     );
+    if (group === 0) return refuse('EPERM');
     if (found.length === 0) return refuse('ENODEV');
+    // One that cannot go keeps all.
+    if (found.some((link) => link.kind === 'loopback')) return refuse('EOPNOTSUPP');
     return done(
       found.reduce((state, { ifname }) => {
         const ref = { netns, ifname };

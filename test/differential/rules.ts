@@ -412,7 +412,7 @@ const REFUSALS: Readonly<Partial<Record<OpName, readonly Refusal[]>>> = {
   ],
   'link.del': refusals('K-1.15', 'EOPNOTSUPP'),
   'port.set': refusals('K-1.15', 'EOPNOTSUPP'),
-  'group.del': refusals('K-1.17', 'ENODEV'),
+  'group.del': refusals('K-1.17', 'ENODEV', 'EPERM', 'EOPNOTSUPP'),
   'remote.add': refusals('K-9.3', 'EEXIST', 'EAFNOSUPPORT'),
   'remote.del': refusals('K-9.3', 'ENOENT'),
   'fdb.add': refusals('K-6.5', 'EEXIST', 'EINVAL', 'EOPNOTSUPP'),
