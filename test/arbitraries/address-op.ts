@@ -42,7 +42,7 @@ const ODD_ADDRESSES = [
   'fe80::5/64',
 ].map(parsePrefixedIp);
 
-/** Refused, but on a link that is up not without a trace: the multicast route comes before the look at the address. */
+/** Refused, but on a link that is up not without a trace, which the model does not know: the multicast route comes before the look at the address. */
 const REFUSED = ['ff02::5/64', '::/128', '::1/128'].map(parsePrefixedIp);
 
 const PEERS: readonly (readonly [string, string])[] = [
@@ -64,7 +64,7 @@ function isBeside(a: Pick<Address, 'ip' | 'prefixLength'>, b: PrefixedIp): boole
 }
 
 function someAddress(draw: Draw, link: Link | undefined): Address {
-  if (draw.oddIn(12) && !link?.up && link?.kind !== 'loopback')
+  if (draw.oddIn(12) && (!link?.up || draw.oddIn(6)) && link?.kind !== 'loopback')
     return makeAddress(draw.of(REFUSED));
   if (draw.oddIn(8)) {
     const [text, peer] = draw.of(PEERS);
@@ -146,10 +146,10 @@ export function addressDel(netns: NetnsName, host: Host, draw: Draw): Op {
 
 const NEIGHBOURS = GATEWAYS.filter((_, i) => i % 3 === 0);
 
-/** A link that has neighbours: what a loopback is told about IPv4 it keeps under 0.0.0.0 (net/ipv4/arp.c, arp_constructor). */
+/** A link that has neighbours, seldom the loopback: what that is told about IPv4 it keeps under 0.0.0.0, which the model does not know. */
 function someEthernet(host: Host, netns: NetnsName, draw: Draw): Ifname {
   const ifname = someLink(host, netns, draw);
-  return ifname === 'lo' ? draw.of(VETHS) : ifname;
+  return ifname === 'lo' && !draw.oddIn(4) ? draw.of(VETHS) : ifname;
 }
 
 /** A permanent neighbour. */

@@ -1,5 +1,5 @@
 /** Operations that make, change and remove links. */
-import { type Host, type NetnsName, findLink } from '../../model/host.ts';
+import { type Host, type NetnsName, findLink, findNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import type { Link, LinkRef } from '../../model/link.ts';
 import { ZERO_MAC, parseMac } from '../../model/mac.ts';
@@ -20,7 +20,6 @@ import {
 import { IFB_MTUS, findRedirecting, ifbAdd } from './traffic-control-op.ts';
 
 const MTUS = [1500, 1400, 9000, 1280];
-/** Below 68 a loopback would lose IPv4 too. */
 const LOOPBACK_MTUS = [65536, 1500, 1279];
 /** Below 2^31; those above are negative to the kernel, and of no group that it finds. */
 const GROUPS = [7, 0x4000_0001];
@@ -75,18 +74,22 @@ export function linkAdd(
   };
 }
 
+/** Too small for IPv4: links that can have such an MTU lose it, which the model does not know. */
+const TINY_MTU = 67;
+
 function mtusOf(host: Host, ref: LinkRef, draw: Draw): readonly number[] {
-  if (ref.ifname === 'lo') return LOOPBACK_MTUS;
-  if (findLink(host, ref)?.kind === 'ifb') return IFB_MTUS;
+  const own = ref.ifname === 'lo' ? LOOPBACK_MTUS : IFB_MTUS;
+  if (ref.ifname === 'lo' || findLink(host, ref)?.kind === 'ifb')
+    return draw.oddIn(20) ? [TINY_MTU] : own;
   return draw.oneIn(4) ? MTU_MISSES : MTUS;
 }
 
 /** One attribute of a link. */
 export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
   const ifname = someLink(host, netns, draw);
-  // A port that is refused by something that is no bridge has left its own bridge by then (net/core/rtnetlink.c,
-  // do_set_master): half an operation, which the model does not know (K-1.13).
-  const joined = (findLink(host, { netns, ifname })?.port ?? null) !== null;
+  // A port that is refused by something that is no bridge has left its own bridge by then: half an operation, which
+  // the model does not know (K-1.13), and seldom asked for.
+  const joined = (findLink(host, { netns, ifname })?.port ?? null) !== null && !draw.oddIn(20);
   const possible = (master: Ifname): Ifname | null =>
     joined && (findLink(host, { netns, ifname: master })?.kind ?? 'bridge') !== 'bridge'
       ? null
@@ -111,8 +114,7 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
       master: draw.oneIn(4) ? null : possible(draw.of([...BRIDGES, ifname, ...VETHS.slice(0, 1)])),
     }),
     () => ({ vlanFiltering: draw.oneIn(2) }),
-    // All that are in no group are in group 0, the loopback too, which cannot be removed.
-    () => ({ group: ifname === 'lo' ? 0 : draw.of([0, ...GROUPS]) }),
+    () => ({ group: draw.of([0, ...GROUPS]) }),
     () => ({ master: possible(someBridge(host, netns, draw)) }),
     () => ({ master: possible(someBridge(host, netns, draw)) }),
   ];
@@ -132,12 +134,13 @@ export function linkDel(netns: NetnsName, host: Host, draw: Draw): Op {
 /** A group goes; now and then one that has no link, but most often one is joined then. */
 export function groupDel(netns: NetnsName, host: Host, draw: Draw): Op {
   const links = linksOf(host, netns);
-  const held = GROUPS.filter((each) => links.some((link) => link.group === each));
+  const all = Object.values(findNetns(host, netns)?.links ?? {});
+  const held = GROUPS.filter((each) => all.some((link) => link.group === each));
   if (held.length === 0 && links.length > 0 && !draw.oneIn(3)) {
     const ifname = draw.of(links.map((link) => link.ifname));
     return { op: 'link.set', netns, ifname, set: { group: draw.of(GROUPS) } };
   }
-  const group = draw.of(held.length === 0 || draw.oneIn(6) ? GROUPS : held);
+  const group = draw.oddIn(20) ? 0 : draw.of(held.length === 0 || draw.oneIn(6) ? GROUPS : held);
   const members = links.filter((link) => link.group === group);
   // No plan leads back to a redirection to nowhere.
   const [redirecting] = members.flatMap(({ ifname }) => findRedirecting(host, netns, ifname) ?? []);

@@ -111,11 +111,12 @@ export function routeAdd(netns: NetnsName, host: Host, draw: Draw): Op {
     ...(draw.oneIn(8) ? { scope: draw.of(['global', 'link', 'host', 'site'] as const) } : {}),
   });
   // Without a gateway there is nothing to be taken on trust. Without an IPv4 address the answer depends on whether
-  // there ever was one: then the netns keeps its table local, else every gateway is refused (typeOfIpv4).
+  // there ever was one, which the model does not know: then the netns keeps its table local, else every gateway is
+  // refused (typeOfIpv4).
   const isTable = (findNetns(host, netns)?.routes ?? []).some(
     (r) => r.table === TABLE_LOCAL && routeFamily(r) === 4,
   );
-  const trusts = route.gateway !== null && (family === 6 || isTable);
+  const trusts = route.gateway !== null && (family === 6 || isTable || draw.oddIn(6));
   return { op: 'route.add', netns, route: trusts ? route : { ...route, onlink: false } };
 }
 

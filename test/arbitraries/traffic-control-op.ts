@@ -31,8 +31,8 @@ export function qdiscAdd(netns: NetnsName, host: Host, draw: Draw): Op {
   const ifname = someLink(host, netns, draw);
   if (draw.oneIn(2)) return { op: 'qdisc.add', netns, ifname, qdisc: { kind: 'clsact' } };
   const bucket = tokenBucket(draw.of(RATES_BYTES), draw.of(BURSTS_BYTES));
-  // Of a link that was told to hold nothing the kernel would change that before it refuses.
-  const isFull = findLink(host, { netns, ifname })?.txQueueLength !== 0;
+  // Of a link that was told to hold nothing the kernel changes that before it refuses, which the model does not know.
+  const isFull = findLink(host, { netns, ifname })?.txQueueLength !== 0 || draw.oddIn(4);
   const burst = draw.oddIn(10) && isFull ? { burstBytes: 0 } : {};
   return { op: 'qdisc.add', netns, ifname, qdisc: { kind: 'tbf', ...bucket, ...burst } };
 }

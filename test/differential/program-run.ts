@@ -10,6 +10,7 @@ import type { KernelProfile } from '../../model/kernel-profile.ts';
 import type { Link } from '../../model/link.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
+import { type KnownDivergence, explains, suspectsOf } from './divergences.ts';
 import { readByCommands } from './iproute.ts';
 import { type Places, makePlaces, placeOp, unplaceHost } from './place.ts';
 import { compareRows, rowsOf } from './rows.ts';
@@ -26,6 +27,8 @@ export interface Divergence {
   readonly lines: readonly string[];
   /** What is alike in divergences of one cause, so that shrinking does not end at another. */
   readonly signatures: readonly string[];
+  /** The id of the known divergence that it is (divergences.ts). */
+  readonly known: string | undefined;
 }
 
 /** What came of a program. */
@@ -101,6 +104,21 @@ export function kernelProfile(): KernelProfile {
   return profile;
 }
 
+/** A line without the names and texts in it. */
+function signatureOf(line: string): string {
+  return line.replace(/ in (one|two):.*/, '').replaceAll(/".*?"/g, '');
+}
+
+function divergenceOf(
+  at: number | undefined,
+  lines: readonly string[],
+  signatures: readonly string[],
+  suspects: readonly KnownDivergence[],
+): Divergence {
+  const known = suspects.find((each) => explains(each, signatures))?.id;
+  return { at, lines, signatures, known };
+}
+
 /** Takes netns away: several at once in hardly more time than one. */
 export function clearNetns(names: Iterable<NetnsName>): void {
   const kernel = new Kernel();
@@ -132,33 +150,40 @@ export function runOnBoth(
     texts,
     rules,
   });
+  const compare = (): string[] => {
+    settleCarriers(kernel, places, host);
+    observed = observeAll(kernel, places, host, universe);
+    return compareRows(rowsOf(host), rowsOf(observed), ['model', 'kernel']);
+  };
   try {
     for (const [at, op] of ops.entries()) {
       const outcome = applyOp(host, op);
       const expected = outcome.ok ? undefined : outcome.fault;
       const fault = executeOp(kernel, placeOp(op, places));
       answers.push(fault?.errno);
+      const before = host;
+      if (outcome.ok) host = outcome.host;
+      const step = { op, before, after: host, errno: expected?.errno };
+      const suspects = suspectsOf(step);
       if (fault?.errno !== expected?.errno) {
         const line = `${JSON.stringify(op)}: model ${describeAnswer(expected)}, kernel ${describeAnswer(fault)}`;
         const signature = `${op.op} ${expected?.errno ?? 'done'} ${fault?.errno ?? 'done'}`;
-        return end({ at, lines: [line], signatures: [signature] });
+        return end(divergenceOf(at, [line], [signature], suspects));
       }
       if (op.op !== 'nft.batch' && words(fault) !== words(expected))
         texts.push(`${op.op}: ${describeAnswer(fault)}, model ${describeAnswer(expected)}`);
-      const before = host;
-      if (outcome.ok) host = outcome.host;
-      rules.push(rulesOf({ op, before, after: host, errno: fault?.errno }));
+      rules.push(rulesOf(step));
       settle(kernel, places, before, host);
+      const lines = suspects.length > 0 ? compare() : [];
+      if (lines.length > 0)
+        return end(divergenceOf(undefined, lines, lines.map(signatureOf), suspects));
     }
-    settleCarriers(kernel, places, host);
-    observed = observeAll(kernel, places, host, universe);
-    const lines = compareRows(rowsOf(host), rowsOf(observed), ['model', 'kernel']);
-    if (lines.length === 0 && readers === 'backend and commands')
+    const lines = compare();
+    if (lines.length === 0 && observed && readers === 'backend and commands')
       lines.push(...compareCommands(host, observed, places));
-    const signatures = lines.map((line) =>
-      line.replace(/ in (one|two):.*/, '').replaceAll(/".*?"/g, ''),
+    return end(
+      lines.length > 0 ? divergenceOf(undefined, lines, lines.map(signatureOf), []) : undefined,
     );
-    return end(lines.length > 0 ? { at: undefined, lines, signatures } : undefined);
   } finally {
     kernel.close();
     const names = universe.map(places.real);

@@ -63,7 +63,7 @@ export async function runShare({ seed, at, of, end, mode }: Share): Promise<void
       const run = runOnBoth(ops, readers, leftovers);
       addRun(tally, ops, run);
       if (leftovers.size >= NETNS_AT_ONCE) clear();
-      if (run.divergence) {
+      if (run.divergence && run.divergence.known === undefined) {
         tell({ tally, parted: { number, lines: run.divergence.lines.slice(0, LINES_TOLD) } });
         if (mode === 'until they part') break;
       }

@@ -22,6 +22,8 @@ export interface Tally {
   readonly texts: Counts;
   /** Rules of docs/kernel-rules.md that were at work, in the words of `reachableRules`. */
   readonly rules: Counts;
+  /** Programs that parted in a known way (divergences.ts), by its id. */
+  readonly known: Counts;
 }
 
 export function makeTally(): Tally {
@@ -34,6 +36,7 @@ export function makeTally(): Tally {
     errnos: {},
     texts: {},
     rules: {},
+    known: {},
   };
 }
 
@@ -69,6 +72,7 @@ export function addRun(tally: Tally, ops: readonly Op[], run: ProgramRun): void 
     for (const rule of run.rules[i] ?? []) count(tally.rules, rule);
   }
   for (const text of run.texts) count(tally.texts, text);
+  if (run.divergence?.known !== undefined) count(tally.known, run.divergence.known);
 }
 
 /** What several have counted. */
@@ -78,7 +82,7 @@ export function sumOf(tallies: Iterable<Tally>): Tally {
     sum.programs += tally.programs;
     sum.ops += tally.ops;
     sum.settings += tally.settings;
-    for (const part of ['done', 'refused', 'errnos', 'texts', 'rules'] as const) {
+    for (const part of ['done', 'refused', 'errnos', 'texts', 'rules', 'known'] as const) {
       for (const [key, n] of Object.entries(tally[part])) count(sum[part], key, n);
     }
   }
@@ -131,6 +135,9 @@ export function formatTally(tally: Tally, seconds: number): string {
     ...rows(tally.errnos),
     ...(Object.keys(tally.texts).length > 0
       ? ['refusals in other words:', ...rows(tally.texts)]
+      : []),
+    ...(Object.keys(tally.known).length > 0
+      ? ['parted as is known (docs/divergences.md):', ...rows(tally.known)]
       : []),
     ...ruleRows(tally.rules),
   ].join('\n');
