@@ -94,15 +94,11 @@ function ipv6GatewayFault(
   if (isLinkLocal(gateway)) return undefined;
   const onDevice = (r: Route): boolean => r.device === route.device;
   if (route.onlink) {
-    // Of equal routes to it, that of the device counts.
+    // Of routes to it that have one metric, that of the device counts (find_rr_leaf).
     const best = lookupIn(netns, TABLE_MAIN, gateway, () => true);
-    const via =
-      lookupIn(
-        netns,
-        TABLE_MAIN,
-        gateway,
-        (r) => onDevice(r) && r.destination === best?.destination,
-      ) ?? best;
+    const isEqual = (r: Route): boolean =>
+      onDevice(r) && r.destination === best?.destination && r.metric === best.metric;
+    const via = lookupIn(netns, TABLE_MAIN, gateway, isEqual) ?? best;
     const misfit =
       via &&
       !isReject(netns, via) &&
