@@ -1,7 +1,9 @@
 /**
  * Runs random programs on the model and on the kernel until they part, and makes the program minimal that parts them:
  * `npm run fuzz -- --minutes 10 --seed 7`; `--keep` goes on after that, `--workers N` says how many processes share the
- * programs, `--only NUMBER` runs one program of the seed, and
+ * programs, `--only NUMBER` runs one of them. `--exhaustive` runs all programs of up to three operations (`--length N`) in
+ * tiny worlds instead (worlds.ts).
+ *
  * `--record NAME --fact TEXT FILE` writes a minimal program (one operation a line), once both sides agree, to the corpus.
  */
 import { readFileSync } from 'node:fs';
@@ -10,26 +12,38 @@ import { parseArgs } from 'node:util';
 import type { Op } from '../../model/op.ts';
 import { writeEntry } from './corpus.ts';
 import { type ProgramRun, kernelProfile, runOnBoth } from './program-run.ts';
-import { PROLOGUE, randomProgram } from './program.ts';
-import { type Share, clearRuins, runShare, runShares } from './share.ts';
+import {
+  type Share,
+  type Stream,
+  clearRuins,
+  programAt,
+  programsOf,
+  runShare,
+  runShares,
+} from './share.ts';
 import { shrinkProgram } from './shrink.ts';
 import { type Tally, formatTally } from './tally.ts';
+import { WORLDS, countPrograms } from './worlds.ts';
 
 /** Of so many programs that part the minimal form is looked for, which takes a while each. */
 const MINIMAL_MAX = 10;
 
-function report(seed: number, number: number, run: ProgramRun): void {
+function nameOf(stream: Stream): string {
+  return 'seed' in stream ? `seed ${stream.seed}` : `all of length ${stream.length}`;
+}
+
+function report(stream: Stream, number: number, run: ProgramRun): void {
   const parted = run.divergence;
   const signature = parted?.signatures[0] ?? '';
-  process.stdout.write(`\nprogram ${number} of seed ${seed} parts:\n`);
-  const ops = randomProgram(seed, number, kernelProfile());
-  const prologue = ops.slice(0, PROLOGUE);
+  process.stdout.write(`\nprogram ${number} of ${nameOf(stream)} parts:\n`);
+  const { ops, prologue } = programAt(stream, number, kernelProfile());
+  const start = ops.slice(0, prologue);
   const cut = parted?.at === undefined ? ops : ops.slice(0, parted.at + 1);
   const fails = (candidate: readonly Op[]): boolean =>
-    runOnBoth([...prologue, ...candidate], 'backend and commands').divergence?.signatures.includes(
+    runOnBoth([...start, ...candidate], 'backend and commands').divergence?.signatures.includes(
       signature,
     ) ?? false;
-  const minimal = [...prologue, ...shrinkProgram(cut.slice(PROLOGUE), fails)];
+  const minimal = [...start, ...shrinkProgram(cut.slice(prologue), fails)];
   const { divergence, answers } = runOnBoth(minimal, 'backend and commands');
   process.stdout.write(`${minimal.map((op) => JSON.stringify(op)).join('\n')}\n`);
   process.stdout.write(`answers: ${answers.map((a) => a ?? 'done').join(' ')}\n`);
@@ -53,25 +67,25 @@ function record(name: string, fact: string, file: string): number {
   return 0;
 }
 
-function progress(start: number): (tally: Tally) => void {
-  return (tally) => {
+function progress(start: number, total: number | undefined): (tally: Tally) => void {
+  return ({ programs, ops }) => {
     if (!process.stdout.isTTY) return;
-    const rate = (tally.programs / ((performance.now() - start) / 1000)).toFixed(0);
-    process.stdout.write(`\r${tally.programs} programs, ${tally.ops} operations, ${rate}/s `);
+    const rate = (programs / ((performance.now() - start) / 1000)).toFixed(0);
+    const of = total === undefined ? '' : ` of ${total}`;
+    process.stdout.write(`\r${programs}${of} programs, ${ops} operations, ${rate}/s `);
   };
 }
 
-/** One program of a seed, made minimal when it parts. */
-function runOne(seed: number, number: number): number {
-  const ops = randomProgram(seed, number, kernelProfile());
+/** One program, made minimal when it parts. */
+function runOne(stream: Stream, number: number): number {
+  const { ops } = programAt(stream, number, kernelProfile());
   const run = runOnBoth(ops, 'backend and commands');
   const { divergence } = run;
+  const name = `program ${number} of ${nameOf(stream)}`;
   if (divergence?.known !== undefined)
-    process.stdout.write(
-      `program ${number} of seed ${seed} parts as is known: ${divergence.known}\n`,
-    );
-  else if (divergence) report(seed, number, run);
-  else process.stdout.write(`program ${number} of seed ${seed}: both sides agree\n`);
+    process.stdout.write(`${name} parts as is known: ${divergence.known}\n`);
+  else if (divergence) report(stream, number, run);
+  else process.stdout.write(`${name}: both sides agree\n`);
   return divergence && divergence.known === undefined ? 1 : 0;
 }
 
@@ -80,30 +94,40 @@ function commandOf(share: Share): string[] {
   return [import.meta.path, '--share', JSON.stringify(share)];
 }
 
-/** Random programs in several processes until they part, or for as long as was said. */
+/** How many programs a stream has, and how many they stand for; undefined for one without an end. */
+function sizeOf(stream: Stream): { readonly run: number; readonly all: number } | undefined {
+  if ('seed' in stream) return undefined;
+  const run = [...programsOf(stream, kernelProfile())].length;
+  const all = WORLDS.reduce((sum, world) => sum + countPrograms(world, stream.length), 0);
+  return { run, all };
+}
+
+/** Programs in several processes until they part, or until the end. */
 async function runMany(options: {
-  readonly seed: number;
+  readonly stream: Stream;
   readonly minutes: number;
   readonly workers: number;
   readonly mode: Share['mode'];
 }): Promise<number> {
-  const { seed, minutes, workers, mode } = options;
-  const end = Date.now() + minutes * 60_000;
+  const { stream, minutes, workers, mode } = options;
   const start = performance.now();
   clearRuins();
-  process.stdout.write(`seed ${seed}, ${workers} processes\n`);
+  const size = sizeOf(stream);
+  const meaning = size ? `: ${size.run} programs that stand for ${size.all}` : '';
+  process.stdout.write(`${nameOf(stream)}${meaning}, ${workers} processes\n`);
+  const end = size ? null : Date.now() + minutes * 60_000;
   const shares = Array.from({ length: workers }, (_, at): Share => ({
-    seed,
+    stream,
     at,
     of: workers,
     end,
     mode,
   }));
-  const { tally, parted } = await runShares(shares, commandOf, progress(start));
+  const { tally, parted } = await runShares(shares, commandOf, progress(start, size?.run));
   const seconds = (performance.now() - start) / 1000;
   for (const { number } of parted.slice(0, mode === 'until they part' ? 1 : MINIMAL_MAX)) {
-    const again = runOnBoth(randomProgram(seed, number, kernelProfile()), 'backend and commands');
-    report(seed, number, again);
+    const { ops } = programAt(stream, number, kernelProfile());
+    report(stream, number, runOnBoth(ops, 'backend and commands'));
   }
   if (parted.length > MINIMAL_MAX)
     process.stdout.write(
@@ -122,6 +146,8 @@ async function main(): Promise<number> {
       minutes: { type: 'string', default: '1' },
       seed: { type: 'string' },
       only: { type: 'string' },
+      exhaustive: { type: 'boolean', default: false },
+      length: { type: 'string', default: '3' },
       keep: { type: 'boolean', default: false },
       workers: { type: 'string', default: String(availableParallelism()) },
       share: { type: 'string' },
@@ -136,9 +162,10 @@ async function main(): Promise<number> {
   }
   if (values.record !== undefined) return record(values.record, values.fact, positionals[0] ?? '');
   const seed = values.seed === undefined ? Date.now() % 1_000_000_007 : Number(values.seed);
-  if (values.only !== undefined) return runOne(seed, Number(values.only));
+  const stream = values.exhaustive ? { length: Number(values.length) } : { seed };
+  if (values.only !== undefined) return runOne(stream, Number(values.only));
   return runMany({
-    seed,
+    stream,
     minutes: Number(values.minutes),
     workers: Number(values.workers),
     mode: values.keep ? 'whatever parts' : 'until they part',

@@ -6,19 +6,55 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { NetnsName } from '../../model/host.ts';
+import type { KernelProfile } from '../../model/kernel-profile.ts';
+import type { Op } from '../../model/op.ts';
 import { OWN_PREFIX, pidOf } from './place.ts';
 import { clearNetns, kernelProfile, runOnBoth } from './program-run.ts';
-import { randomProgram } from './program.ts';
+import { PROLOGUE, randomProgram } from './program.ts';
 import { type Tally, addRun, makeTally, sumOf } from './tally.ts';
+import { WORLDS, standingPrograms } from './worlds.ts';
 
-/** Which programs of a seed a process runs: every `of`th, from `at` on, until the clock says so. */
+/** A stream of programs: those of a seed, which has no end, or those that stand for all of a length in the tiny worlds. */
+export type Stream = { readonly seed: number } | { readonly length: number };
+
+/** Which programs of a stream a process runs: every `of`th, from `at` on, until the stream ends or the clock says so. */
 export interface Share {
-  readonly seed: number;
+  readonly stream: Stream;
   readonly at: number;
   readonly of: number;
-  /** In milliseconds since 1970. */
-  readonly end: number;
+  /** In milliseconds since 1970; null: no clock. */
+  readonly end: number | null;
   readonly mode: 'until they part' | 'whatever parts';
+}
+
+/** A program, and how many operations at its beginning only make the place for it. */
+export interface Placed {
+  readonly ops: readonly Op[];
+  readonly prologue: number;
+}
+
+/** The programs of a stream, in order. */
+export function* programsOf(stream: Stream, kernel: KernelProfile): Generator<Placed> {
+  if ('seed' in stream) {
+    for (let number = 0; ; number += 1)
+      yield { ops: randomProgram(stream.seed, number, kernel), prologue: PROLOGUE };
+  }
+  for (const world of WORLDS) {
+    for (const ops of standingPrograms(world, stream.length, kernel))
+      yield { ops, prologue: world.base.length };
+  }
+}
+
+/** One program of a stream. */
+export function programAt(stream: Stream, number: number, kernel: KernelProfile): Placed {
+  if ('seed' in stream)
+    return { ops: randomProgram(stream.seed, number, kernel), prologue: PROLOGUE };
+  let at = 0;
+  for (const program of programsOf(stream, kernel)) {
+    if (at === number) return program;
+    at += 1;
+  }
+  throw new Error(`there are ${at} programs, none has the number ${number}`);
 }
 
 /** What a process tells: its tally so far, and the program that parted by then. */
@@ -40,12 +76,32 @@ const NETNS_AT_ONCE = 16;
 const NEWS_EVERY_MS = 250;
 const LINES_TOLD = 8;
 
+/** Programs by number, in rising order. Those of a seed are made one by one; the others by going through all. */
+function pickFrom(
+  stream: Stream,
+  kernel: KernelProfile,
+): { readonly next: (number: number) => readonly Op[] | undefined } {
+  if ('seed' in stream) return { next: (number) => randomProgram(stream.seed, number, kernel) };
+  const all = programsOf(stream, kernel);
+  let at = -1;
+  return {
+    next: (number) => {
+      for (;;) {
+        const { done, value } = all.next();
+        at += 1;
+        if (done) return undefined;
+        if (at === number) return value.ops;
+      }
+    },
+  };
+}
+
 function tell(news: News): void {
   writeSync(1, `${JSON.stringify(news)}\n`);
 }
 
 /** Runs one share and tells of it on standard output, a line of JSON each; ends early, but between programs, by SIGTERM. */
-export async function runShare({ seed, at, of, end, mode }: Share): Promise<void> {
+export async function runShare({ stream, at, of, end, mode }: Share): Promise<void> {
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
   const tally = makeTally();
@@ -54,11 +110,13 @@ export async function runShare({ seed, at, of, end, mode }: Share): Promise<void
     clearNetns(leftovers);
     leftovers.clear();
   };
-  const kernel = kernelProfile();
+  const own = pickFrom(stream, kernelProfile());
   let told = 0;
+  const isOver = (): boolean => stop.signal.aborted || (end !== null && Date.now() >= end);
   try {
-    for (let number = at; Date.now() < end && !stop.signal.aborted; number += of) {
-      const ops = randomProgram(seed, number, kernel);
+    for (let number = at; !isOver(); number += of) {
+      const ops = own.next(number);
+      if (!ops) break;
       const readers = number % COMMANDS_EVERY === 0 ? 'backend and commands' : 'backend';
       const run = runOnBoth(ops, readers, leftovers);
       addRun(tally, ops, run);

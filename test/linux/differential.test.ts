@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { readCorpus } from '../differential/corpus.ts';
 import { DIVERGENCES } from '../differential/divergences.ts';
-import { kernelProfile, runOnBoth } from '../differential/program-run.ts';
+import { clearNetns, kernelProfile, runOnBoth } from '../differential/program-run.ts';
 import { randomProgram } from '../differential/program.ts';
 import seeded from '../differential/seed.json';
+import { WORLDS, standingPrograms } from '../differential/worlds.ts';
 import { requirement } from '../requirements.ts';
 
 const CHUNK = 50;
@@ -23,6 +24,23 @@ describe.skipIf(requirement('root', 'iproute2', 'nftables'))('the model and the 
         const lines = divergence?.known === undefined ? divergence?.lines : [];
         // `npm run fuzz -- --seed SEED --only NUMBER` makes the program minimal.
         expect({ number, lines: lines ?? [] }).toEqual({ number, lines: [] });
+      }
+    },
+    180_000,
+  );
+
+  it.each(WORLDS.map((world) => [world.name, world] as const))(
+    'agree on all programs of two operations: %s',
+    (_name, world) => {
+      const leftovers = new Set<string>();
+      try {
+        for (const ops of standingPrograms(world, 2, kernelProfile())) {
+          const { divergence } = runOnBoth(ops, 'backend', leftovers);
+          const lines = divergence?.known === undefined ? divergence?.lines : [];
+          expect({ ops, lines: lines ?? [] }).toEqual({ ops, lines: [] });
+        }
+      } finally {
+        clearNetns(leftovers);
       }
     },
     180_000,

@@ -3,17 +3,17 @@ import { describe, expect, it } from 'vitest';
 import { canonicalJson } from '../../model/canonical.ts';
 import { desiredOf } from '../../model/desired.ts';
 import { diff } from '../../model/diff.ts';
-import { type Host, findLink, getNetns, withNetns } from '../../model/host.ts';
+import type { Host } from '../../model/host.ts';
 import { invertOp } from '../../model/invert.ts';
 import type { EffectOp, Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
 import { planTo, withEffects } from '../../model/plan.ts';
-import { PROTOCOL_KERNEL } from '../../model/route.ts';
 import { addressAnnounce, conntrackFlush } from '../arbitraries/address-op.ts';
 import { type OpSeed, drawFrom } from '../arbitraries/draw.ts';
 import { hosts, UNIVERSE } from '../arbitraries/host.ts';
 import { PLANNABLE, opSeeds, programs, resolveOp, runProgram } from '../arbitraries/program.ts';
 import { plainState } from '../state.ts';
+import { isReachable } from './reachable.ts';
 
 /** The host after operations none of which may fail. */
 function applyAll(host: Host, ops: readonly Op[]): Host {
@@ -22,48 +22,6 @@ function applyAll(host: Host, ops: readonly Op[]): Host {
     if (!outcome.ok) throw new Error(`${JSON.stringify(op)}: ${outcome.fault.errno}`);
     return outcome.host;
   }, host);
-}
-
-/**
- * Could each route be added now, if it were not there? History can leave routes for which that is not
- * so: made by hand before the kernel made its own, or through a gateway whose prefix has gone since
- * (K-3.5). A plan does not go through that history again: it ends with the kernel's refusal.
- */
-function isReachable(host: Host): boolean {
-  return Object.keys(host.netns).every(
-    (name) => haveRoom(host, name) && routesAreReachable(host, name),
-  );
-}
-
-/** Could each vxlan be made now as large as it is? What it is over may have become smaller, or lost IPv6. */
-function haveRoom(host: Host, netns: string): boolean {
-  return Object.values(getNetns(host, netns).links).every((link) => {
-    if (link.kind !== 'vxlan') return true;
-    const without = applyOp(host, { op: 'link.del', netns, ifname: link.ifname });
-    if (!without.ok || link.mac === null) return false;
-    const { ifname, mac, mtuBytes, vni, udpPort, local, lower, learning } = link;
-    const tunnel = { kind: 'vxlan', vni, udpPort, local, lower, learning } as const;
-    const again = applyOp(without.host, {
-      op: 'link.add',
-      netns,
-      link: { ...tunnel, ifname, mac, mtuBytes, up: false },
-    });
-    return again.ok && findLink(again.host, { netns, ifname })?.mtuBytes === mtuBytes;
-  });
-}
-
-function routesAreReachable(host: Host, name: string): boolean {
-  return [getNetns(host, name)].every((netns) =>
-    netns.routes
-      .filter((route) => route.protocol !== PROTOCOL_KERNEL)
-      .every((route) => {
-        const without = withNetns(host, name, {
-          ...netns,
-          routes: netns.routes.filter((r) => r !== route),
-        });
-        return applyOp(without, { op: 'route.add', netns: name, route }).ok;
-      }),
-  );
 }
 
 function targets(): fc.Arbitrary<Host> {
