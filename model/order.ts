@@ -64,7 +64,7 @@ function index(ops: readonly Op[], keysOf: (op: Op) => readonly Key[]): Map<Key,
  * What removes a key comes before what makes it anew, what makes it before what needs it; where
  * nothing makes it, what needs it comes before what removes it.
  */
-function dependencies(ops: readonly Op[]): readonly ReadonlySet<number>[] {
+export function dependencies(ops: readonly Op[]): readonly ReadonlySet<number>[] {
   const before = ops.map(() => new Set<number>());
   const edge = (from: number, to: number): void => {
     if (from !== to) before[to]?.add(from);
