@@ -40,10 +40,9 @@ export interface Machine {
   readonly start: () => CallContext;
 }
 
-/** A machine with this network, and no attachment yet. */
-export function makeMachine(host: Host): Machine {
+/** A machine with this network and these records: no attachment yet, unless somebody gives a state file. */
+export function makeMachine(host: Host, state: Store = openStore(IN_MEMORY, 'boot')): Machine {
   const backend = makeMemoryBackend(host);
-  const state = openStore(IN_MEMORY, 'boot');
   const living = new Set<number>();
   const log: string[] = [];
   let pids = 100;
@@ -109,13 +108,14 @@ export function afterOps(host: Host, ops: readonly Op[]): Host {
 }
 
 /**
- * A node with one network card, and pods that have nothing but a loopback. Links have no link-local addresses, unless
- * the machine is to be as Linux makes it.
+ * A node with one network card, and pods, in these netns, that have nothing but a loopback. Links have no link-local
+ * addresses, unless the machine is to be as Linux makes it.
  */
 export function plainHost(
   links: 'without link-local' | 'as Linux makes them' = 'without link-local',
+  pods: readonly string[] = PODS,
 ): Host {
-  const netns = [HOST_NETNS, ...PODS];
+  const netns = [HOST_NETNS, ...pods];
   const mode = links === 'without link-local' ? '1' : '0';
   const bare = afterOps(
     { netns: {}, kernel: { release: '6.18.0', bridgeVlans: true } },
