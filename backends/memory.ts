@@ -27,10 +27,11 @@ function observeTable(table: Table, scope: TableScope): Table {
   const wanted = scope.elements;
   const sets = Object.fromEntries(
     Object.values(table.sets).map((set) => {
-      const keys = wanted[set.name] ?? [];
-      const elements = Object.fromEntries(
-        Object.entries(set.elements).filter(([key]) => keys.some((k) => k === key)),
-      );
+      const found = (wanted[set.name] ?? []).flatMap((key) => {
+        const element = Object.hasOwn(set.elements, key) ? set.elements[key] : undefined;
+        return element ? [[key, element] as const] : [];
+      });
+      const elements = Object.fromEntries(found);
       return [set.name, { ...set, elements }];
     }),
   );
