@@ -34,7 +34,7 @@ import { encodeBatch } from './nftables-batch.ts';
 import { decodeGeneration, encodeGenerationGet } from './nftables-message.ts';
 import { findHandles } from './nftables.ts';
 import { encodeRouteAdd, encodeRouteDel } from './route-message.ts';
-import { encodeRuleAdd, encodeRuleDel } from './rule-message.ts';
+import { encodePolicyRuleAdd, encodePolicyRuleDel } from './rule-message.ts';
 import { type BatchFault, type NetlinkSocket, isFault } from './socket.ts';
 import { writeSysctl } from './sysctl.ts';
 import {
@@ -273,8 +273,8 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
     aboutLink(kernel, op, (ifindex) => encodeAddressDel(ifindex, op.address)),
   'route.add': (kernel, op) => aboutRoute(kernel, op, encodeRouteAdd),
   'route.del': (kernel, op) => aboutRoute(kernel, op, encodeRouteDel),
-  'rule.add': (kernel, { netns, rule }) => aboutNetns(kernel, netns, encodeRuleAdd(rule)),
-  'rule.del': (kernel, { netns, rule }) => aboutNetns(kernel, netns, encodeRuleDel(rule)),
+  'rule.add': (kernel, { netns, rule }) => aboutNetns(kernel, netns, encodePolicyRuleAdd(rule)),
+  'rule.del': (kernel, { netns, rule }) => aboutNetns(kernel, netns, encodePolicyRuleDel(rule)),
   'neighbour.add': (kernel, op) =>
     aboutLink(kernel, op, (ifindex) => encodeNeighbourAdd(ifindex, op.neighbour)),
   'neighbour.del': (kernel, op) =>

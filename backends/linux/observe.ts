@@ -34,7 +34,7 @@ import type { Message } from './message.ts';
 import { decodeNeighbour, encodeNeighbourDump } from './neighbour-message.ts';
 import { observeRuleset } from './nftables.ts';
 import { decodeRoute, encodeRouteDump, encodeTableDump } from './route-message.ts';
-import { decodePolicyRule, encodeRuleDump } from './rule-message.ts';
+import { decodePolicyRule, encodePolicyRuleDump } from './rule-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { readSysctl } from './sysctl.ts';
 import { readTrafficControl } from './traffic-control.ts';
@@ -362,7 +362,7 @@ function bridgeFdb(
 /** Nothing where the netns has those that it was made with. */
 function readPolicyRules({ socket, netns }: Reading): Pick<Netns, 'policyRules'> {
   const rules = ([4, 6] as const).flatMap((family) => {
-    const answer = socket.dump(encodeRuleDump(family), decodePolicyRule);
+    const answer = socket.dump(encodePolicyRuleDump(family), decodePolicyRule);
     // A kernel without the family, or without rules.
     if (isFault(answer) && answer.errno === 'EOPNOTSUPP') return [];
     return expectAnswer(answer, netns.name, 'the policy rules');

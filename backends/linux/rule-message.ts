@@ -99,7 +99,7 @@ function putRule(writer: Writer, fixed: number, rule: PolicyRule): void {
 }
 
 /** Adds a rule; EEXIST when one that says the same is there. */
-export function encodeRuleAdd(rule: PolicyRule): Uint8Array {
+export function encodePolicyRuleAdd(rule: PolicyRule): Uint8Array {
   const flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
   return encodeMessage(RTM_NEWRULE, flags, FIB_RULE_HDR_BYTES, (writer, fixed) => {
     putRule(writer, fixed, rule);
@@ -107,14 +107,14 @@ export function encodeRuleAdd(rule: PolicyRule): Uint8Array {
 }
 
 /** Deletes the first rule that fits what is said; ENOENT without one. */
-export function encodeRuleDel(rule: PolicyRule): Uint8Array {
+export function encodePolicyRuleDel(rule: PolicyRule): Uint8Array {
   return encodeMessage(RTM_DELRULE, NLM_F_ACK, FIB_RULE_HDR_BYTES, (writer, fixed) => {
     putRule(writer, fixed, rule);
   });
 }
 
 /** Asks for the rules of a family, in the order in which they are asked. */
-export function encodeRuleDump(family: Family): Uint8Array {
+export function encodePolicyRuleDump(family: Family): Uint8Array {
   return encodeMessage(RTM_GETRULE, NLM_F_DUMP, FIB_RULE_HDR_BYTES, (writer, fixed) => {
     writer.bytes[fixed + AT.family] = family === 4 ? AF_INET : AF_INET6;
   });

@@ -5,6 +5,7 @@ import {
   encodeFlowCountGet,
   encodeFlowDump,
 } from '../../../backends/linux/conntrack-message.ts';
+import { decodeFdb, decodeRemote, encodeFdbDump } from '../../../backends/linux/fdb-message.ts';
 import {
   decodeLink,
   decodePortState,
@@ -25,6 +26,7 @@ import {
   encodeTableDump,
 } from '../../../backends/linux/nftables-message.ts';
 import { decodeRoute, encodeRouteDump } from '../../../backends/linux/route-message.ts';
+import { decodePolicyRule, encodePolicyRuleDump } from '../../../backends/linux/rule-message.ts';
 import {
   decodeQdisc,
   decodeRedirect,
@@ -57,6 +59,24 @@ function decodeFlow(message: Message, family: 4 | 6): { readonly key: string } |
 /** Every decoder with a question that brings it answers. */
 export const ANSWERS: readonly Answer[] = [
   { name: 'links', protocol: 'route', question: encodeLinkDump(), decode: decodeLink },
+  {
+    name: 'forwarding databases',
+    protocol: 'route',
+    question: encodeFdbDump(),
+    decode: (message) => decodeFdb(message) ?? decodeRemote(message),
+  },
+  {
+    name: 'policy rules',
+    protocol: 'route',
+    question: encodePolicyRuleDump(4),
+    decode: decodePolicyRule,
+  },
+  {
+    name: 'ipv6 policy rules',
+    protocol: 'route',
+    question: encodePolicyRuleDump(6),
+    decode: decodePolicyRule,
+  },
   { name: 'port states', protocol: 'route', question: encodeLinkDump(), decode: decodePortState },
   { name: 'addresses', protocol: 'route', question: encodeAddressDump(0), decode: decodeAddress },
   { name: 'routes', protocol: 'route', question: encodeRouteDump(0), decode: decodeRoute },

@@ -11,16 +11,28 @@ import {
   encodeFlowSearch,
 } from '../../../backends/linux/conntrack-message.ts';
 import {
+  encodeFdbAdd,
+  encodeFdbDel,
+  encodeFdbDump,
+  encodeRemoteAdd,
+  encodeRemoteDel,
+} from '../../../backends/linux/fdb-message.ts';
+import {
+  encodeAltnameAdd,
+  encodeAltnameDel,
   encodeBridgeAdd,
   encodeGroupDel,
   encodeIfbAdd,
   encodeLinkDel,
   encodeLinkDump,
   encodeLinkGet,
+  encodeLinkMove,
+  encodeLinkRename,
   encodeLinkSet,
   encodeNetnsIdGet,
   encodePortSet,
   encodeVethAdd,
+  encodeVxlanAdd,
 } from '../../../backends/linux/link-message.ts';
 import {
   encodeNeighbourAdd,
@@ -34,6 +46,11 @@ import {
   encodeTableDump,
 } from '../../../backends/linux/route-message.ts';
 import {
+  encodePolicyRuleAdd,
+  encodePolicyRuleDel,
+  encodePolicyRuleDump,
+} from '../../../backends/linux/rule-message.ts';
+import {
   encodeFilterAdd,
   encodeFilterDel,
   encodeFilterDump,
@@ -45,7 +62,7 @@ import {
 import { makeAddress } from '../../../model/address.ts';
 import { type Ifname, parseIfname } from '../../../model/ifname.ts';
 import { type Ip, ipBytes, parseIp } from '../../../model/ip.ts';
-import { type Mac, parseMac } from '../../../model/mac.ts';
+import { type Mac, ZERO_MAC, parseMac } from '../../../model/mac.ts';
 import type {
   LookupField,
   NftCommand,
@@ -55,6 +72,7 @@ import type {
   Statement,
   TableRef,
 } from '../../../model/nftables.ts';
+import { makePolicyRule } from '../../../model/policy-rule.ts';
 import { parsePrefix } from '../../../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../../../model/route.ts';
 import { tokenBucket } from '../../../model/traffic-control.ts';
@@ -65,7 +83,7 @@ const PEER = parseIfname('eth0');
 const IFB = parseIfname('ifb0');
 const GROUP = 0x4000_0001;
 /** The kernel counts ifindexes from 1 in each netns; of a veth the peer comes first. */
-export const INDEX = { lo: 1, bridge: 2, peer: 3, port: 4, ifb: 5 } as const;
+export const INDEX = { lo: 1, bridge: 2, peer: 3, port: 4, ifb: 5, vxlan: 6 } as const;
 
 const end = (ifname: typeof PORT, mac: string, mtuBytes: number) => ({
   ifname,
@@ -113,6 +131,56 @@ const VIA6 = makeRoute({
 });
 const NEIGHBOUR4 = { ip: parseIp('169.254.1.1'), mac: parseMac('02:00:00:00:00:01') };
 const NEIGHBOUR6 = { ip: parseIp('fd00::1'), mac: parseMac('02:00:00:00:00:01') };
+
+const ALTNAME = 'an alternative name';
+const VXLAN = parseIfname('vxlan7');
+const VXLAN6 = parseIfname('vxlan8');
+const RENAMED = parseIfname('vxlan9');
+const TUNNEL = {
+  vni: 7,
+  udpPort: 4789,
+  local: parseIp('10.1.0.5'),
+  lower: BRIDGE,
+  learning: false,
+} as const;
+const TUNNEL6 = {
+  vni: 0xff_ffff,
+  udpPort: 8472,
+  local: parseIp('fd00::5'),
+  lower: null,
+  learning: true,
+} as const;
+const REMOTE = { mac: parseMac('02:00:00:00:00:e0'), ip: parseIp('192.0.2.1') };
+const FLOOD = { mac: ZERO_MAC, ip: parseIp('192.0.2.2') };
+const FDB_OF_PORT = {
+  ifindex: INDEX.port,
+  self: false,
+  mac: parseMac('02:00:00:00:00:f0'),
+} as const;
+const FDB_OF_BRIDGE = {
+  ifindex: INDEX.bridge,
+  self: true,
+  mac: parseMac('02:00:00:00:00:f1'),
+} as const;
+const RULE4 = makePolicyRule({
+  family: 4,
+  priority: 100,
+  source: parsePrefix('10.1.0.0/24'),
+  destination: parsePrefix('10.2.0.0/16'),
+  iif: BRIDGE,
+  mark: { value: 0x10, mask: 0xf0 },
+  table: 1000,
+  protocol: PROTOCOL_CUBE,
+});
+const RULE6 = makePolicyRule({
+  family: 6,
+  priority: 101,
+  source: parsePrefix('fd00::/64'),
+  oif: PEER,
+  action: 'prohibit',
+  table: null,
+  protocol: PROTOCOL_CUBE,
+});
 
 /** Changes that a fresh netns accepts in this order, one after the other. */
 export const CHANGES: readonly (readonly [string, Uint8Array])[] = [
@@ -166,10 +234,29 @@ export const CHANGES: readonly (readonly [string, Uint8Array])[] = [
   ],
   ['qdisc clsact add', encodeQdiscAdd(INDEX.port, { kind: 'clsact' })],
   ['filter add', encodeFilterAdd(INDEX.port, INDEX.ifb)],
+  ['altname add', encodeAltnameAdd(PORT, ALTNAME)],
+  ['policy rule add', encodePolicyRuleAdd(RULE4)],
+  ['ipv6 policy rule add', encodePolicyRuleAdd(RULE6)],
+  ['fdb add', encodeFdbAdd(FDB_OF_PORT, 'static')],
+  ['fdb add of the bridge itself', encodeFdbAdd(FDB_OF_BRIDGE, 'local')],
+  ['vxlan add', encodeVxlanAdd(end(VXLAN, '02:00:00:00:00:05', 1300), TUNNEL, INDEX.bridge)],
+  [
+    'ipv6 vxlan add over nothing',
+    encodeVxlanAdd(end(VXLAN6, '02:00:00:00:00:06', 1300), TUNNEL6, undefined),
+  ],
+  ['remote add', encodeRemoteAdd(INDEX.vxlan, REMOTE, false)],
+  ['remote append', encodeRemoteAdd(INDEX.vxlan, FLOOD, true)],
 ];
 
 /** Takes back what `CHANGES` made, in this order. */
 export const REMOVALS: readonly (readonly [string, Uint8Array])[] = [
+  ['remote del', encodeRemoteDel(INDEX.vxlan, REMOTE)],
+  ['link rename', encodeLinkRename(INDEX.vxlan, RENAMED)],
+  ['fdb del', encodeFdbDel(FDB_OF_PORT)],
+  ['fdb del of the bridge itself', encodeFdbDel(FDB_OF_BRIDGE)],
+  ['policy rule del', encodePolicyRuleDel(RULE4)],
+  ['ipv6 policy rule del', encodePolicyRuleDel(RULE6)],
+  ['altname del', encodeAltnameDel(PORT, ALTNAME)],
   ['filter del', encodeFilterDel(INDEX.port)],
   ['qdisc del at ingress', encodeQdiscDel(INDEX.port, 'ingress')],
   ['qdisc del at root', encodeQdiscDel(INDEX.ifb, 'root')],
@@ -223,6 +310,9 @@ export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
   ['link get by name', encodeLinkGet(PEER)],
   ['link get by ifindex', encodeLinkGet(INDEX.bridge)],
   ['link dump', encodeLinkDump()],
+  ['link move', encodeLinkMove(PEER, 9)],
+  ['fdb dump', encodeFdbDump()],
+  ['policy rule dump', encodePolicyRuleDump(4)],
   ['address dump of all links', encodeAddressDump(0)],
   ['address dump of one link', encodeAddressDump(INDEX.peer)],
   ['route dump of all links', encodeRouteDump(0)],
