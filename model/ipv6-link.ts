@@ -46,8 +46,9 @@ function addLinkLocal(host: Host, ref: LinkRef): Host {
 export function readyIpv6(host: Host, ref: LinkRef): Host {
   const link = getLink(host, ref);
   if (link.kind === 'loopback' || !hasIpv6(getNetns(host, ref.netns), link)) return host;
-  // With an address the multicast route has come already, before that of its prefix.
-  return addRoutes(addLinkLocal(host, ref), ref.netns, [multicastRoute(ref.ifname)]);
+  const addressed = addLinkLocal(host, ref);
+  // With an address the multicast route has come already.
+  return addressed === host ? addRoutes(host, ref.netns, [multicastRoute(ref.ifname)]) : addressed;
 }
 
 const KEEP_ADDRESSES = 'keep_addr_on_down';

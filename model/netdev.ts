@@ -6,7 +6,7 @@ import type { Address } from './address.ts';
 import { hasCarrier, neighbourhood } from './carrier.ts';
 import { hostPrefix, routesOfAddress } from './connected.ts';
 import { withOwnMac, withoutStrangers } from './fdb.ts';
-import { addRoutes, dropRoutes, sameRoute } from './fib.ts';
+import { dropRoutes, sameRoute, withRoutes } from './fib.ts';
 import {
   type Host,
   type Netns,
@@ -75,12 +75,17 @@ export function linkUp(before: Host, ref: LinkRef): Host {
   if (link.up) return before;
   // Addresses that were kept go through duplicate address detection again, and it ends well.
   const addresses = link.addresses.map((a) => (a.tentative ? { ...a, tentative: false } : a));
-  let host = withLink(before, ref.netns, { ...link, addresses, up: true });
-  if (link.kind === 'loopback') host = startIpv6(startLoopback(host, ref), ref);
+  let host = before;
+  let risen: Link = { ...link, addresses, up: true };
+  if (link.kind === 'loopback') {
+    host = startIpv6(startLoopback(withLink(host, ref.netns, risen), ref), ref);
+    risen = getLink(host, ref);
+  }
   const netns = getNetns(host, ref.netns);
-  const upLink = getLink(host, ref);
-  const routes = upLink.addresses.flatMap((address) => routesOfRise(netns, upLink, address));
-  return settleCarrier(before, addRoutes(host, ref.netns, routes), ref);
+  const own = risen.addresses.flatMap((address) => routesOfRise(netns, risen, address));
+  const links = { ...netns.links, [ref.ifname]: risen };
+  host = withNetns(host, ref.netns, { ...netns, links, routes: withRoutes(netns.routes, own) });
+  return settleCarrier(before, host, ref);
 }
 
 /** Admin down: K-3.1, K-4.2, K-5.2 and, for neighbours, K-7.3. IPv4 keeps its addresses and their local routes. */
