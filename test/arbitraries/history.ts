@@ -1,9 +1,11 @@
 /** Histories of a node: networks that can be side by side, and what happens to their pods. */
 import fc from 'fast-check';
 import type { Errno } from '../../model/errno.ts';
+import type { Ruleset } from '../../model/nftables.ts';
 import type { Fate, Step } from '../plugin/history/step.ts';
 import { formatStep } from '../plugin/history/step.ts';
 import { type RawConfig, configurations, layer2Configurations } from './configuration.ts';
+import { foreignTables } from './machine.ts';
 import { opSeeds } from './program.ts';
 
 /** With more pods than this, they come more often than they go. */
@@ -17,6 +19,8 @@ export interface History {
   readonly networks: readonly RawConfig[];
   /** Which bridge somebody else has already. */
   readonly foreignBridge: boolean;
+  /** Tables of others, some of which drop what is forwarded. */
+  readonly tables: Ruleset;
   readonly steps: readonly Step[];
   /** Decides in which orders plans are tried, and which of them are looked at. */
   readonly luck: number;
@@ -140,9 +144,11 @@ function steps(pods: number): fc.Arbitrary<Step> {
 }
 
 /** A history as lines of text. */
-export function formatHistory({ networks, foreignBridge, steps: all, luck }: History): string {
+export function formatHistory(history: History): string {
+  const { networks, foreignBridge, tables, steps: all, luck } = history;
   return [
     '',
+    ...Object.values(tables).map((table) => `  ${JSON.stringify(table)}`),
     ...networks.map((raw) => `  ${JSON.stringify(raw)}`),
     `  luck ${luck}${foreignBridge ? ', br0 is somebody else’s' : ''}`,
     ...all.map((step, i) => `  ${i}. ${formatStep(step)}`),
@@ -155,6 +161,7 @@ export function histories(maxLength: number, pods = HISTORY_PODS): fc.Arbitrary<
     .record({
       networks: anyNetworks(pods),
       foreignBridge: fc.boolean(),
+      tables: foreignTables(),
       steps: fc.array(steps(pods), { minLength: 1, maxLength, size: 'max' }),
       luck: fc.nat(0x7fffffff),
     })

@@ -74,7 +74,7 @@ function opaqueRule(...expressions: string[]): Rule {
 }
 
 /** Tables of others that drop what is forwarded: by policy, or by a last rule that is not understood. */
-function foreignTables(): fc.Arbitrary<Ruleset> {
+export function foreignTables(): fc.Arbitrary<Ruleset> {
   const other = opaqueRule('ct', 'bitwise', 'cmp', 'immediate');
   const chains = fc.constantFrom(
     forwardChain('drop', []),

@@ -1,6 +1,8 @@
 /** ADD in a history: what it may answer, and what has to hold when it has succeeded, failed or died. */
 import assert from 'node:assert/strict';
-import { findLink, findNetns } from '../../../model/host.ts';
+import { HOST_NETNS, findLink, findNetns } from '../../../model/host.ts';
+import type { Ifname } from '../../../model/ifname.ts';
+import type { LinkRef } from '../../../model/link.ts';
 import { type Attachment, formatKey } from '../../../plugin/attachment.ts';
 import { type Added, add } from '../../../plugin/call/add.ts';
 import { findings, planRepair } from '../../../plugin/call/check.ts';
@@ -19,6 +21,7 @@ import type { Entry } from './ledger.ts';
 import { type Node, podNetns, rawOf, containerOf, attachmentOf, whole, settle } from './node.ts';
 import { assertPromise } from './promise.ts';
 import { lookAtPlan, isStateOp } from './sampled-plan.ts';
+import { statusStep } from './status-step.ts';
 import type { Step } from './step.ts';
 import { count } from './tally.ts';
 
@@ -26,6 +29,10 @@ import { count } from './tally.ts';
 function assertRested(node: Node, { key, addresses }: Attachment, raw: RawConfig): void {
   for (const { ip } of addresses)
     assert(!isResting(node, raw, ip), `${ip} of ${formatKey(key)} is handed out again too soon`);
+}
+
+function bridgeOf(raw: RawConfig): LinkRef {
+  return { netns: HOST_NETNS, ifname: String(raw['bridge']) as Ifname };
 }
 
 /** Reasons for which an ADD may be refused without anything having gone wrong. */
@@ -44,6 +51,9 @@ function isRefusable(node: Node, raw: RawConfig, request: Request, error: unknow
         text.includes('which conflicts with') ||
         text.startsWith('host port ') ||
         text.includes('does not filter VLANs') ||
+        // Somebody has given the name to a link of his.
+        (text.endsWith('already exists but is not a bridge') &&
+          findLink(node.shadow, bridgeOf(raw)) !== undefined) ||
         (text.startsWith('link "') &&
           findLink(host, { netns: request.netns, ifname: request.key.ifname }) !== undefined)
       );
@@ -139,6 +149,8 @@ export function addStep(node: Node, step: Extract<Step, { do: 'ADD' }>): string 
   }
   if (!end.isHit && !isRefusable(node, raw, request, error)) throw error;
   count(node.tally, end.isHit ? 'ADD failed' : 'ADD refused');
+  // What keeps the next ADD from succeeding, STATUS has to know.
+  if (isExhausted(node, raw)) statusStep(node, { do: 'STATUS', network });
   settle(node, { ...entry, state: 'unsure' });
   const isLeft = node.ledger.has(name);
   if (!recorded) {

@@ -356,6 +356,18 @@ export function withoutAdditions(host: Host): Host {
   return { ...host, netns: Object.fromEntries(netns) };
 }
 
+/** What was added to pods' links, as `NETNS LINK`. */
+export function additionsIn(host: Host): string[] {
+  return Object.entries(host.netns).flatMap(([name, { links, routes }]) => [
+    ...routes
+      .filter(({ destination }) => destination === ADDED_DESTINATION)
+      .map(({ device }) => `${name} ${device}`),
+    ...Object.values(links)
+      .filter(({ addresses }) => addresses.some(({ ip }) => ip === ADDED_ADDRESS.ip))
+      .map(({ ifname }) => `${name} ${ifname}`),
+  ]);
+}
+
 /** Additions, of which CHECK has nothing to say. */
 function additions(host: Host, { netns, key }: Attachment): Deed[] {
   const ref = { netns, ifname: key.ifname };

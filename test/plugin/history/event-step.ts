@@ -9,7 +9,7 @@ import { retreatOf } from '../../../plugin/call/retreat.ts';
 import { attached } from '../../../plugin/network.ts';
 import { plainState } from '../../state.ts';
 import { makeMachine } from '../machine.ts';
-import { damagesOf, withoutAdditions } from './damage.ts';
+import { additionsIn, damagesOf, withoutAdditions } from './damage.ts';
 import { foreignOp } from './foreign.ts';
 import { type Node, podNetns, attachmentOf, linesOf, untroubled } from './node.ts';
 import { lookAtPlan, isStateOp } from './sampled-plan.ts';
@@ -63,6 +63,7 @@ export function damageStep(node: Node, step: Extract<Step, { do: 'damage' }>): s
     `damage: ${damage.name.replaceAll(/veth[0-9a-f]{11}|ifb[0-9a-f]{11}|eth0|net1|[0-9a-f:.]{5,}(\/\d+)?/g, '·')}`,
   );
   if (!step.mend || damage.findings.length === 0) return `${formatKey(entry.key)}: ${damage.name}`;
+  const added = additionsIn(backend.host());
   const context = node.machine.start();
   const { plan } = planRepair(context, entry.key);
   lookAtPlan(
@@ -73,6 +74,7 @@ export function damageStep(node: Node, step: Extract<Step, { do: 'damage' }>): s
   const report = applyPlan(backend, plan, retreatOf(attachment, plan), () => 0);
   assert.equal(report.failed, undefined, 'the repair is refused');
   assert.deepEqual(linesOf(node, entry), [], `not all of it is repaired: ${damage.name}`);
+  assert.deepEqual(additionsIn(backend.host()), added, 'the repair has taken something of others');
   // What others had there is not mended with it.
   if (!damage.isWhole)
     assert.deepEqual(

@@ -75,7 +75,10 @@ function foreignNetns(
     ),
     policyRules: netns.policyRules,
     sysctls: sysctls.filter(([key]) => !used.has(splitLinkSysctl(key)?.of ?? '')),
-    nftables: withoutGuests(picked(netns.nftables, shadow.nftables)),
+    nftables:
+      pods === 'gone'
+        ? picked(netns.nftables, shadow.nftables)
+        : withoutGuests(picked(netns.nftables, shadow.nftables)),
   };
 }
 

@@ -41,6 +41,8 @@ function main(): number {
       );
       if (!values.keep) return 1;
     }
+    if (process.stdout.isTTY)
+      process.stdout.write(`\r${number - first + 1} histories, ${tally.get('ADD') ?? 0} ADDs `);
     if (values.only !== undefined) break;
   }
   for (const [what, times] of [...tally].toSorted(([a], [b]) => (a < b ? -1 : 1)))

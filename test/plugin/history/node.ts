@@ -51,12 +51,17 @@ export function podNetns(pod: number): string {
   return `/run/netns/pod${pod}`;
 }
 
-function initialHost({ networks, foreignBridge }: History, pods: number): Host {
+function initialHost({ networks, foreignBridge, tables }: History, pods: number): Host {
   const names = Array.from({ length: pods }, (_each, pod) => podNetns(pod));
   const settings = universeOps([HOST_NETNS, ...names], PLANNABLE.pins).filter(
     ({ op }) => op === 'sysctl.set',
   );
-  const host = afterOps(plainHost('without link-local', names), settings);
+  const key = 'net/ipv6/conf/default/accept_ra';
+  const plain = afterOps(plainHost('without link-local', names), [
+    ...settings,
+    { op: 'sysctl.set', netns: HOST_NETNS, key, value: '1' },
+  ]);
+  const host = withNetns(plain, HOST_NETNS, { ...getNetns(plain, HOST_NETNS), nftables: tables });
   if (!foreignBridge) return host;
   const bridge = {
     ifname: 'br0' as Ifname,

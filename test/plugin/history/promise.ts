@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { HOST_NETNS, type Host, findLink, getNetns } from '../../../model/host.ts';
 import { familyOf } from '../../../model/ip.ts';
-import { OWNER_MARK } from '../../../model/link.ts';
+import { OWNER_MARK, isOurs } from '../../../model/link.ts';
 import { type Table, tableKey } from '../../../model/nftables.ts';
 import type { Attachment } from '../../../plugin/attachment.ts';
 import type { CniResult } from '../../../plugin/cni/result.ts';
@@ -26,6 +26,14 @@ function assertPod(host: Host, raw: RawConfig, attachment: Attachment, result: C
       ),
       `the pod has no route to ${dst}`,
     );
+  if (raw['isDefaultGateway'] !== true) return;
+  for (const { address } of result.ips) {
+    const everywhere = address.includes(':') ? '::/0' : '0.0.0.0/0';
+    assert(
+      routes.some((r) => r.destination === everywhere && r.device === key.ifname),
+      `the pod has no default route for ${address}`,
+    );
+  }
 }
 
 function assertHost(host: Host, raw: RawConfig, attachment: Attachment, result: CniResult): void {
@@ -43,6 +51,12 @@ function assertHost(host: Host, raw: RawConfig, attachment: Attachment, result: 
   const isGateway = raw['isGateway'] === true || raw['isDefaultGateway'] === true;
   if (!isGateway && !isPtp) return;
   const carrier = links[isPtp ? hostIfname : (vlans?.gateway?.ifname ?? bridge)];
+  if (carrier && isOurs(carrier) && result.ips.some(({ address }) => address.includes(':')))
+    assert.equal(
+      sysctls[`net/ipv6/conf/${carrier.ifname}/accept_ra`],
+      '0',
+      'a pod could advertise itself as a router',
+    );
   for (const { gateway, address } of result.ips) {
     assert(
       carrier?.up && carrier.addresses.some(({ ip }) => ip === gateway),
@@ -51,6 +65,20 @@ function assertHost(host: Host, raw: RawConfig, attachment: Attachment, result: 
     const forwards = address.includes(':') ? 'net/ipv6/conf/all/forwarding' : 'net/ipv4/ip_forward';
     assert.equal(sysctls[forwards], '1', 'the host does not forward');
   }
+}
+
+function assertLimits(host: Host, raw: RawConfig, { hostIfname, bandwidth }: Attachment): void {
+  const { links } = getNetns(host, HOST_NETNS);
+  const { root, ingress } = links[hostIfname]?.trafficControl ?? {};
+  const isLimited = (name: 'ingressRate' | 'egressRate'): boolean => raw[name] !== undefined;
+  assert.equal(root?.kind === 'tbf', isLimited('ingressRate'), 'what the pod is sent');
+  assert.equal(ingress?.redirect, bandwidth?.ifb?.ifname, 'what the pod sends is not led away');
+  const ifb = links[ingress?.redirect ?? ''];
+  assert.equal(
+    ifb?.up === true && ifb.trafficControl?.root?.kind === 'tbf',
+    isLimited('egressRate'),
+    'what the pod sends',
+  );
 }
 
 function assertHas(table: Table | undefined, set: string, key: string): void {
@@ -82,5 +110,6 @@ export function assertPromise(
 ): void {
   assertPod(host, raw, attachment, result);
   assertHost(host, raw, attachment, result);
+  assertLimits(host, raw, attachment);
   assertRules(host, raw, attachment);
 }
