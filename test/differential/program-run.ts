@@ -15,7 +15,7 @@ import { readByCommands } from './iproute.ts';
 import { type Places, makePlaces, placeOp, unplaceHost } from './place.ts';
 import { compareRows, rowsOf } from './rows.ts';
 import { rulesOf } from './rules.ts';
-import { settle, settleCarriers } from './settle.ts';
+import { calm, settle, settleCarriers } from './settle.ts';
 
 /** What one operation came to on the kernel: undefined is success. */
 export type Answer = Errno | undefined;
@@ -185,6 +185,7 @@ export function runOnBoth(
       lines.length > 0 ? divergenceOf(undefined, lines, lines.map(signatureOf), []) : undefined,
     );
   } finally {
+    calm(kernel, places, host);
     kernel.close();
     const names = universe.map(places.real);
     if (leftovers) for (const name of names) leftovers.add(name);

@@ -1,6 +1,6 @@
 /** Waits for what the kernel does later by rule, so that the model, which does it at once, can be compared with it. */
 import type { Kernel } from '../../backends/linux/kernel.ts';
-import { decodeIfindex, encodeLinkGet } from '../../backends/linux/link-message.ts';
+import { decodeIfindex, encodeLinkGet, encodeLinkSet } from '../../backends/linux/link-message.ts';
 import { decodeRoute, encodeTableDump } from '../../backends/linux/route-message.ts';
 import { type NetlinkSocket, isFault } from '../../backends/linux/socket.ts';
 import { neighbourhood } from '../../model/carrier.ts';
@@ -125,4 +125,22 @@ export function settle(kernel: Kernel, places: Places, before: Host, after: Host
   settleTeardown(kernel, places, before, after);
   bringCarrier(kernel, places, after, touched(before, after));
   settleLocalRoutes(kernel, places, before, after);
+}
+
+/** May packets go round by it: a bridge of several ports, or a link that sends on what comes in? */
+function isOnLoop({ links }: Netns, link: Link): boolean {
+  const ports = Object.values(links).filter(({ port }) => port?.master === link.ifname);
+  return ports.length > 1 || typeof link.trafficControl?.ingress?.redirect === 'string';
+}
+
+/**
+ * Ends what goes round in a host that nobody needs any more. Programs make loops, a bridge has no STP, and one packet of
+ * IPv6's own is enough to keep a processor busy until the netns is gone.
+ */
+export function calm(kernel: Kernel, places: Places, host: Host): void {
+  for (const [name, netns] of Object.entries(host.netns)) {
+    const looping = Object.values(netns.links).filter((link) => link.up && isOnLoop(netns, link));
+    const socket = looping.length > 0 ? socketOf(kernel, places.real(name)) : undefined;
+    for (const { ifname } of looping) socket?.request(encodeLinkSet(ifname, { up: false }));
+  }
 }
