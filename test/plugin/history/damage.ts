@@ -33,8 +33,10 @@ export interface Damage {
   readonly findings: readonly string[];
   /** Is the link by then nobody's that DEL would know? Then only a mended one can be left to DEL. */
   readonly disowns: boolean;
-  /** Does something go as a whole that attachments share? Then CHECK says more, and mending one does not mend the others. */
+  /** Does something go with all that is in it? Then CHECK says more. */
   readonly isWhole: boolean;
+  /** May others have lost something by it too? Then mending one attachment does not mend them. */
+  readonly isShared: boolean;
 }
 
 /** What somebody does, and what CHECK says of that alone. */
@@ -44,6 +46,7 @@ interface Deed {
   readonly words: readonly string[];
   readonly disowns?: true;
   readonly isWhole?: true;
+  readonly isShared?: true;
 }
 
 const OTHER_MAC = parseMac('02:00:00:00:77:77');
@@ -208,6 +211,8 @@ function carrierDeeds(host: Host, attachment: Attachment): Deed[] {
       name: `${ifname} is set down`,
       ops: [setLink(ref, { up: false })],
       words: link.up ? [`${HOST_NETNS} link "${ifname}": is down, should be up`] : [],
+      // The gateways of other networks, too.
+      isShared: true,
     },
     ...link.addresses
       .filter(({ ip }) => own.has(ip))
@@ -441,6 +446,7 @@ function damageOf(host: Host, attachment: Attachment, deed: Deed): Damage | unde
     ],
     disowns: deed.disowns === true,
     isWhole: deed.isWhole === true,
+    isShared: deed.isShared === true || deed.isWhole === true,
   };
 }
 

@@ -33,6 +33,9 @@ export function foreignStep(node: Node, step: Extract<Step, { do: 'foreign' }>):
   const op = foreignOp(node.shadow, universe, step.seed);
   const outcome = op && applyOp(node.shadow, op);
   if (!op || !outcome?.ok) return 'they cannot';
+  // A link is known by its name: what ADD does to somebody's bridge for as long as pods are on it stays on it then.
+  const isRenaming = op.op === 'link.rename' || op.op === 'link.move';
+  if (isRenaming && node.used.has(op.ifname)) return 'they do not';
   if (node.machine.backend.execute(op)) return 'they cannot here';
   node.shadow = outcome.host;
   count(node.tally, 'foreign');
@@ -76,7 +79,7 @@ export function damageStep(node: Node, step: Extract<Step, { do: 'damage' }>): s
   assert.deepEqual(linesOf(node, entry), [], `not all of it is repaired: ${damage.name}`);
   assert.deepEqual(additionsIn(backend.host()), added, 'the repair has taken something of others');
   // What others had there is not mended with it.
-  if (!damage.isWhole)
+  if (!damage.isShared)
     assert.deepEqual(
       plainState(withoutAdditions(backend.host())),
       before,
