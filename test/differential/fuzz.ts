@@ -67,12 +67,22 @@ function record(name: string, fact: string, file: string): number {
   return 0;
 }
 
+/** Where nobody watches, a line so often. */
+const LINE_EVERY_MS = 30_000;
+
 function progress(start: number, total: number | undefined): (tally: Tally) => void {
+  let told = start;
   return ({ programs, ops }) => {
-    if (!process.stdout.isTTY) return;
-    const rate = (programs / ((performance.now() - start) / 1000)).toFixed(0);
+    const now = performance.now();
+    const rate = (programs / ((now - start) / 1000)).toFixed(0);
     const of = total === undefined ? '' : ` of ${total}`;
-    process.stdout.write(`\r${programs}${of} programs, ${ops} operations, ${rate}/s `);
+    const text = `${programs}${of} programs, ${ops} operations, ${rate}/s`;
+    if (process.stdout.isTTY) {
+      process.stdout.write(`\r${text} `);
+    } else if (now - told > LINE_EVERY_MS) {
+      told = now;
+      process.stdout.write(`${text}\n`);
+    }
   };
 }
 
