@@ -15,7 +15,7 @@ import { type ProgramRun, kernelProfile, runOnBoth } from './program-run.ts';
 import {
   type Share,
   type Stream,
-  clearRuins,
+  clearOldRuins,
   programAt,
   programsOf,
   runShare,
@@ -121,7 +121,7 @@ async function runMany(options: {
 }): Promise<number> {
   const { stream, minutes, workers, mode } = options;
   const start = performance.now();
-  clearRuins();
+  clearOldRuins();
   const size = sizeOf(stream);
   const meaning = size ? `: ${size.run} programs that stand for ${size.all}` : '';
   process.stdout.write(`${nameOf(stream)}${meaning}, ${workers} processes\n`);

@@ -119,11 +119,24 @@ function divergenceOf(
   return { at, lines, signatures, known };
 }
 
-/** Takes netns away: several at once in hardly more time than one. */
+/** Takes netns away in which nothing goes round any more: several at once in hardly more time than one. */
 export function clearNetns(names: Iterable<NetnsName>): void {
   const kernel = new Kernel();
   for (const netns of names) executeOp(kernel, { op: 'netns.del', netns });
   kernel.close();
+}
+
+/** Takes netns away as somebody has left them. */
+export function clearRuins(names: Iterable<NetnsName>): void {
+  const scope = [...names].map((name) => [name, { ...ALL, nftables: [] }] as const);
+  const kernel = new Kernel();
+  calm(
+    kernel,
+    { real: (name) => name, logical: (name) => name },
+    observeHost(kernel, Object.fromEntries(scope)),
+  );
+  kernel.close();
+  clearNetns(scope.map(([name]) => name));
 }
 
 /**
@@ -159,6 +172,7 @@ export function runOnBoth(
     for (const [at, op] of ops.entries()) {
       const outcome = applyOp(host, op);
       const expected = outcome.ok ? undefined : outcome.fault;
+      if (op.op === 'netns.del') calm(kernel, places, host, [op.netns]);
       const fault = executeOp(kernel, placeOp(op, places));
       answers.push(fault?.errno);
       const before = host;

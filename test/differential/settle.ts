@@ -134,12 +134,21 @@ function isOnLoop({ links }: Netns, link: Link): boolean {
 }
 
 /**
- * Ends what goes round in a host that nobody needs any more. Programs make loops, a bridge has no STP, and one packet of
- * IPv6's own is enough to keep a processor busy until the netns is gone.
+ * Ends what goes round in these netns, before they go or when nobody needs them any more. Programs make loops, a bridge has
+ * no STP, and one packet keeps a processor busy. One that a socket of a user sent, as an announcement is, also keeps its
+ * socket and so its netns alive, which then nobody can reach.
  */
-export function calm(kernel: Kernel, places: Places, host: Host): void {
-  for (const [name, netns] of Object.entries(host.netns)) {
-    const looping = Object.values(netns.links).filter((link) => link.up && isOnLoop(netns, link));
+export function calm(
+  kernel: Kernel,
+  places: Places,
+  host: Host,
+  names: readonly NetnsName[] = Object.keys(host.netns),
+): void {
+  for (const name of names) {
+    const netns = host.netns[name];
+    const looping = Object.values(netns?.links ?? {}).filter(
+      (link) => netns && link.up && isOnLoop(netns, link),
+    );
     const socket = looping.length > 0 ? socketOf(kernel, places.real(name)) : undefined;
     for (const { ifname } of looping) socket?.request(encodeLinkSet(ifname, { up: false }));
   }

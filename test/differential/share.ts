@@ -9,7 +9,7 @@ import type { NetnsName } from '../../model/host.ts';
 import type { KernelProfile } from '../../model/kernel-profile.ts';
 import type { Op } from '../../model/op.ts';
 import { OWN_PREFIX, pidOf } from './place.ts';
-import { clearNetns, kernelProfile, runOnBoth } from './program-run.ts';
+import { clearNetns, clearRuins, kernelProfile, runOnBoth } from './program-run.ts';
 import { PROLOGUE, randomProgram } from './program.ts';
 import { type Tally, addRun, makeTally, sumOf } from './tally.ts';
 import { WORLDS, standingPrograms } from './worlds.ts';
@@ -204,12 +204,12 @@ function isAlive(pid: number): boolean {
 }
 
 /** Takes away what runs have left that were killed. */
-export function clearRuins(): void {
+export function clearOldRuins(): void {
   let names: string[];
   try {
     names = readdirSync('/run/netns');
   } catch {
     return;
   }
-  clearNetns(names.filter((name) => name.startsWith(OWN_PREFIX) && !isAlive(pidOf(name))));
+  clearRuins(names.filter((name) => name.startsWith(OWN_PREFIX) && !isAlive(pidOf(name))));
 }
