@@ -79,7 +79,8 @@ function isBeside({ addresses }: Link, ips: ReadonlySet<Ip>): boolean {
 
 /**
  * The VLANs of a port of a bridge that filters, unless they are just those that the bridge puts every port in; with the
- * link of their gateways where that is in the subnets of all of the pod's addresses.
+ * link of their gateways where that is in the subnets of all of the pod's addresses. A network without VLANs on a bridge on which
+ * another has the VLAN that every port is in is taken for one of that: their ports are alike.
  */
 function vlansOn(
   observed: Host,

@@ -126,10 +126,24 @@ describe('STATUS', () => {
   });
 });
 
+/**
+ * Is a network of VLAN 1, in which a bridge puts every port, beside one of the same bridge without VLANs? Their ports are
+ * alike to the kernel, so that the gateway of the first is taken for that of the second too.
+ */
+function mixesDefaultVlan(raws: readonly RawConfig[]): boolean {
+  const bridges = (isTagged: boolean): unknown[] =>
+    raws
+      .filter((raw) => ('vlan' in raw && raw['vlan'] === 1) === isTagged)
+      .map((raw) => raw['bridge']);
+  const plain = bridges(false);
+  return bridges(true).some((bridge) => plain.includes(bridge));
+}
+
 describe('records made anew of what the kernel has', () => {
   it('are enough for CHECK, and for DEL to leave the host as it was', () => {
     fc.assert(
       fc.property(networks(), (raws) => {
+        fc.pre(!mixesDefaultVlan(raws));
         const machine = makeMachine(plainHost());
         const before = withoutForwarding(machine.backend.host());
         const attached = attachAll(machine, raws);
