@@ -137,14 +137,11 @@ function setLink(kernel: Kernel, { netns, ifname, set }: OpOf<'link.set'>): Faul
     : masterIndex;
 }
 
-function moveLink(
-  kernel: Kernel,
-  { netns, ifname, toNetns }: OpOf<'link.move'>,
-): Fault | undefined {
-  const there = kernel.netns(toNetns);
+function moveLink(kernel: Kernel, op: OpOf<'link.move'>): Fault | undefined {
+  const there = kernel.netns(op.toNetns);
   const netnsFd = isFault(there) ? there : there.descriptor();
   return typeof netnsFd === 'number'
-    ? aboutNetns(kernel, netns, encodeLinkMove(ifname, netnsFd))
+    ? aboutLink(kernel, op, (ifindex) => encodeLinkMove(ifindex, netnsFd))
     : netnsFd;
 }
 

@@ -267,10 +267,13 @@ export function encodeLinkRename(ifindex: number, name: Ifname): Uint8Array {
   });
 }
 
-/** Puts the link with this name into the netns that a file descriptor stands for. */
-export function encodeLinkMove(ifname: Ifname, netnsFd: number): Uint8Array {
-  return encodeMessage(RTM_NEWLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer) => {
-    putText(writer, IFLA_IFNAME, ifname);
+/**
+ * Puts the link with this ifindex into the netns that a file descriptor stands for. A name would be the one that it is to
+ * have there if its own is taken, be it one of its alternative names (net/core/dev.c, __dev_change_net_namespace).
+ */
+export function encodeLinkMove(ifindex: number, netnsFd: number): Uint8Array {
+  return encodeMessage(RTM_NEWLINK, NLM_F_ACK, IFINFOMSG_BYTES, (writer, fixed) => {
+    writer.view.setInt32(fixed + IFI_INDEX, ifindex, true);
     putU32(writer, IFLA_NET_NS_FD, netnsFd);
   });
 }

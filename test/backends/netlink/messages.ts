@@ -310,7 +310,7 @@ export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
   ['link get by name', encodeLinkGet(PEER)],
   ['link get by ifindex', encodeLinkGet(INDEX.bridge)],
   ['link dump', encodeLinkDump()],
-  ['link move', encodeLinkMove(PEER, 9)],
+  ['link move', encodeLinkMove(INDEX.peer, 9)],
   ['fdb dump', encodeFdbDump()],
   ['policy rule dump', encodePolicyRuleDump(4)],
   ['address dump of all links', encodeAddressDump(0)],
