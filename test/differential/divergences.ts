@@ -3,16 +3,18 @@
  * them and fails when one does not part the two any more, or parts them otherwise. docs/divergences.md tells the same in words.
  */
 import { makeAddress } from '../../model/address.ts';
-import { findLink } from '../../model/host.ts';
+import { type Host, findLink } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { familyOf, parseIp } from '../../model/ip.ts';
 import type { Link } from '../../model/link.ts';
-import { MTU_MIN_BYTES } from '../../model/link.ts';
+import { MTU_MIN_BYTES, TX_QUEUE_LENGTH } from '../../model/link.ts';
 import { ZERO_MAC, parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
+import { applyOp } from '../../model/ops.ts';
 import { parsePrefix, parsePrefixedIp } from '../../model/prefix.ts';
 import { TABLE_LOCAL, makeRoute, routeFamily } from '../../model/route.ts';
 import { LINK_LOCAL_PINS, PINS, universeOps } from '../arbitraries/sysctl-op.ts';
+import { compareRows, rowsOf } from './rows.ts';
 import type { Step } from './rules.ts';
 
 /** One way in which the two are known to part. */
@@ -28,6 +30,8 @@ export interface KnownDivergence {
    * program ends there. Absent: it shows later, so random programs keep away from it.
    */
   readonly cause?: (step: Step) => boolean;
+  /** The operation that the kernel has carried out by then: its state is the model's after this one, in everything. */
+  readonly instead?: (op: Op) => Op;
   /** Why the model does not do it. */
   readonly reason: string;
   readonly since: string;
@@ -92,6 +96,7 @@ export const DIVERGENCES: readonly KnownDivergence[] = [
       'master' in step.op.set &&
       step.errno === 'EOPNOTSUPP' &&
       linkOf(step)?.port !== null,
+    instead: (op) => (op.op === 'link.set' ? { ...op, set: { master: null } } : op),
     reason:
       'net/core/rtnetlink.c, do_set_master, takes the port from its bridge before it asks the new master; in the model an operation that is refused changes nothing, and plans never ask for such a master',
     since: '2026-11-27',
@@ -140,6 +145,10 @@ export const DIVERGENCES: readonly KnownDivergence[] = [
       step.errno === undefined &&
       familyOf(step.op.neighbour.ip) === 4 &&
       linkOf(step)?.kind === 'loopback',
+    instead: (op) =>
+      op.op === 'neighbour.add'
+        ? { ...op, neighbour: { ...op.neighbour, ip: parseIp('0.0.0.0') } }
+        : op,
     reason:
       'net/ipv4/arp.c, arp_constructor, keeps what a loopback is told about IPv4 under 0.0.0.0; a loopback has no neighbours',
     since: '2026-11-27',
@@ -156,6 +165,15 @@ export const DIVERGENCES: readonly KnownDivergence[] = [
     signatures: ['txQueueLength: model 0, kernel nothing of link'],
     cause: (step) =>
       step.op.op === 'qdisc.add' && step.errno === 'EINVAL' && linkOf(step)?.txQueueLength === 0,
+    instead: (op) =>
+      op.op === 'qdisc.add'
+        ? {
+            op: 'link.set',
+            netns: op.netns,
+            ifname: op.ifname,
+            set: { txQueueLength: TX_QUEUE_LENGTH },
+          }
+        : op,
     reason:
       'net/sched/sch_api.c, qdisc_create, gives the link a queue before the qdisc looks at its parameters; in the model an operation that is refused changes nothing, and plans ask for no burst of nothing',
     since: '2026-11-27',
@@ -251,7 +269,21 @@ export function suspectsOf(step: Step): readonly KnownDivergence[] {
   return DIVERGENCES.filter((each) => each.cause?.(step) === true);
 }
 
+/** How the two have parted after an operation. */
+export interface Parting {
+  readonly step: Step;
+  readonly signatures: readonly string[];
+  /** What the kernel holds; undefined where the answers part. */
+  readonly observed: Host | undefined;
+}
+
 /** Is a divergence of this kind, to its last line? */
-export function explains(known: KnownDivergence, signatures: readonly string[]): boolean {
-  return signatures.every((signature) => known.signatures.includes(signature));
+export function explains(
+  { instead, signatures: known }: KnownDivergence,
+  { step, signatures, observed }: Parting,
+): boolean {
+  if (!instead || !observed) return signatures.every((signature) => known.includes(signature));
+  const outcome = applyOp(step.before, instead(step.op));
+  const host = outcome.ok ? outcome.host : step.before;
+  return compareRows(rowsOf(host), rowsOf(observed), ['model', 'kernel']).length === 0;
 }

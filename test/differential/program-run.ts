@@ -10,7 +10,7 @@ import type { KernelProfile } from '../../model/kernel-profile.ts';
 import type { Link } from '../../model/link.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
-import { type KnownDivergence, explains, suspectsOf } from './divergences.ts';
+import { type KnownDivergence, type Parting, explains, suspectsOf } from './divergences.ts';
 import { readByCommands } from './iproute.ts';
 import { type Places, makePlaces, placeOp, unplaceHost } from './place.ts';
 import { compareRows, rowsOf } from './rows.ts';
@@ -112,11 +112,11 @@ function signatureOf(line: string): string {
 function divergenceOf(
   at: number | undefined,
   lines: readonly string[],
-  signatures: readonly string[],
+  parting: Parting,
   suspects: readonly KnownDivergence[],
 ): Divergence {
-  const known = suspects.find((each) => explains(each, signatures))?.id;
-  return { at, lines, signatures, known };
+  const known = suspects.find((each) => explains(each, parting))?.id;
+  return { at, lines, signatures: parting.signatures, known };
 }
 
 /** Takes netns away in which nothing goes round any more: several at once in hardly more time than one. */
@@ -182,22 +182,25 @@ export function runOnBoth(
       if (fault?.errno !== expected?.errno) {
         const line = `${JSON.stringify(op)}: model ${describeAnswer(expected)}, kernel ${describeAnswer(fault)}`;
         const signature = `${op.op} ${expected?.errno ?? 'done'} ${fault?.errno ?? 'done'}`;
-        return end(divergenceOf(at, [line], [signature], suspects));
+        const parting = { step, signatures: [signature], observed: undefined };
+        return end(divergenceOf(at, [line], parting, suspects));
       }
       if (op.op !== 'nft.batch' && words(fault) !== words(expected))
         texts.push(`${op.op}: ${describeAnswer(fault)}, model ${describeAnswer(expected)}`);
       rules.push(rulesOf(step));
       settle(kernel, places, before, host);
       const lines = suspects.length > 0 ? compare() : [];
-      if (lines.length > 0)
-        return end(divergenceOf(undefined, lines, lines.map(signatureOf), suspects));
+      if (lines.length > 0) {
+        const parting = { step, signatures: lines.map(signatureOf), observed };
+        return end(divergenceOf(undefined, lines, parting, suspects));
+      }
     }
     const lines = compare();
     if (lines.length === 0 && observed && readers === 'backend and commands')
       lines.push(...compareCommands(host, observed, places));
-    return end(
-      lines.length > 0 ? divergenceOf(undefined, lines, lines.map(signatureOf), []) : undefined,
-    );
+    const signatures = lines.map(signatureOf);
+    const parted = { at: undefined, lines, signatures, known: undefined };
+    return end(lines.length > 0 ? parted : undefined);
   } finally {
     calm(kernel, places, host);
     kernel.close();
