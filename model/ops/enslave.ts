@@ -1,5 +1,5 @@
 /** Joining and leaving a bridge, which both link.add and link.set do (net/bridge/br_if.c, br_add_if and br_del_if). */
-import { type Host, findLink, getLink, withLink } from '../host.ts';
+import { type Host, findLink, getLink, getNetns, portsOf, withLink } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
 import type { BridgeLink, BridgePort, LinkRef } from '../link.ts';
 import { claimMac, followMaster, settleCarrier } from '../netdev.ts';
@@ -31,6 +31,25 @@ function release(before: Host, ref: LinkRef): Host {
   return settleCarrier(before, host, { netns: ref.netns, ifname: master });
 }
 
+/** The links that one is made of: the ports of a bridge, and what the packets of a vxlan go by. */
+function lowersOf(host: Host, { netns, ifname }: LinkRef): LinkRef[] {
+  const link = findLink(host, { netns, ifname });
+  if (link?.kind === 'vxlan')
+    return link.underlay === null || link.lower === null
+      ? []
+      : [{ netns: link.underlay, ifname: link.lower }];
+  if (link?.kind !== 'bridge') return [];
+  return portsOf(getNetns(host, netns), ifname).map((port) => ({ netns, ifname: port.ifname }));
+}
+
+/** Is a link made of another, through however many between? */
+function isAbove(host: Host, ref: LinkRef, other: LinkRef): boolean {
+  return lowersOf(host, ref).some(
+    (lower) =>
+      (lower.netns === other.netns && lower.ifname === other.ifname) || isAbove(host, lower, other),
+  );
+}
+
 /** Makes a link a port of `master`, or of none; a port of another bridge moves (K-1.14). */
 export function enslave(before: Host, ref: LinkRef, master: Ifname | null): Outcome {
   const link = getLink(before, ref);
@@ -41,6 +60,8 @@ export function enslave(before: Host, ref: LinkRef, master: Ifname | null): Outc
   if (link.port?.master === master) return done(before);
   if (link.kind === 'bridge') return refuse('ELOOP', 'Can not enslave a bridge to a bridge');
   if (link.kind === 'loopback') return refuse('EINVAL');
+  // net/core/dev.c, __netdev_upper_dev_link.
+  if (isAbove(before, ref, { ...ref, ifname: master })) return refuse('EBUSY');
   const released = release(before, ref);
   const joined = withLink(released, ref.netns, {
     ...getLink(released, ref),

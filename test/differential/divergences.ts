@@ -94,7 +94,7 @@ export const DIVERGENCES: readonly KnownDivergence[] = [
     cause: (step) =>
       step.op.op === 'link.set' &&
       'master' in step.op.set &&
-      step.errno === 'EOPNOTSUPP' &&
+      (step.errno === 'EOPNOTSUPP' || step.errno === 'EBUSY') &&
       linkOf(step)?.port !== null,
     instead: (op) => (op.op === 'link.set' ? { ...op, set: { master: null } } : op),
     reason:

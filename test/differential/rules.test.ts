@@ -13,7 +13,7 @@ const KERNEL = { bridgeVlans: true };
 const PROGRAMS = 1500;
 
 /** Rules that a program in some ten thousand puts to work. */
-const RARE = ['K-5.4 EACCES', 'K-9.1 EPERM'];
+const RARE = ['K-1.14 EBUSY', 'K-5.4 EACCES', 'K-9.1 EPERM'];
 
 /** Refused by other kernels only. */
 const ELSEWHERE = ['K-1.3 EBUSY', 'K-6.6 EOPNOTSUPP'];

@@ -404,7 +404,7 @@ const REFUSALS: Readonly<Partial<Record<OpName, readonly Refusal[]>>> = {
     refusal('K-1.12', 'EINVAL', sets('mtuBytes')),
     refusal('K-1.12', 'EADDRNOTAVAIL'),
     refusal('K-1.12', 'EOPNOTSUPP', sets('mac')),
-    refusal('K-1.14', 'ELOOP'),
+    ...refusals('K-1.14', 'ELOOP', 'EBUSY'),
     refusal('K-1.14', 'EINVAL', sets('master')),
     refusal('K-1.14', 'EOPNOTSUPP', sets('master')),
     refusal('K-1.15', 'ERANGE'),
