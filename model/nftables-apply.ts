@@ -176,7 +176,7 @@ const TRANSLATED_AT: Readonly<Partial<Record<Statement['kind'], readonly ChainHo
   dnat: ['prerouting', 'output'],
 };
 
-const PACKETS_ONLY: ReadonlySet<Statement['kind']> = new Set(['masquerade', 'dnat', 'local']);
+const PACKETS_ONLY: ReadonlySet<Statement['kind']> = new Set(['masquerade', 'local']);
 
 function addRule(
   table: Table,
@@ -204,6 +204,8 @@ function addRule(
       if (keyRegisters(set.keyType) > filled && checksRegisters(kernel)) return 'ENODATA';
       if (statement.kind === 'vmap' && set.holds !== 'verdict') return 'EINVAL';
       if (statement.kind === 'dnat' && !holdsTargets(set.holds)) return 'EINVAL';
+      // Known for frames too, but not for what is in them (nft_nat_init).
+      if (statement.kind === 'dnat' && table.family === 'bridge') return 'EOPNOTSUPP';
     }
     const hooks = TRANSLATED_AT[statement.kind];
     if (hooks && chain.hook && (chain.hook.type !== 'nat' || !hooks.includes(chain.hook.hook)))
