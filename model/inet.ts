@@ -44,20 +44,20 @@ function insertAddress(addresses: readonly Address[], fresh: Address): Address[]
 /** RT_SCOPE_* (include/uapi/linux/rtnetlink.h): a greater number reaches less far. */
 const SCOPE: Readonly<Record<Scope, number>> = { ...NEARNESS, host: 254 };
 
-/** Why a link refuses an IPv4 address (__inet_insert_ifa; K-3.3). */
+/** Why a link refuses an IPv4 address (find_matching_ifa, then __inet_insert_ifa; K-3.3). */
 export function ipv4AddressFault(link: Link, address: Address): Outcome | undefined {
   const prefix = connectedPrefix(address);
-  for (const other of link.addresses) {
-    if (
-      familyOf(other.ip) !== 4 ||
-      other.prefixLength !== address.prefixLength ||
-      connectedPrefix(other) !== prefix
-    )
-      continue;
-    if (other.ip === address.ip) return refuse('EEXIST', 'ipv4: Address already assigned');
-    if (other.scope !== address.scope) return refuse('EINVAL', 'ipv4: Invalid scope value');
-  }
-  return undefined;
+  const beside = link.addresses.filter(
+    (other) =>
+      familyOf(other.ip) === 4 &&
+      other.prefixLength === address.prefixLength &&
+      connectedPrefix(other) === prefix,
+  );
+  if (beside.some((other) => other.ip === address.ip))
+    return refuse('EEXIST', 'ipv4: Address already assigned');
+  return beside.some((other) => other.scope !== address.scope)
+    ? refuse('EINVAL', 'ipv4: Invalid scope value')
+    : undefined;
 }
 
 /** Adds an address that nothing speaks against, with its routes. */
