@@ -11,7 +11,6 @@ import {
   openNetlink,
   openPacket,
 } from './socket.ts';
-import { readSysctl } from './sysctl.ts';
 
 /** One netns and ways to talk to it. */
 export class KernelNetns {
@@ -79,7 +78,6 @@ export class KernelNetns {
 /** The netns that were opened so far. Open ones stay alive in the kernel, so close it soon. */
 export class Kernel {
   readonly #open = new Map<NetnsName, KernelNetns>();
-  #release: string | undefined;
 
   /** The netns with a name; ENOENT when there is none. */
   netns(name: NetnsName): KernelNetns | Fault {
@@ -101,15 +99,6 @@ export class Kernel {
   /** Gives back those whose name now stands for something else. */
   forgetStale(): void {
     for (const [name, netns] of this.#open) if (!netns.isCurrent()) this.forget(name);
-  }
-
-  /** The version of the kernel, `6.18.44`; undefined where /proc does not tell. */
-  release(): string | undefined {
-    if (this.#release === undefined) {
-      const answer = readSysctl('kernel/osrelease');
-      if ('value' in answer) this.#release = answer.value;
-    }
-    return this.#release;
   }
 
   close(): void {

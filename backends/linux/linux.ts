@@ -3,15 +3,25 @@ import { executeOp } from './executors.ts';
 import { missingFeatures } from './features.ts';
 import { Kernel } from './kernel.ts';
 import { observeHost } from './observe.ts';
+import { readRelease } from './release.ts';
+
+/** What a call may want of the backend that others should not pay for. */
+export interface LinuxChoice {
+  /** The kernel's release stands in what is observed: plans say it, and nothing that ADD, DEL or STATUS does depends on it. */
+  readonly tellsRelease?: boolean;
+}
 
 /**
  * The backend over the kernel of this machine: rtnetlink, nf_tables and /proc/sys, on the main thread, without a wait.
  * It keeps the netns it has seen open, and alive, until `close`. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN for all but reading.
  */
-export function makeLinuxBackend(): Backend {
+export function makeLinuxBackend({ tellsRelease = false }: LinuxChoice = {}): Backend {
   const kernel = new Kernel();
   return {
-    observe: (scope) => observeHost(kernel, scope),
+    observe: (scope) => {
+      const host = observeHost(kernel, scope);
+      return tellsRelease ? { ...host, kernel: { ...host.kernel, ...readRelease() } } : host;
+    },
     execute: (op) => executeOp(kernel, op),
     lacks: (extra = { vlans: false }) => missingFeatures(kernel, extra),
     close: () => kernel.close(),

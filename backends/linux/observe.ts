@@ -330,10 +330,10 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
   for (const link of Object.values(links))
     if (link.kind === 'bridge' && reading.fdb)
       links[link.ifname] = withFdb(link, bridgeFdb(reading, links, link));
-  for (const [ifindex, { ifname }] of reading.links) {
-    const link = links[ifname];
-    const remotes = reading.remotes.filter((r) => r.ifindex === ifindex).map((r) => r.remote);
-    if (link?.kind === 'vxlan' && remotes.length > 0) links[ifname] = { ...link, remotes };
+  for (const [ifindex, remotes] of group(reading.remotes, ({ remote }) => remote)) {
+    const ifname = reading.links.get(ifindex)?.ifname;
+    const link = ifname && links[ifname];
+    if (link && link.kind === 'vxlan') links[ifname] = { ...link, remotes };
   }
   return links;
 }
@@ -435,12 +435,5 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
       nftables: observeRuleset(reading.netns, wanted),
     };
   }
-  const release = kernel.release();
-  return {
-    netns,
-    kernel: {
-      ...(release === undefined ? {} : { release }),
-      ...(bridgeVlans === undefined ? {} : { bridgeVlans }),
-    },
-  };
+  return bridgeVlans === undefined ? { netns } : { netns, kernel: { bridgeVlans } };
 }

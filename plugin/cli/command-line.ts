@@ -1,5 +1,4 @@
 /** The command line, for people: the same calls with flags instead of an environment, saved plans, snapshots. */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import picocolors from 'picocolors';
 import type { NetnsScope } from '../../backends/backend.ts';
@@ -24,7 +23,7 @@ import { parsePlanFile } from '../format/plan-file.ts';
 import { formatSnapshot } from '../format/snapshot-file.ts';
 import { makeLog } from '../log/log.ts';
 import { asCniError } from '../process/cni-call.ts';
-import { linuxContext, lookingContext } from '../process/context.ts';
+import { FOR_PLANS, linuxContext, lookingContext } from '../process/context.ts';
 import { delUnrecorded, prepared } from '../process/network-call.ts';
 import { printPlan } from '../process/plan-output.ts';
 import { writeAll } from '../process/stdio.ts';
@@ -223,7 +222,7 @@ export async function commandLine(
           ? {}
           : JSON.parse(pluginConfiguration(readText(flags.config), flags.config));
       places = parsePlaces(config as Record<string, unknown>);
-      const result = applySaved(await linuxContext(places.dataDir, log.log), saved);
+      const result = applySaved(await linuxContext(places.dataDir, log.log, FOR_PLANS), saved);
       if (result) writeAll(1, `${formatResult(result, CURRENT_VERSION)}\n`);
     });
 
@@ -240,16 +239,13 @@ export async function commandLine(
         sysctls: [],
         nftables: 'all',
       };
-      const backend = makeLinuxBackend();
+      const backend = makeLinuxBackend({ tellsRelease: true });
       const host = backend.observe(
         Object.fromEntries([HOST_NETNS, ...names].map((name) => [name, everything])),
       );
       const missing = names.filter((name) => !Object.hasOwn(host.netns, name));
       if (missing.length > 0) throw new Error(`no such network namespace: ${missing.join(', ')}`);
-      writeAll(
-        1,
-        formatSnapshot(`Linux ${readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim()}`, host),
-      );
+      writeAll(1, formatSnapshot(host));
     });
 
   const opened: Opened = {

@@ -1,4 +1,5 @@
 import type { Host } from '../../model/host.ts';
+import { formatKernel } from '../../model/kernel-profile.ts';
 
 /** The version of the format: the number before the point changes when a reader of the old one would go wrong. */
 const SNAPSHOT_FORMAT_VERSION = '1.0';
@@ -12,7 +13,8 @@ export interface SnapshotFile {
 }
 
 /** The text of a snapshot. */
-export function formatSnapshot(kernel: string, host: Host): string {
+export function formatSnapshot(host: Host): string {
+  const kernel = formatKernel(host.kernel);
   const file: SnapshotFile = { formatVersion: SNAPSHOT_FORMAT_VERSION, kernel, host };
   return `${JSON.stringify(file, null, 2)}\n`;
 }

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { makeLinuxBackend } from '../../backends/linux/linux.ts';
+import { type LinuxChoice, makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { type Lock, lockFile } from '../../backends/linux/lock.ts';
 import { sameNetns } from '../../backends/linux/netns.ts';
 import { type Ip, findIp } from '../../model/ip.ts';
@@ -74,9 +74,9 @@ function noDeparture(): never {
   );
 }
 
-function surroundings(log: Log): Omit<CallContext, 'state' | 'exclusively'> {
+function surroundings(log: Log, choice?: LinuxChoice): Omit<CallContext, 'state' | 'exclusively'> {
   return {
-    backend: makeLinuxBackend(),
+    backend: makeLinuxBackend(choice),
     identity: machineIdentity(),
     worker: thisWorker(),
     isAlive,
@@ -98,27 +98,39 @@ export function underLock<T>(dataDir: string, work: () => T): T {
 }
 
 /** The surroundings of a call on the kernel of this machine, with this state. */
-export function contextOver(state: State, dataDir: string, log: Log): CallContext {
-  return { ...surroundings(log), state, exclusively: (work) => underLock(dataDir, work) };
+export function contextOver(
+  state: State,
+  dataDir: string,
+  log: Log,
+  choice?: LinuxChoice,
+): CallContext {
+  return { ...surroundings(log, choice), state, exclusively: (work) => underLock(dataDir, work) };
 }
 
 /** The same with the state in `dataDir`; a state file that is new first gets records of what the kernel has. */
-export async function linuxContext(dataDir: string, log: Log): Promise<CallContext> {
+export async function linuxContext(
+  dataDir: string,
+  log: Log,
+  choice?: LinuxChoice,
+): Promise<CallContext> {
   try {
-    return contextOver(openKnownStore(dataDir, bootId()), dataDir, log);
+    return contextOver(openKnownStore(dataDir, bootId()), dataDir, log, choice);
   } catch (error) {
     if (!(error instanceof NewStateError)) throw error;
     // A matter of once in the life of a node.
     const { openNewState } = await import('./recovery.ts');
-    return contextOver(openNewState(dataDir, log), dataDir, log);
+    return contextOver(openNewState(dataDir, log), dataDir, log, choice);
   }
 }
 
-/** The same for a call that only looks: where there is no state yet, none is made. */
+/** What plans want: that they say which kernel they were made for, and are compared by it. */
+export const FOR_PLANS: LinuxChoice = { tellsRelease: true };
+
+/** The same for a call that only looks, for a plan: where there is no state yet, none is made. */
 export async function lookingContext(dataDir: string, log: Log): Promise<CallContext> {
-  if (existsSync(`${dataDir}/${STATE_FILE}`)) return linuxContext(dataDir, log);
+  if (existsSync(`${dataDir}/${STATE_FILE}`)) return linuxContext(dataDir, log, FOR_PLANS);
   const state = openStore(IN_MEMORY, bootId());
-  return { ...surroundings(log), state, exclusively: (work) => work() };
+  return { ...surroundings(log, FOR_PLANS), state, exclusively: (work) => work() };
 }
 
 /** The same for a call that must not even leave a trace of having looked. */

@@ -11,11 +11,14 @@ interface LoopbackSurroundings {
   readonly mayBeOwnNetns: boolean;
 }
 
-async function loopbackContext({ mayBeOwnNetns }: LoopbackSurroundings): Promise<LoopbackContext> {
+async function loopbackContext(
+  { mayBeOwnNetns }: LoopbackSurroundings,
+  isPlan: boolean,
+): Promise<LoopbackContext> {
   const { makeLinuxBackend } = await import('../../backends/linux/linux.ts');
   const { sameNetns } = await import('../../backends/linux/netns.ts');
   return {
-    backend: makeLinuxBackend(),
+    backend: makeLinuxBackend({ tellsRelease: isPlan }),
     isOwnNetns: mayBeOwnNetns ? () => false : sameNetns,
     clock: () => performance.now(),
   };
@@ -53,7 +56,7 @@ export async function loopbackCall(
     // There is nothing to collect, and ADD needs nothing that could be missing.
     return 0;
   }
-  const context = await loopbackContext(around);
+  const context = await loopbackContext(around, options.plan !== undefined);
   const { addLoopback, checkLoopback, delLoopback, planLoopback } =
     await import('../call/loopback.ts');
   if (options.plan !== undefined) {

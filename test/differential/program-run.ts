@@ -4,6 +4,7 @@ import { executeOp } from '../../backends/linux/executors.ts';
 import { missingFeatures } from '../../backends/linux/features.ts';
 import { Kernel } from '../../backends/linux/kernel.ts';
 import { observeHost } from '../../backends/linux/observe.ts';
+import { readRelease } from '../../backends/linux/release.ts';
 import type { Errno, Fault } from '../../model/errno.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
 import type { KernelProfile } from '../../model/kernel-profile.ts';
@@ -91,7 +92,7 @@ function words(fault: Fault | undefined): string {
 
 function profileOf(kernel: Kernel): KernelProfile {
   return {
-    ...observeHost(kernel, {}).kernel,
+    ...readRelease(),
     bridgeVlans: missingFeatures(kernel, { vlans: true }).length === 0,
   };
 }

@@ -151,7 +151,7 @@ describe.skipIf(skip)('linux backend', () => {
       must({ op: 'netns.del', netns: POD });
       expect(run('ip', 'netns', 'list')).not.toContain(POD);
       expect(refused({ op: 'netns.del', netns: POD })?.errno).toBe('ENOENT');
-      expect(backend.observe({ [POD]: SEE_ALL }).netns).toEqual({});
+      expect(backend.observe({ [POD]: SEE_ALL })).toEqual({ netns: {} });
     });
 
     test('a name that came to mean another netns is opened anew', () => {
@@ -170,12 +170,12 @@ describe.skipIf(skip)('linux backend', () => {
       expect(isNetns(`/run/netns/${POD}`)).toBe(true);
       expect(sameNetns(`/run/netns/${POD}`)).toBe(false);
       expect(sameNetns('/proc/self/ns/net')).toBe(true);
-      expect(backend.observe({ [path]: SEE_ALL }).netns).toEqual({});
+      expect(backend.observe({ [path]: SEE_ALL })).toEqual({ netns: {} });
       expect(refused({ op: 'link.set', netns: path, ifname: LO, set: { up: true } })?.errno).toBe(
         'EINVAL',
       );
       rmSync(path);
-      expect(backend.observe({ [path]: SEE_ALL }).netns).toEqual({});
+      expect(backend.observe({ [path]: SEE_ALL })).toEqual({ netns: {} });
       expect(refused({ op: 'link.set', netns: path, ifname: LO, set: { up: true } })?.errno).toBe(
         'ENOENT',
       );
@@ -827,6 +827,14 @@ describe.skipIf(skip)('linux backend', () => {
   });
 
   describe('observe', () => {
+    test('tells the release of the kernel to who asks for it', () => {
+      const asking = makeLinuxBackend({ tellsRelease: true });
+      const { kernel } = asking.observe({});
+      asking.close();
+      expect(kernel).toEqual({ release: run('uname', '-r').trim() });
+      expect(backend.observe({})).toEqual({ netns: {} });
+    });
+
     test('kinds and routes that the model lacks do not disturb', () => {
       must(addBridge());
       run('ip', '-n', HOST, 'link', 'add', 'vt0', 'link', BRIDGE, 'type', 'macvtap');
