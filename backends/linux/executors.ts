@@ -33,8 +33,8 @@ import { addNetns, delNetns } from './netns.ts';
 import { encodeBatch } from './nftables-batch.ts';
 import { decodeGeneration, encodeGenerationGet } from './nftables-message.ts';
 import { findHandles } from './nftables.ts';
+import { encodePolicyRuleAdd, encodePolicyRuleDel } from './policy-rule-message.ts';
 import { encodeRouteAdd, encodeRouteDel } from './route-message.ts';
-import { encodePolicyRuleAdd, encodePolicyRuleDel } from './rule-message.ts';
 import { type BatchFault, type NetlinkSocket, isFault } from './socket.ts';
 import { writeSysctl } from './sysctl.ts';
 import {

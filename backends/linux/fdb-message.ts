@@ -14,24 +14,25 @@ import {
   NLM_F_EXCL,
   encodeMessage,
 } from './message.ts';
+import {
+  NDA_DST,
+  NDA_LLADDR,
+  NDMSG_BYTES,
+  NDM_IFINDEX,
+  NDM_STATE,
+  NUD_PERMANENT,
+  RTM_DELNEIGH,
+  RTM_GETNEIGH,
+  RTM_NEWNEIGH,
+} from './neighbour-message.ts';
 
-const RTM_NEWNEIGH = 28;
-const RTM_DELNEIGH = 29;
-const RTM_GETNEIGH = 30;
-
-/** struct ndmsg: family, 3 of padding, ifindex 32, state 16, flags, type. */
-const NDMSG_BYTES = 12;
-const NDM_IFINDEX = 4;
-const NDM_STATE = 8;
+/** Of struct ndmsg: which of the tables of a link is meant. */
 const NDM_FLAGS = 10;
 
-const NDA_DST = 1;
-const NDA_LLADDR = 2;
 const NDA_VLAN = 5;
 const NDA_MASTER = 9;
 
 const NUD_NOARP = 0x40;
-const NUD_PERMANENT = 0x80;
 const NTF_SELF = 0x02;
 const NTF_MASTER = 0x04;
 const NTF_EXT_LEARNED = 0x10;

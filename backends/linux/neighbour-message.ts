@@ -13,20 +13,20 @@ import {
   encodeMessage,
 } from './message.ts';
 
-const RTM_NEWNEIGH = 28;
-const RTM_DELNEIGH = 29;
-const RTM_GETNEIGH = 30;
+export const RTM_NEWNEIGH = 28;
+export const RTM_DELNEIGH = 29;
+export const RTM_GETNEIGH = 30;
 
 /** struct ndmsg: family, 3 of padding, ifindex 32, state 16, flags, type. */
-const NDMSG_BYTES = 12;
-const NDM_IFINDEX = 4;
-const NDM_STATE = 8;
+export const NDMSG_BYTES = 12;
+export const NDM_IFINDEX = 4;
+export const NDM_STATE = 8;
 
-const NDA_DST = 1;
-const NDA_LLADDR = 2;
+export const NDA_DST = 1;
+export const NDA_LLADDR = 2;
 const NDA_IFINDEX = 8;
 
-const NUD_PERMANENT = 0x80;
+export const NUD_PERMANENT = 0x80;
 
 function putNeighbour(writer: Writer, fixed: number, ifindex: number, ip: Ip, state: number): void {
   const address = ipBytes(ip);

@@ -25,8 +25,11 @@ import {
   encodeSetDump,
   encodeTableDump,
 } from '../../../backends/linux/nftables-message.ts';
+import {
+  decodePolicyRule,
+  encodePolicyRuleDump,
+} from '../../../backends/linux/policy-rule-message.ts';
 import { decodeRoute, encodeRouteDump } from '../../../backends/linux/route-message.ts';
-import { decodePolicyRule, encodePolicyRuleDump } from '../../../backends/linux/rule-message.ts';
 import {
   decodeQdisc,
   decodeRedirect,

@@ -40,16 +40,16 @@ import {
   encodeNeighbourDump,
 } from '../../../backends/linux/neighbour-message.ts';
 import {
+  encodePolicyRuleAdd,
+  encodePolicyRuleDel,
+  encodePolicyRuleDump,
+} from '../../../backends/linux/policy-rule-message.ts';
+import {
   encodeRouteAdd,
   encodeRouteDel,
   encodeRouteDump,
   encodeTableDump,
 } from '../../../backends/linux/route-message.ts';
-import {
-  encodePolicyRuleAdd,
-  encodePolicyRuleDel,
-  encodePolicyRuleDump,
-} from '../../../backends/linux/rule-message.ts';
 import {
   encodeFilterAdd,
   encodeFilterDel,
