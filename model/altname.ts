@@ -26,11 +26,26 @@ function ownName<T extends Ifname | null>(host: Host, netns: string, name: T): T
   return (findByAnyName(host, { netns, ifname: name })?.ifname as T) ?? name;
 }
 
+/** The names by which an operation calls links that are there. */
+function namesIn(op: Op): readonly (Ifname | null)[] {
+  if (op.op === 'link.add') {
+    if (op.link.kind === 'veth') return [op.link.master];
+    return op.link.kind === 'vxlan' ? [op.link.lower] : [];
+  }
+  if (op.op === 'route.add' || op.op === 'route.del') return [op.route.device];
+  if (!('ifname' in op)) return [];
+  if (op.op === 'filter.add') return [op.ifname, op.redirect];
+  return op.op === 'link.set' && 'master' in op.set ? [op.ifname, op.set.master] : [op.ifname];
+}
+
 /**
  * The operation with every link that it is about or leads to called by its own name, as the kernel finds it by any. The
  * name of a link that is to be made is nobody's yet, and stays.
  */
 export function withOwnNames(host: Host, op: Op): Op {
+  const links = findNetns(host, op.netns)?.links ?? {};
+  // Nearly always so, and then nothing is copied.
+  if (namesIn(op).every((name) => name === null || Object.hasOwn(links, name))) return op;
   const own = <T extends Ifname | null>(name: T): T => ownName(host, op.netns, name);
   if (op.op === 'link.add' && op.link.kind === 'veth')
     return { ...op, link: { ...op.link, master: own(op.link.master) } };
