@@ -1,5 +1,5 @@
 import { type Address, sameAddress } from './address.ts';
-import { connectedPrefix, routesOfAddress } from './connected.ts';
+import { connectedPrefix } from './connected.ts';
 import { desiredRuleset } from './desired-ruleset.ts';
 import {
   type DesiredAttributes,
@@ -9,12 +9,11 @@ import {
   type DesiredVlans,
   isKernelAddress,
 } from './desired.ts';
-import { type FdbEntry, fdbOf } from './fdb.ts';
+import { diffFdb, diffRemotes } from './fdb-diff.ts';
 import { findLink, findNetns, getNetns, type Host, type Netns, type NetnsName } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { familyOf } from './ip.ts';
-import { type BridgeLink, type Link, type LinkRef, TX_QUEUE_LENGTH } from './link.ts';
-import { ZERO_MAC, isUnicastMac } from './mac.ts';
+import { type Link, type LinkRef, TX_QUEUE_LENGTH } from './link.ts';
 import { diffRulesets } from './nftables-diff.ts';
 import type { StateOp } from './op.ts';
 import { applyOp } from './ops.ts';
@@ -22,11 +21,9 @@ import { freshPort } from './ops/enslave.ts';
 import type { NewEnd, NewLink } from './ops/link-add.ts';
 import type { LinkAttribute } from './ops/link-set.ts';
 import type { PortFlag } from './ops/port-set.ts';
-import { type PolicyRule, policyRulesOf, samePolicyRule } from './policy-rule.ts';
-import { PROTOCOL_KERNEL, type Route, sameRouteKey } from './route.ts';
+import { diffPolicyRules, diffRoutes } from './route-diff.ts';
 import { diffTrafficControl } from './traffic-control-diff.ts';
 import { type VlanRange, findVlan, vlansOf, withoutVlans } from './vlan.ts';
-import type { Remote } from './vxlan.ts';
 
 /** The operations found so far, and the host as it is after those that make or remove links. */
 interface Draft {
@@ -232,55 +229,6 @@ function diffVlans(
 }
 
 /** What only bridges have. */
-function sameEntry(a: FdbEntry, b: FdbEntry): boolean {
-  return a.mac === b.mac && a.port === b.port && a.state === b.state;
-}
-
-function diffFdb(
-  bridge: LinkRef,
-  link: BridgeLink,
-  { present, others }: NonNullable<Extract<DesiredLink, { kind: 'bridge' }>['fdb']>,
-): StateOp[] {
-  const { entries } = fdbOf(link);
-  const place = ({ port, mac }: FdbEntry) => ({
-    netns: bridge.netns,
-    ifname: port ?? bridge.ifname,
-    self: port === null,
-    mac,
-  });
-  const isInTheWay = (have: FdbEntry): boolean => present.some(({ mac }) => mac === have.mac);
-  return [
-    ...entries
-      .filter((have) => !present.some((want) => sameEntry(want, have)))
-      .filter((have) => others === 'remove' || isInTheWay(have))
-      .map((have): StateOp => ({ op: 'fdb.del', ...place(have) })),
-    ...present
-      .filter((want) => !entries.some((have) => sameEntry(want, have)))
-      .map((want): StateOp => ({ op: 'fdb.add', ...place(want), state: want.state })),
-  ];
-}
-
-function holds(remotes: readonly Remote[], { mac, ip }: Remote): boolean {
-  return remotes.some((each) => each.mac === mac && each.ip === ip);
-}
-
-function diffRemotes(ref: LinkRef, link: Link, want: Exclude<DesiredLink, 'absent'>): StateOp[] {
-  if (want.kind !== 'vxlan' || link.kind !== 'vxlan' || !want.remotes) return [];
-  const { present, others } = want.remotes;
-  const have = link.remotes ?? [];
-  // Of one MAC there is one place, so that another is in the way of the wanted one.
-  const isInTheWay = ({ mac }: Remote): boolean =>
-    mac !== ZERO_MAC && isUnicastMac(mac) && present.some((each) => each.mac === mac);
-  return [
-    ...have
-      .filter((remote) => !holds(present, remote) && (others === 'remove' || isInTheWay(remote)))
-      .map((remote): StateOp => ({ op: 'remote.del', ...ref, remote })),
-    ...present
-      .filter((remote) => !holds(have, remote))
-      .map((remote): StateOp => ({ op: 'remote.add', ...ref, remote, append: true })),
-  ];
-}
-
 function diffBridge(ref: LinkRef, link: Link, want: Exclude<DesiredLink, 'absent'>): StateOp[] {
   if (want.kind !== 'bridge' || link.kind !== 'bridge') return [];
   const ops: StateOp[] = [];
@@ -425,90 +373,6 @@ function diffNeighbours(
   return ops;
 }
 
-/** Fields that make a route what it is; who else has a route with the same key is in its way. */
-function isSameRoute(a: Route, b: Route): boolean {
-  return (
-    sameRouteKey(a, b) &&
-    a.gateway === b.gateway &&
-    a.device === b.device &&
-    a.source === b.source &&
-    a.scope === b.scope &&
-    a.protocol === b.protocol &&
-    a.type === b.type &&
-    a.onlink === b.onlink &&
-    a.mtuBytes === b.mtuBytes &&
-    a.advmssBytes === b.advmssBytes
-  );
-}
-
-/** Connected routes of wanted addresses that somebody took away: the kernel puts them back only when the link goes down and up. */
-function missingConnected(netns: Netns, want: DesiredNetns): Route[] {
-  return Object.entries(want.links ?? {}).flatMap(([ifname, wish]) => {
-    const link = netns.links[ifname];
-    if (!link?.up || wish === 'absent' || wish.up === false) return [];
-    const present = link.addresses.filter((a) =>
-      wish.addresses?.present.some((w) => sameAddress(w, a)),
-    );
-    return present
-      .flatMap((a) => routesOfAddress(netns, link, a))
-      .filter(
-        (r, i, all) =>
-          r.type === 'unicast' &&
-          // Several IPv6 addresses of a prefix have one route in common.
-          all.findIndex((other) => sameRouteKey(other, r)) === i &&
-          !netns.routes.some(
-            (have) =>
-              // Not the local route of an address that is its own prefix.
-              have.type === r.type &&
-              have.destination === r.destination &&
-              have.device === r.device &&
-              have.gateway === null,
-          ),
-      );
-  });
-}
-
-function diffRoutes(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[] {
-  if (!want.routes) return [];
-  const { present, others } = want.routes;
-  const ops: StateOp[] = [];
-  for (const have of netns.routes) {
-    if (present.some((w) => isSameRoute(w, have))) continue;
-    // Next to a wanted route that is there already, the kernel's own with its key stays too.
-    const inTheWay = present.some(
-      (w) => sameRouteKey(w, have) && !netns.routes.some((other) => isSameRoute(w, other)),
-    );
-    if (inTheWay || (others === 'remove' && have.protocol !== PROTOCOL_KERNEL))
-      ops.push({ op: 'route.del', netns: name, route: have });
-  }
-  for (const route of [...missingConnected(netns, want), ...present]) {
-    if (!netns.routes.some((have) => isSameRoute(have, route)))
-      ops.push({ op: 'route.add', netns: name, route });
-  }
-  return ops;
-}
-
-/** Where several rules would be hit by the words that delete one, those go too, and come back. */
-function diffPolicyRules(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[] {
-  if (!want.policyRules) return [];
-  const { present, others } = want.policyRules;
-  const have = policyRulesOf(netns);
-  const isWanted = (rule: PolicyRule): boolean => present.some((w) => samePolicyRule(w, rule));
-  const op = (kind: 'rule.add' | 'rule.del', rule: PolicyRule): StateOp => ({
-    op: kind,
-    netns: name,
-    rule,
-  });
-  return [
-    ...have
-      .filter((rule) => others === 'remove' && !isWanted(rule))
-      .map((rule) => op('rule.del', rule)),
-    ...present
-      .filter((rule) => !have.some((each) => samePolicyRule(each, rule)))
-      .map((rule) => op('rule.add', rule)),
-  ];
-}
-
 function diffSysctls(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp[] {
   return Object.entries(want.sysctls ?? {})
     .filter(([key, value]) => netns.sysctls[key] !== value)
@@ -527,7 +391,9 @@ function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): StateOp[] {
       ops.push({ op: 'link.set', ...ref, set: { up: wish.up ?? true } });
       continue;
     }
-    ops.push(...diffBridge(ref, link, wish), ...diffRemotes(ref, link, wish));
+    ops.push(...diffBridge(ref, link, wish));
+    if (wish.kind === 'vxlan' && link.kind === 'vxlan' && wish.remotes)
+      ops.push(...diffRemotes(ref, link, wish.remotes));
     if (wish.trafficControl)
       ops.push(...diffTrafficControl(ref, link.trafficControl, wish.trafficControl));
     ops.push(...diffAttributes(ref, link, wish, (master) => netns.links[master]));
