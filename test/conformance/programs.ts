@@ -196,8 +196,8 @@ const BRIDGE_TABLE: Op = batch(
 const pick =
   (netns: string, ifname: string, ...keys: readonly string[]) =>
   (host: Host): unknown => {
-    const link = linkOf(netns, ifname)(host) as unknown as Record<string, unknown> | undefined;
-    return link && Object.fromEntries(keys.map((key) => [key, link[key]]));
+    const link: object | undefined = linkOf(netns, ifname)(host);
+    return link && Object.fromEntries(Object.entries(link).filter(([key]) => keys.includes(key)));
   };
 const names = (netns: string) => (host: Host) =>
   Object.keys(host.netns[netns]?.links ?? {}).toSorted();

@@ -128,6 +128,7 @@ function toStatement(json: ExpressionJson): Statement {
   }
   if (!('match' in json) || !json.match)
     return { kind: 'verdict', ...toVerdict(json as VerdictJson) };
+  // A match is either of two records, which nothing but their fields tells apart.
   const special = json.match as unknown as SpecialMatchJson;
   if (special.left.fib !== undefined) return { kind: 'local' };
   if (typeof special.right === 'number') return { kind: 'marked', bits: special.right };
@@ -145,7 +146,8 @@ function toStatement(json: ExpressionJson): Statement {
 
 function toElement(json: KeyJson | readonly [KeyJson, HeldJson]): SetElement {
   const [key, held] = Array.isArray(json)
-    ? (json as unknown as readonly [KeyJson, HeldJson])
+    ? // Array.isArray knows no tuples that are readonly.
+      (json as unknown as readonly [KeyJson, HeldJson])
     : [json as KeyJson, null];
   const { val, comment } =
     typeof key === 'string' || 'concat' in key ? { val: key, comment: undefined } : key.elem;
