@@ -10,6 +10,7 @@ import {
 } from '../arbitraries/draw.ts';
 import { runProgram } from '../arbitraries/program.ts';
 import { LINK_LOCAL_PINS, PINS, universeOps } from '../arbitraries/sysctl-op.ts';
+import { makeStream } from '../random.ts';
 
 /** The netns of every program. */
 const UNIVERSE = ['one', 'two'];
@@ -31,17 +32,6 @@ const SHARE: Readonly<Record<OpFamily, number>> = {
   netns: 3,
 };
 const SHARES = 10;
-
-/** A stream of 32-bit numbers (mulberry32), small and the same on every machine. */
-function makeStream(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return (t ^ (t >>> 14)) >>> 0;
-  };
-}
 
 /** How many operations at its beginning make the netns of a program. */
 export const PROLOGUE = universeOps(UNIVERSE, PINS).length;
