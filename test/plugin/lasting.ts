@@ -20,7 +20,7 @@ interface PlainNetns {
 }
 
 /** How IPv6 behaves on a bridge of ours is chosen with its first IPv6 pod, and stays until the bridge goes. */
-const OF_SHARED_BRIDGE = /^net\/ipv6\/conf\/(cni0|br[01])(\.\d+)?\/accept_(dad|ra)$/;
+export const OF_SHARED_BRIDGE = /^net\/ipv6\/conf\/(cni0|br[01])(\.\d+)?\/accept_(dad|ra)$/;
 
 type PlainLinks = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 

@@ -1,6 +1,6 @@
 /** ADD in a history: what it may answer, and what has to hold when it has succeeded, failed or died. */
 import assert from 'node:assert/strict';
-import { HOST_NETNS, findLink, findNetns } from '../../../model/host.ts';
+import { HOST_NETNS, type Host, findLink, findNetns } from '../../../model/host.ts';
 import type { Ifname } from '../../../model/ifname.ts';
 import type { LinkRef } from '../../../model/link.ts';
 import { type Attachment, formatKey } from '../../../plugin/attachment.ts';
@@ -18,7 +18,16 @@ import { checkWith } from './check-step.ts';
 import { isExhausted, isResting } from './exhaustion.ts';
 import { withoutLasting } from './foreign.ts';
 import type { Entry } from './ledger.ts';
-import { type Node, podNetns, rawOf, containerOf, attachmentOf, whole, settle } from './node.ts';
+import {
+  type Node,
+  podNetns,
+  rawOf,
+  containerOf,
+  attachmentOf,
+  whole,
+  settle,
+  linesOf,
+} from './node.ts';
 import { assertPromise } from './promise.ts';
 import { lookAtPlan, isStateOp } from './sampled-plan.ts';
 import { statusStep } from './status-step.ts';
@@ -59,14 +68,21 @@ function isRefusable(node: Node, raw: RawConfig, request: Request, error: unknow
       );
     case CNI_ERROR.kernel:
       // Two attachments of a pod want one and the same route; the second cannot have it.
-      return (
-        /"ip (-6 )?route add /.test(text) &&
-        text.endsWith('EEXIST') &&
-        Object.keys(netns?.links ?? {}).length > 1
-      );
+      if (/"ip (-6 )?route add /.test(text))
+        return text.endsWith('EEXIST') && Object.keys(netns?.links ?? {}).length > 1;
+      return isNameTaken(host, text);
     default:
       return false;
   }
+}
+
+/** Was a link refused because somebody gave its name to another one, as an alternative name? */
+function isNameTaken(host: Host, text: string): boolean {
+  if (!text.endsWith('EEXIST')) return false;
+  const names = [...text.matchAll(/(?:"ip link add|peer name) (\S+)/g)].map(([, name]) => name);
+  return Object.values(host.netns).some(({ links }) =>
+    Object.values(links).some(({ altnames = [] }) => altnames.some((name) => names.includes(name))),
+  );
 }
 
 /** What holds of an ADD that has just succeeded; `begun` is what a dead one had begun. */
@@ -109,6 +125,10 @@ export function addStep(node: Node, step: Extract<Step, { do: 'ADD' }>): string 
   const before = whole(node);
   const host = node.machine.backend.host();
   const recorded = node.machine.state.find(request.key);
+  // An ADD mends what it shares with others, and that stays mended when it is taken back.
+  const isSound =
+    fate.kind !== 'unreadable' ||
+    [...node.ledger.values()].every((other) => linesOf(node, other).length === 0);
   const end = call(node, fate, (context) => {
     const added = add(context, request, parseConfig(request.config));
     added.finish();
@@ -161,9 +181,9 @@ export function addStep(node: Node, step: Extract<Step, { do: 'ADD' }>): string 
     if (!isLeft && fate.kind !== 'unreadable')
       assert.deepEqual(whole(node), before, 'a failed ADD has changed something');
     // Where the kernel cannot be read, it may be undone by removing the attachment: forwarding stays, and so does what
-    // another one that is half made has a share in.
+    // another one that is half made, or damaged, has a share in.
     const isAlone = [...node.ledger.values()].every(({ state }) => state === 'attached');
-    if (!isLeft && isAlone)
+    if (!isLeft && isAlone && isSound)
       assert.deepEqual(
         plainState(withoutLasting(node.machine.backend.host())),
         plainState(withoutLasting(host)),

@@ -11,6 +11,7 @@ import { applyOp } from '../../../model/ops.ts';
 import { splitLinkSysctl } from '../../../model/sysctl.ts';
 import type { OpSeed } from '../../arbitraries/draw.ts';
 import { PLANNABLE, resolveOp } from '../../arbitraries/program.ts';
+import { OF_SHARED_BRIDGE } from '../lasting.ts';
 
 /** What an ADD does to a bridge of somebody else that it is given: while pods are on it there are gateways, and for good it is up and promiscuous. */
 function withoutUse(
@@ -46,14 +47,18 @@ function isPassing({ type }: { readonly type: string }): boolean {
   return type === 'multicast' || type === 'anycast';
 }
 
-/** A host without what ADD switches on for good. */
+/** A host without what ADD switches on for good, or on a bridge until that goes. */
 export function withoutLasting(host: Host): Host {
   const netns = Object.entries(host.netns).map(([name, each]): [string, Netns] => [
     name,
     {
       ...each,
       routes: each.routes.filter((route) => !isPassing(route)),
-      sysctls: Object.fromEntries(Object.entries(each.sysctls).filter(([key]) => !isLasting(key))),
+      sysctls: Object.fromEntries(
+        Object.entries(each.sysctls).filter(
+          ([key]) => !isLasting(key) && !OF_SHARED_BRIDGE.test(key),
+        ),
+      ),
     },
   ]);
   return { ...host, netns: Object.fromEntries(netns) };
