@@ -36,6 +36,9 @@ export function foreignStep(node: Node, step: Extract<Step, { do: 'foreign' }>):
   // A link is known by its name: what ADD does to somebody's bridge for as long as pods are on it stays on it then.
   const isRenaming = op.op === 'link.rename' || op.op === 'link.move';
   if (isRenaming && node.used.has(op.ifname)) return 'they do not';
+  // And how large a vxlan can be follows from what ADD has made of a bridge below it.
+  const lower = op.op === 'link.add' && op.link.kind === 'vxlan' ? op.link.lower : null;
+  if (lower !== null && node.used.has(lower)) return 'they do not';
   if (node.machine.backend.execute(op)) return 'they cannot here';
   node.shadow = outcome.host;
   count(node.tally, 'foreign');
