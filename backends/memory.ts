@@ -2,11 +2,12 @@ import type { Fault } from '../model/errno.ts';
 import type { Host, Netns, NetnsName, SysctlKey } from '../model/host.ts';
 import { findNetns } from '../model/host.ts';
 import type { KernelProfile } from '../model/kernel-profile.ts';
-import type { Link } from '../model/link.ts';
+import type { Link, LinkRef } from '../model/link.ts';
 import { type Ruleset, type Table, filtersForwarded, tableKey } from '../model/nftables.ts';
 import { applyOp } from '../model/ops.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../model/route.ts';
+import { tellLowers } from '../model/upper.ts';
 import {
   type Backend,
   BRIDGE_VLANS,
@@ -107,17 +108,19 @@ function observeNetns(host: Host, netns: Netns, scope: NetnsScope, scopes: Scope
   const outward = scope.routes === 'default' ? defaultRoute(netns) : undefined;
   const isRead = (name: string): boolean =>
     scope.links === 'all' || scope.links.some((n) => n === name) || outward?.device === name;
-  const seen = (link: Link): Link => {
+  const isSeen = (ref: LinkRef): boolean =>
+    sees(scopes, ref.netns, ref.ifname) && findNetns(host, ref.netns) !== undefined;
+  const seen = ({ uppers: _told, ...link }: Link): Link => {
     // Where not all ports were looked at, what the bridge would take from them is not known.
     if (link.kind === 'bridge' && scope.links !== 'all')
       return { ...link, macChosen: true, mtuChosen: true };
-    if (link.kind !== 'veth') return link;
-    // Like a netlink reader, see a peer only where both ends were looked at.
-    const isSeen =
-      link.peer &&
-      sees(scopes, link.peer.netns, link.peer.ifname) &&
-      findNetns(host, link.peer.netns);
-    return isSeen ? link : { ...link, peer: null };
+    // Like a netlink reader, see a peer, or what a link is on, only where both were looked at.
+    if (link.kind === 'veth' && link.peer && !isSeen(link.peer)) return { ...link, peer: null };
+    if (link.kind === 'macvlan' && link.lower && !isSeen(link.lower))
+      return { ...link, lower: null };
+    if (link.kind === 'vxlan' && link.underlay !== null && !Object.hasOwn(scopes, link.underlay))
+      return { ...link, underlay: null, lower: null };
+    return link;
   };
   // Not by assignment: a link may be called __proto__.
   const links = Object.fromEntries(
@@ -174,7 +177,7 @@ export function makeMemoryBackend(initial: Host): MemoryBackend {
       });
       const hasVlans = Object.values(scopes).some(({ vlans }) => vlans);
       return {
-        netns: Object.fromEntries(netns),
+        ...tellLowers({ netns: Object.fromEntries(netns) }),
         ...observeKernel(state.kernel, hasVlans),
       };
     },

@@ -30,7 +30,7 @@ function ownName<T extends Ifname | null>(host: Host, netns: string, name: T): T
 function namesIn(op: Op): readonly (Ifname | null)[] {
   if (op.op === 'link.add') {
     if (op.link.kind === 'veth') return [op.link.master];
-    return op.link.kind === 'vxlan' ? [op.link.lower] : [];
+    return 'lower' in op.link ? [op.link.lower] : [];
   }
   if (op.op === 'route.add' || op.op === 'route.del') return [op.route.device];
   if (!('ifname' in op)) return [];
@@ -49,6 +49,8 @@ export function withOwnNames(host: Host, op: Op): Op {
   const own = <T extends Ifname | null>(name: T): T => ownName(host, op.netns, name);
   if (op.op === 'link.add' && op.link.kind === 'veth')
     return { ...op, link: { ...op.link, master: own(op.link.master) } };
+  if (op.op === 'link.add' && op.link.kind === 'macvlan')
+    return { ...op, link: { ...op.link, lower: own(op.link.lower) } };
   if (op.op === 'link.add' && op.link.kind === 'vxlan')
     return { ...op, link: { ...op.link, lower: own(op.link.lower) } };
   if (op.op === 'route.add' || op.op === 'route.del')

@@ -15,6 +15,7 @@ import {
   TX_QUEUE_LENGTH,
 } from './link.ts';
 import type { Mac } from './mac.ts';
+import type { MacvlanMode } from './macvlan.ts';
 import type { Chain, NftFamily, NftSet, Rule, SetElement } from './nftables.ts';
 import { type PolicyRule, policyRulesOf } from './policy-rule.ts';
 import { PROTOCOL_KERNEL, type Route } from './route.ts';
@@ -95,6 +96,12 @@ export type DesiredLink =
       readonly remotes?: { readonly present: readonly Remote[]; readonly others: Others };
     } & VxlanTunnel &
       DesiredAttributes)
+  | ({
+      readonly kind: 'macvlan';
+      readonly mode: MacvlanMode;
+      /** Of the same netns. */
+      readonly lower: Ifname;
+    } & DesiredAttributes)
   /** A link that is there already, of whatever kind. */
   | ({ readonly kind: 'any' } & DesiredAttributes);
 
@@ -193,12 +200,14 @@ function desiredLink(netns: NetnsName, link: Link): DesiredLink {
         : {}),
     };
   if (link.kind === 'veth' && link.peer) return { kind: 'veth', peer: link.peer, ...common };
-  // One whose packets are of another netns cannot be made here.
+  // One whose packets are of another netns cannot be made here, nor one whose link is.
   if (link.kind === 'vxlan' && link.underlay === netns) {
     const { vni, udpPort, local, lower, learning, remotes = [] } = link;
     const tunnel = { vni, udpPort, local, lower, learning };
     return { kind: 'vxlan', ...common, ...tunnel, remotes: { present: remotes, others: 'remove' } };
   }
+  if (link.kind === 'macvlan' && link.lower?.netns === netns)
+    return { kind: 'macvlan', ...common, mode: link.mode, lower: link.lower.ifname };
   return { kind: link.kind === 'ifb' ? 'ifb' : 'any', ...common };
 }
 

@@ -61,6 +61,8 @@ function isSameLink(link: Link, want: Exclude<DesiredLink, 'absent'>): boolean {
       want.lower === link.lower &&
       want.learning === link.learning
     );
+  if (want.kind === 'macvlan' && link.kind === 'macvlan')
+    return want.mode === link.mode && want.lower === link.lower?.ifname;
   // An ifb keeps the MAC address that it was made with (K-8.7).
   if (want.kind === 'ifb') return want.mac === undefined || want.mac === link.mac;
   return (
@@ -175,22 +177,55 @@ function addLinks(draft: Draft, desired: DesiredHost): void {
   }
 }
 
-/** Vxlans come when what they are over is there. */
-function addTunnels(draft: Draft, desired: DesiredHost): void {
-  for (const { ref, want } of wantedLinks(desired)) {
-    if (want === 'absent' || want.kind !== 'vxlan' || findLink(draft.host, ref)) continue;
-    const { vni, udpPort, local, lower, learning } = want;
-    const link = {
-      kind: 'vxlan',
-      ...newEnd(ref, want),
-      vni,
-      udpPort,
-      local,
-      lower,
-      learning,
-    } as const;
-    perform(draft, { op: 'link.add', netns: ref.netns, link });
+/** So deep can links be made over each other (include/linux/netdevice.h, MAX_NEST_DEV). */
+const NEST_MAX = 8;
+
+/** How many wanted links are below one that is made over another; 0 for all others. */
+function depthOf(links: DesiredNetns['links'], ifname: Ifname | null, most = NEST_MAX): number {
+  const want = ifname === null ? undefined : links?.[ifname];
+  return want === undefined || want === 'absent' || !('lower' in want) || most === 0
+    ? 0
+    : 1 + depthOf(links, want.lower, most - 1);
+}
+
+/** What a link over `lower` may need of it: it is as large as it is to be, and a port no longer. */
+function prepareLower(draft: Draft, lower: LinkRef, want: DesiredLink | undefined): void {
+  const link = findLink(draft.host, lower);
+  if (!link || want === undefined || want === 'absent') return;
+  if (want.mtuBytes !== undefined && want.mtuBytes > link.mtuBytes)
+    perform(draft, { op: 'link.set', ...lower, set: { mtuBytes: want.mtuBytes } });
+  if (want.port === null && link.port !== null)
+    perform(draft, { op: 'link.set', ...lower, set: { master: null } });
+}
+
+function newUpper(ref: LinkRef, want: DesiredLink): NewLink | undefined {
+  if (want === 'absent') return undefined;
+  if (want.kind === 'macvlan')
+    return { kind: 'macvlan', ...newEnd(ref, want), mode: want.mode, lower: want.lower };
+  if (want.kind !== 'vxlan') return undefined;
+  const { vni, udpPort, local, lower, learning } = want;
+  return { kind: 'vxlan', ...newEnd(ref, want), vni, udpPort, local, lower, learning };
+}
+
+/** Links that are made over others come when those are there. */
+function addUppers(draft: Draft, desired: DesiredHost): void {
+  for (const [netns, wanted] of Object.entries(desired)) {
+    if (wanted === 'absent') continue;
+    for (const [ifname, want] of lowersFirst(wanted.links)) {
+      const ref = { netns, ifname };
+      const link = findLink(draft.host, ref) ? undefined : newUpper(ref, want);
+      if (!link || !('lower' in link)) continue;
+      if (link.lower !== null)
+        prepareLower(draft, { netns, ifname: link.lower }, wanted.links?.[link.lower]);
+      perform(draft, { op: 'link.add', netns, link });
+    }
   }
+}
+
+/** The wanted links of a netns, those that are made over others behind them. */
+function lowersFirst(links: DesiredNetns['links']): [Ifname, DesiredLink][] {
+  const entries = Object.entries(links ?? {}) as [Ifname, DesiredLink][];
+  return entries.toSorted(([a], [b]) => depthOf(links, a) - depthOf(links, b));
 }
 
 function isPort(want: DesiredLink): boolean {
@@ -382,10 +417,10 @@ function diffSysctls(name: NetnsName, netns: Netns, want: DesiredNetns): StateOp
 function diffNetns(host: Host, name: NetnsName, want: DesiredNetns): StateOp[] {
   const netns = getNetns(host, name);
   const ops: StateOp[] = diffSysctls(name, netns, want);
-  for (const [ifname, wish] of Object.entries(want.links ?? {})) {
+  for (const [ifname, wish] of lowersFirst(want.links)) {
     const link = netns.links[ifname];
     if (wish === 'absent') continue;
-    const ref: LinkRef = { netns: name, ifname: ifname as Ifname };
+    const ref: LinkRef = { netns: name, ifname };
     // A link that is wanted but cannot be made: its first change says so.
     if (!link) {
       ops.push({ op: 'link.set', ...ref, set: { up: wish.up ?? true } });
@@ -425,7 +460,7 @@ export function diff(observed: Host, desired: DesiredHost): StateOp[] {
   removeAltnames(draft, desired);
   removeLinks(draft, desired);
   addLinks(draft, desired);
-  addTunnels(draft, desired);
+  addUppers(draft, desired);
   for (const [name, want] of Object.entries(desired)) {
     if (want !== 'absent') draft.ops.push(...diffNetns(draft.host, name, want));
   }

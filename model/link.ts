@@ -4,6 +4,7 @@ import type { NetnsName } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import type { Ip } from './ip.ts';
 import type { Mac } from './mac.ts';
+import type { MacvlanMode } from './macvlan.ts';
 import type { TrafficControl } from './traffic-control.ts';
 import type { BridgeVlans, VlanRange } from './vlan.ts';
 import type { Remote, VxlanTunnel } from './vxlan.ts';
@@ -53,6 +54,8 @@ interface LinkCommon {
   /** Text for people, '' when there is none. Ours begins with `OWNER_MARK`. */
   readonly alias: string;
   readonly port: BridgePort | null;
+  /** The macvlans and vxlans that are made over it, wherever they are; absent: none, or nobody looked. */
+  readonly uppers?: readonly LinkRef[];
   /**
    * In the order in which the kernel keeps them and takes the first that fits: IPv4 the oldest primary first,
    * secondaries last; IPv6 the latest first. Those that reach farther come first (IPv6) or last (IPv4).
@@ -105,6 +108,14 @@ export interface VxlanLink extends LinkCommon, VxlanTunnel {
   readonly remotes?: readonly Remote[];
 }
 
+/** A link with a MAC of its own on another, which hands it the frames for that. */
+export interface MacvlanLink extends LinkCommon {
+  readonly kind: 'macvlan';
+  readonly mode: MacvlanMode;
+  /** The link that it is on, never itself a macvlan; null when that is in a netns that nobody looked at. */
+  readonly lower: LinkRef | null;
+}
+
 /** Any other link: a network card, or a virtual link of a kind that is only looked at. */
 export interface DeviceLink extends LinkCommon {
   readonly kind: 'device';
@@ -113,7 +124,14 @@ export interface DeviceLink extends LinkCommon {
   readonly carrier: boolean;
 }
 
-export type Link = LoopbackLink | VethLink | BridgeLink | IfbLink | VxlanLink | DeviceLink;
+export type Link =
+  | LoopbackLink
+  | VethLink
+  | BridgeLink
+  | IfbLink
+  | VxlanLink
+  | MacvlanLink
+  | DeviceLink;
 
 /** Links, nft tables and elements that are ours say so with this word. */
 export const OWNER_MARK = 'cube-cni';

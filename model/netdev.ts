@@ -22,11 +22,12 @@ import {
 import { addAddress, dropSourced, ipv4AddressFault } from './inet.ts';
 import { familyOf, parseIp } from './ip.ts';
 import { endIpv6, followMtu, readyIpv6, startIpv6 } from './ipv6-link.ts';
-import { type BridgeLink, type Link, type LinkRef, MTU_MAX_BYTES } from './link.ts';
+import { type BridgeLink, type Link, type LinkRef, MTU_MAX_BYTES, MTU_MIN_BYTES } from './link.ts';
 import { type Mac, ZERO_MAC } from './mac.ts';
 import { type Route, routeFamily } from './route.ts';
 import { dropLinkSysctls } from './sysctl.ts';
-import { tunnelsIn, tunnelsOver } from './vxlan.ts';
+import { lowerOf, macvlansOver, retellLower, uppersOf } from './upper.ts';
+import { tunnelsIn } from './vxlan.ts';
 
 const LOOPBACK_ADDRESS: Address = {
   ip: parseIp('127.0.0.1'),
@@ -132,7 +133,7 @@ function followPorts(host: Host, netnsName: NetnsName, bridge: BridgeLink, carri
   // A new MAC ends the neighbours that were known by the old one (K-7.3).
   const neighbours = mac === bridge.mac ? bridge.neighbours : [];
   const after = withLink(host, netnsName, { ...known, neighbours });
-  return followMtu(after, { netns: netnsName, ifname: bridge.ifname }, mtuBytes, carrierIn);
+  return changeMtu(after, { netns: netnsName, ifname: bridge.ifname }, mtuBytes, carrierIn);
 }
 
 /** The bridge `master`, if it is one, after an address became its own or that of a port. */
@@ -162,6 +163,28 @@ export function followMaster(
   const bridge =
     master === undefined ? undefined : findLink(host, { netns: netnsName, ifname: master });
   return bridge?.kind === 'bridge' ? followPorts(host, netnsName, bridge, carrierIn) : host;
+}
+
+/**
+ * A link has another MTU, and with it those that follow: macvlans over it that were larger, if they can be so small (K-1.18),
+ * and its bridge (K-1.11).
+ */
+export function changeMtu(
+  before: Host,
+  ref: LinkRef,
+  mtuBytes: number,
+  carrierIn: Host = before,
+): Host {
+  const changed = followMtu(before, ref, mtuBytes, carrierIn);
+  const followers = mtuBytes < MTU_MIN_BYTES ? [] : macvlansOver(changed, ref);
+  const shrunk = followers.reduce(
+    (host, macvlan) =>
+      getLink(host, macvlan).mtuBytes > mtuBytes
+        ? changeMtu(host, macvlan, mtuBytes, carrierIn)
+        : host,
+    changed,
+  );
+  return followMaster(shrunk, ref.netns, getLink(shrunk, ref).port?.master);
 }
 
 /** What was redirected to a link that goes leads nowhere (net/sched/act_mirred.c, mirred_device_event). */
@@ -198,34 +221,39 @@ export function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
     ref.netns,
     link.addresses.filter((a) => familyOf(a.ip) === 4).map((a) => a.ip),
   );
-  return followMaster(rest, ref.netns, link.port?.master, before);
+  return followMaster(retellLower(rest, link, ref), ref.netns, link.port?.master, before);
 }
 
-/** A link is gone, a veth with its peer (K-1.5), with everything that hangs on them. */
+/** A link is gone, a veth with its peer (K-1.5), with everything that hangs on them, and what is made over them (K-1.18, K-9.1). */
 export function removeLink(before: Host, ref: LinkRef): Host {
   const link = getLink(before, ref);
   const refs =
     link.kind === 'veth' && link.peer && findLink(before, link.peer) ? [ref, link.peer] : [ref];
   // Nobody gains carrier by it.
-  return refs.reduce(
-    (host, each) => removeTunnels(forgetLink(host, each, before), tunnelsOver(before, each)),
-    before,
-  );
+  return refs.reduce((host, each) => {
+    // What an earlier one of them took along knows of it no longer.
+    const uppers = uppersOf(host, each);
+    return removeLinks(forgetLink(host, each, before), uppers);
+  }, before);
 }
 
-/** Vxlans go, those that are left of these, as they do with what they are over (K-9.1). */
-export function removeTunnels(before: Host, refs: readonly LinkRef[]): Host {
+/** Links go, those that are left of these. */
+export function removeLinks(before: Host, refs: readonly LinkRef[]): Host {
   return refs.reduce((host, ref) => (findLink(host, ref) ? removeLink(host, ref) : host), before);
 }
 
-/** A netns is gone, with its links, the far ends of its veths (K-2.4, K-2.5), and the vxlans whose packets were its own. */
+/**
+ * A netns is gone, with its links, the far ends of its veths (K-2.4, K-2.5), what is made over them, and the vxlans whose
+ * packets were its own.
+ */
 export function removeNetns(whole: Host, name: NetnsName): Host {
   const away = tunnelsIn(whole, name).filter(({ netns }) => netns !== name);
-  const before = removeTunnels(whole, away);
+  const before = removeLinks(whole, away);
   const links = Object.values(getNetns(before, name).links);
   const emptied = links.reduce((host, { ifname }) => {
     const link = findLink(host, { netns: name, ifname });
-    return link?.kind === 'veth' ? removeLink(host, { netns: name, ifname }) : host;
+    const isTied = link && (link.kind === 'veth' || link.uppers || lowerOf(link));
+    return isTied ? removeLink(host, { netns: name, ifname }) : host;
   }, before);
   return { ...emptied, netns: without(emptied.netns, name) };
 }

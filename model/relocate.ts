@@ -11,9 +11,9 @@ import {
 } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { type Link, type LinkRef, holdsIpv6 } from './link.ts';
-import { forgetLink, linkDown, removeTunnels } from './netdev.ts';
+import { forgetLink, linkDown, removeLinks } from './netdev.ts';
 import { inheritSysctls, linkSysctlKey, splitLinkSysctl } from './sysctl.ts';
-import { tunnelsOver } from './vxlan.ts';
+import { macvlansOver, retellLower, retellUppers, tellLower, uppersOf } from './upper.ts';
 
 /** The far end of a veth, if it was looked at, knows where this end is. */
 function tellPeer(host: Host, link: Link, place: LinkRef): Host {
@@ -68,11 +68,7 @@ export function renameLink(before: Host, ref: LinkRef, to: Ifname): Host {
     sysctls: renamedSysctls(netns, from, to),
   });
   const place = { netns: ref.netns, ifname: to };
-  const told = tunnelsOver(before, ref).reduce((host, { netns: where, ifname }) => {
-    // One that is over the link that was renamed is never that link.
-    const tunnel = getLink(host, { netns: where, ifname });
-    return withLink(host, where, { ...tunnel, lower: to } as typeof tunnel);
-  }, after);
+  const told = retellUppers(retellLower(after, getLink(after, place), ref, place), place);
   return tellPeer(told, getLink(told, place), place);
 }
 
@@ -82,15 +78,25 @@ export function renameLink(before: Host, ref: LinkRef, to: Ifname): Host {
  */
 export function moveLink(before: Host, ref: LinkRef, to: NetnsName): Host {
   const gone = forgetLink(linkDown(before, ref), ref, before);
-  // To those over it, a link that leaves their netns is gone.
-  const left = removeTunnels(gone, tunnelsOver(before, ref));
-  const { trafficControl: _qdiscs, ...link } = getLink(before, ref);
-  const moved: Link = { ...link, up: false, port: null, addresses: [], neighbours: [] };
+  // To vxlans over it, a link that leaves their netns is gone; macvlans stay (macvlan_device_event, NETDEV_UNREGISTER).
+  const macvlans = macvlansOver(before, ref);
+  const tunnels = uppersOf(before, ref).filter((upper) => !macvlans.includes(upper));
+  const left = removeLinks(gone, tunnels);
+  const { trafficControl: _qdiscs, uppers: _uppers, ...link } = getLink(before, ref);
+  const moved: Link = {
+    ...link,
+    up: false,
+    port: null,
+    ...(macvlans.length > 0 ? { uppers: macvlans } : {}),
+    addresses: [],
+    neighbours: [],
+  };
   const netns = getNetns(left, to);
   const after = withNetns(left, to, {
     ...netns,
     links: { ...netns.links, [link.ifname]: moved },
     sysctls: inheritSysctls(netns, moved, holdsIpv6(moved) ? [4, 6] : [4]),
   });
-  return tellPeer(after, moved, { netns: to, ifname: link.ifname });
+  const place = { netns: to, ifname: link.ifname };
+  return tellPeer(retellUppers(tellLower(after, place), place), moved, place);
 }

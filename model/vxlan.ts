@@ -1,5 +1,5 @@
 /** Links that carry frames in UDP packets of another netns, their underlay (drivers/net/vxlan/vxlan_core.c). */
-import { type Host, type NetnsName, findLink } from './host.ts';
+import type { Host, NetnsName } from './host.ts';
 import type { Ifname } from './ifname.ts';
 import { type Ip, familyOf } from './ip.ts';
 import { type Link, type LinkRef, MTU_MIN_BYTES, type VxlanLink } from './link.ts';
@@ -49,13 +49,6 @@ export function fittingMtu(
   return lower ? Math.min(mtuBytes, Math.max(largestMtu(tunnel, lower), MTU_MIN_BYTES)) : mtuBytes;
 }
 
-/** The link below a vxlan; undefined where it has none, or its underlay was not looked at. */
-export function lowerOf(host: Host, { underlay, lower }: VxlanLink): Link | undefined {
-  return underlay === null || lower === null
-    ? undefined
-    : findLink(host, { netns: underlay, ifname: lower });
-}
-
 /** The vxlans, wherever they are, whose packets are of the netns `underlay`. */
 export function tunnelsIn(
   host: Host,
@@ -68,9 +61,4 @@ export function tunnelsIn(
         : [],
     ),
   );
-}
-
-/** The vxlans over a link. */
-export function tunnelsOver(host: Host, { netns, ifname }: LinkRef): LinkRef[] {
-  return tunnelsIn(host, netns).filter(({ link }) => link.lower === ifname);
 }

@@ -76,7 +76,8 @@ export function transmit(run: Run, at: LinkRef, frame: Frame): void {
       bridgeSends(run, at, link, frame);
       break;
     case 'vxlan':
-      leave(run, at, 'transmit', frame, 'the packets of a vxlan are not modelled yet');
+    case 'macvlan':
+      leave(run, at, 'transmit', frame, `the packets of a ${link.kind} are not modelled yet`);
       break;
     case 'device':
       leave(run, at, 'transmit', frame, `it leaves this host by ${at.ifname}`);

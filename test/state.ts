@@ -14,7 +14,7 @@ function plainFdb(bridge: Pick<BridgeLink, 'fdb'>): unknown {
 
 /** A link without what its configuration does not show: the marks of a bridge's past. */
 function plainLink(link: Link): unknown {
-  const { addresses, neighbours, altnames = [], ...rest } = link;
+  const { addresses, neighbours, altnames = [], uppers = [], ...rest } = link;
   const shown =
     rest.kind === 'bridge'
       ? { ...rest, fdb: plainFdb(rest), hadPorts: null, macChosen: null, mtuChosen: null }
@@ -24,6 +24,7 @@ function plainLink(link: Link): unknown {
   return {
     ...shown,
     altnames: byText(altnames),
+    uppers: byText(uppers),
     addresses: byText(addresses),
     neighbours: byText(neighbours),
   };

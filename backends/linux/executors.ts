@@ -24,6 +24,7 @@ import {
   encodeLinkMove,
   encodeLinkRename,
   encodeLinkSet,
+  encodeMacvlanAdd,
   encodePortSet,
   encodeVethAdd,
   encodeVxlanAdd,
@@ -110,6 +111,13 @@ function addVxlan(socket: NetlinkSocket, link: NewLink & { kind: 'vxlan' }): Fau
   return typeof lowerIndex === 'object'
     ? lowerIndex
     : socket.request(encodeVxlanAdd(link, link, lowerIndex));
+}
+
+function addMacvlan(socket: NetlinkSocket, link: NewLink & { kind: 'macvlan' }): Fault | undefined {
+  const lowerIndex = ifindexOf(socket, link.lower);
+  return typeof lowerIndex === 'object'
+    ? lowerIndex
+    : socket.request(encodeMacvlanAdd(link, link.mode, lowerIndex));
 }
 
 /** Sends one message about a vxlan; to a link of another kind it would mean something else, and is not sent. */
@@ -222,6 +230,7 @@ const EXECUTORS: { readonly [K in OpName]: Executor<K> } = {
     const socket = routeSocket(kernel, netns);
     if (isFault(socket)) return socket;
     if (link.kind === 'vxlan') return addVxlan(socket, link);
+    if (link.kind === 'macvlan') return addMacvlan(socket, link);
     return socket.request(
       link.kind === 'ifb' ? encodeIfbAdd(link) : encodeBridgeAdd(link, link.vlanFiltering),
     );

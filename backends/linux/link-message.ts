@@ -3,6 +3,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import { familyOf, ipBytes, ipFromBytes } from '../../model/ip.ts';
 import { TX_QUEUE_LENGTH } from '../../model/link.ts';
 import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
+import { MACVLAN_MODES, type MacvlanMode } from '../../model/macvlan.ts';
 import type { NewEnd } from '../../model/ops/link-add.ts';
 import type { PortFlag } from '../../model/ops/port-set.ts';
 import type { BridgeVlans } from '../../model/vlan.ts';
@@ -75,6 +76,7 @@ const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const VETH_INFO_PEER = 1;
 const IFLA_BRPORT_STATE = 1;
+const IFLA_MACVLAN_MODE = 1;
 const IFLA_VXLAN_ID = 1;
 const IFLA_VXLAN_LINK = 3;
 const IFLA_VXLAN_LOCAL = 4;
@@ -126,10 +128,16 @@ function putVlanFiltering(writer: Writer, filtering: boolean): void {
 }
 
 /** Makes a link of one end; an EEXIST says that the name is taken. */
-function encodeLinkAdd(end: NewEnd, kind: string, putData: (writer: Writer) => void): Uint8Array {
+function encodeLinkAdd(
+  end: NewEnd,
+  kind: string,
+  putData: (writer: Writer) => void,
+  lowerIndex?: number,
+): Uint8Array {
   const flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
   return encodeMessage(RTM_NEWLINK, flags, IFINFOMSG_BYTES, (writer, fixed) => {
     putEnd(writer, fixed, end);
+    if (lowerIndex !== undefined) putU32(writer, IFLA_LINK, lowerIndex);
     const info = putKind(writer, kind);
     putData(writer);
     closeNest(writer, info);
@@ -172,6 +180,27 @@ export function encodeVxlanAdd(
       );
     closeNest(writer, data);
   });
+}
+
+/** MACVLAN_MODE_*. */
+const MACVLAN_MODE_VALUE: Readonly<Record<MacvlanMode, number>> = {
+  private: 1,
+  vepa: 2,
+  bridge: 4,
+};
+
+/** Makes a macvlan on the link with an ifindex: EADDRINUSE when it is to be up with that one's MAC, or that of another on it. */
+export function encodeMacvlanAdd(end: NewEnd, mode: MacvlanMode, lowerIndex: number): Uint8Array {
+  return encodeLinkAdd(
+    end,
+    'macvlan',
+    (writer) => {
+      const data = openNest(writer, IFLA_INFO_DATA);
+      putU32(writer, IFLA_MACVLAN_MODE, MACVLAN_MODE_VALUE[mode]);
+      closeNest(writer, data);
+    },
+    lowerIndex,
+  );
 }
 
 /** The two ends of a veth and where they belong; kernel numbers are resolved by the caller. */
@@ -361,7 +390,9 @@ export interface LinkRecord {
   readonly port: Readonly<Record<PortFlag, boolean>> | undefined;
   /** Undefined unless it is a vxlan; `lowerIndex` in the netns with the id `peerNetnsId`, undefined: in its own. */
   readonly vxlan: VxlanRecord | undefined;
-  /** The ifindex of a veth's peer, in the netns with the id `peerNetnsId`, undefined: in its own. */
+  /** Undefined unless it is a macvlan, of a mode that is modelled. */
+  readonly macvlanMode: MacvlanMode | undefined;
+  /** The ifindex of a veth's peer, or of the link that a macvlan is on, in the netns with the id `peerNetnsId`, undefined: in its own. */
   readonly linkIndex: number | undefined;
   readonly peerNetnsId: number | undefined;
 }
@@ -414,6 +445,12 @@ function decodeVxlan(info: Attributes | undefined): LinkRecord['vxlan'] {
   };
 }
 
+function decodeMacvlanMode(info: Attributes | undefined): MacvlanMode | undefined {
+  const data = info && findNest(info, IFLA_INFO_DATA);
+  const value = data && findU32(data, IFLA_MACVLAN_MODE);
+  return MACVLAN_MODES.find((mode) => MACVLAN_MODE_VALUE[mode] === value);
+}
+
 /** A link in an answer, undefined for any other message. */
 export function decodeLink(message: Message): LinkRecord | undefined {
   if (message.type !== RTM_NEWLINK) return undefined;
@@ -439,6 +476,7 @@ export function decodeLink(message: Message): LinkRecord | undefined {
     bridgeVlans: kind === 'bridge' ? decodeBridgeVlans(info) : undefined,
     port: decodePort(info),
     vxlan: kind === 'vxlan' ? decodeVxlan(info) : undefined,
+    macvlanMode: kind === 'macvlan' ? decodeMacvlanMode(info) : undefined,
     linkIndex: findU32(attributes, IFLA_LINK),
     peerNetnsId: findU32(attributes, IFLA_LINK_NETNSID),
   };

@@ -27,6 +27,8 @@ export interface Surroundings {
   readonly peer: LinkRef | null;
   /** Of a vxlan the netns of its packets and the link below; null and none when nobody looked. */
   readonly below: Pick<VxlanLink, 'underlay' | 'lower'>;
+  /** The link that a macvlan is on. */
+  readonly lower: LinkRef | null;
   /** The ports of a bridge; undefined where not all links were read. */
   readonly ports: readonly LinkRecord[] | undefined;
   readonly addresses: readonly Address[];
@@ -91,7 +93,7 @@ function makeVxlan(
 /** The link that a record and its surroundings describe; kinds that the model lacks become devices. */
 export function makeLink(
   record: LinkRecord,
-  { master, peer, below, ports, addresses, neighbours, vlans, trafficControl }: Surroundings,
+  { master, peer, below, lower, ports, addresses, neighbours, vlans, trafficControl }: Surroundings,
 ): Link {
   const isLoopback = record.hardware === ARPHRD_LOOPBACK;
   const common = {
@@ -119,6 +121,10 @@ export function makeLink(
       return { kind: 'veth', ...common, peer };
     case 'vxlan':
       return makeVxlan(record, common, below);
+    case 'macvlan':
+      return record.macvlanMode === undefined
+        ? { kind: 'device', ...common, deviceKind: record.kind, carrier: record.carrier }
+        : { kind: 'macvlan', ...common, mode: record.macvlanMode, lower };
     case 'ifb':
       return { kind: 'ifb', ...common };
     case 'bridge': {

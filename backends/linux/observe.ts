@@ -9,6 +9,7 @@ import { withPolicyRules } from '../../model/policy-rule.ts';
 import { DEFAULT_PREFIX } from '../../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../../model/route.ts';
 import type { TrafficControl } from '../../model/traffic-control.ts';
+import { tellLowers } from '../../model/upper.ts';
 import { type VlanRange, vlansOf } from '../../model/vlan.ts';
 import type { NetnsScope, Scope } from '../backend.ts';
 import { decodeAddress, encodeAddressDump } from './address-message.ts';
@@ -259,14 +260,14 @@ function findByNetnsId(
   return undefined;
 }
 
-/** The other end of a veth, null when it is not among the links that were read (IFLA_LINK and IFLA_LINK_NETNSID). */
-function findPeer(
+/** The other end of a veth, or the link that a macvlan is on; null when it is not among the links that were read (IFLA_LINK and IFLA_LINK_NETNSID). */
+function findLinked(
   reading: Reading,
   link: LinkRecord,
   readings: readonly Reading[],
   ids: Map<Reading, number>,
 ): LinkRef | null {
-  if (link.kind !== 'veth' || link.linkIndex === undefined) return null;
+  if (link.linkIndex === undefined) return null;
   const place =
     link.peerNetnsId === undefined
       ? reading
@@ -318,7 +319,8 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
     }
     links[record.ifname] = makeLink(record, {
       master,
-      peer: findPeer(reading, record, readings, ids),
+      peer: record.kind === 'veth' ? findLinked(reading, record, readings, ids) : null,
+      lower: record.kind === 'macvlan' ? findLinked(reading, record, readings, ids) : null,
       below: findBelow(reading, record, readings, ids),
       ports: reading.wanted === 'all' ? portsOf(reading, record) : undefined,
       addresses: reading.addresses.get(record.ifindex) ?? [],
@@ -392,6 +394,11 @@ function routesOut(route: Route | undefined): Route[] {
   return route === undefined ? [] : [route];
 }
 
+function hasUppers({ links }: Reading): boolean {
+  for (const { kind } of links.values()) if (kind === 'macvlan' || kind === 'vxlan') return true;
+  return false;
+}
+
 /** Reads what `scope` names; netns and links that do not exist are absent. Throws when the kernel cannot be asked. */
 export function observeHost(kernel: Kernel, scope: Scope): Host {
   kernel.forgetStale();
@@ -435,5 +442,6 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
       nftables: observeRuleset(reading.netns, wanted),
     };
   }
-  return bridgeVlans === undefined ? { netns } : { netns, kernel: { bridgeVlans } };
+  const host = readings.some(hasUppers) ? tellLowers({ netns }) : { netns };
+  return bridgeVlans === undefined ? host : { ...host, kernel: { bridgeVlans } };
 }

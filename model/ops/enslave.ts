@@ -4,6 +4,7 @@ import type { Ifname } from '../ifname.ts';
 import type { BridgeLink, BridgePort, LinkRef } from '../link.ts';
 import { claimMac, followMaster, settleCarrier } from '../netdev.ts';
 import { type Outcome, done, refuse } from '../op.ts';
+import { lowerOf, macvlansOver } from '../upper.ts';
 import { joiningVlans } from '../vlan.ts';
 
 /** How a port starts. */
@@ -31,14 +32,11 @@ function release(before: Host, ref: LinkRef): Host {
   return settleCarrier(before, host, { netns: ref.netns, ifname: master });
 }
 
-/** The links that one is made of: the ports of a bridge, and what the packets of a vxlan go by. */
+/** The links that one is made of: the ports of a bridge, and what a macvlan or a vxlan is over. */
 function lowersOf(host: Host, { netns, ifname }: LinkRef): LinkRef[] {
   const link = findLink(host, { netns, ifname });
-  if (link?.kind === 'vxlan')
-    return link.underlay === null || link.lower === null
-      ? []
-      : [{ netns: link.underlay, ifname: link.lower }];
-  if (link?.kind !== 'bridge') return [];
+  if (!link) return [];
+  if (link.kind !== 'bridge') return [lowerOf(link) ?? []].flat();
   return portsOf(getNetns(host, netns), ifname).map((port) => ({ netns, ifname: port.ifname }));
 }
 
@@ -60,6 +58,8 @@ export function enslave(before: Host, ref: LinkRef, master: Ifname | null): Outc
   if (link.port?.master === master) return done(before);
   if (link.kind === 'bridge') return refuse('ELOOP', 'Can not enslave a bridge to a bridge');
   if (link.kind === 'loopback') return refuse('EINVAL');
+  // One taker only can there be of what comes in by a link (K-1.18; net/core/dev.c, netdev_rx_handler_register).
+  if (macvlansOver(before, ref).length > 0) return refuse('EBUSY');
   // net/core/dev.c, __netdev_upper_dev_link.
   if (isAbove(before, ref, { ...ref, ifname: master })) return refuse('EBUSY');
   const released = release(before, ref);

@@ -12,14 +12,17 @@ import type { Ifname } from '../ifname.ts';
 import {
   IFB_TX_QUEUE_LENGTH,
   type Link,
+  type MacvlanLink,
   MTU_MAX_BYTES,
   MTU_MIN_BYTES,
   holdsIpv6,
 } from '../link.ts';
 import { type Mac, isUnicastMac } from '../mac.ts';
+import { type MacvlanMode, collides } from '../macvlan.ts';
 import { linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
 import { inheritSysctls, linkSysctl } from '../sysctl.ts';
+import { tellLower } from '../upper.ts';
 import { FRESH_BRIDGE_VLANS } from '../vlan.ts';
 import { type VxlanTunnel, fittingMtu, tunnelFamily, tunnelsIn } from '../vxlan.ts';
 import { enslave } from './enslave.ts';
@@ -42,6 +45,12 @@ export type NewLink =
     } & NewEnd)
   | ({ readonly kind: 'ifb' } & NewEnd)
   | ({ readonly kind: 'vxlan' } & VxlanTunnel & NewEnd)
+  | ({
+      readonly kind: 'macvlan';
+      readonly mode: MacvlanMode;
+      /** The link that it is to be on; of a macvlan, that which this one is on. */
+      readonly lower: Ifname;
+    } & NewEnd)
   | ({
       readonly kind: 'veth';
       readonly master: Ifname | null;
@@ -135,14 +144,38 @@ function addVxlan(host: Host, netns: NetnsName, link: NewLink & { kind: 'vxlan' 
   );
   if (isTaken) return refuse('EEXIST', 'A VXLAN device with the specified VNI already exists');
   const tunnel = { vni, udpPort, local, lower: lowerName, learning };
-  const after = place(host, netns, {
+  const placed = place(host, netns, {
     ...plainLink(link),
     ...tunnel,
     kind: 'vxlan',
     underlay: netns,
     mtuBytes: fittingMtu(tunnel, lower, link.mtuBytes),
   });
-  return done(link.up ? linkUp(after, { netns, ifname: link.ifname }) : after);
+  const ref = { netns, ifname: link.ifname };
+  const after = tellLower(placed, ref);
+  return done(link.up ? linkUp(after, ref) : after);
+}
+
+/** K-1.18; drivers/net/macvlan.c, macvlan_common_newlink. */
+function addMacvlan(host: Host, netns: NetnsName, link: NewLink & { kind: 'macvlan' }): Outcome {
+  const below = findLink(host, { netns, ifname: link.lower });
+  const lowerRef = below?.kind === 'macvlan' ? below.lower : { netns, ifname: link.lower };
+  const lower = lowerRef ? findLink(host, lowerRef) : undefined;
+  if (lower && link.mtuBytes > lower.mtuBytes) return refuse('EINVAL');
+  if (lower?.kind === 'loopback') return refuse('EINVAL');
+  // One taker only can there be of what comes in by a link (net/core/dev.c, netdev_rx_handler_register).
+  if (lower && lower.port !== null) return refuse('EBUSY');
+  const macvlan: MacvlanLink = {
+    ...plainLink(link),
+    kind: 'macvlan',
+    mode: link.mode,
+    lower: lowerRef,
+  };
+  // Nothing is left of one that cannot go up.
+  if (link.up && collides(host, macvlan)) return refuse('EADDRINUSE');
+  const ref = { netns, ifname: link.ifname };
+  const after = tellLower(place(host, netns, macvlan), ref);
+  return done(link.up ? linkUp(after, ref) : after);
 }
 
 function describeTunnel({ vni, udpPort, local, lower, learning }: VxlanTunnel): string {
@@ -157,6 +190,7 @@ function describeTunnel({ vni, udpPort, local, lower, learning }: VxlanTunnel): 
 /** What a link of one end is made with beside what all are. */
 function describeKind(link: Exclude<NewLink, { kind: 'veth' }>): string {
   if (link.kind === 'bridge' && link.vlanFiltering) return 'bridge vlan_filtering 1';
+  if (link.kind === 'macvlan') return `macvlan mode ${link.mode}`;
   return link.kind === 'vxlan' ? `vxlan ${describeTunnel(link)}` : link.kind;
 }
 
@@ -172,7 +206,7 @@ export const linkAdd: OpKind<'link.add'> = {
     if (link.kind === 'veth' && link.master !== null) {
       if (!findLink(host, { netns, ifname: link.master })) return refuse('ENODEV');
     }
-    if (link.kind === 'vxlan' && link.lower !== null) {
+    if ('lower' in link && link.lower !== null) {
       if (!findLink(host, { netns, ifname: link.lower })) return refuse('ENODEV');
     }
     if (link.kind === 'veth' && !findNetns(host, link.peer.netns)) return refuse('ENOENT');
@@ -190,6 +224,7 @@ export const linkAdd: OpKind<'link.add'> = {
     const fault = mtuFault(link.mtuBytes);
     if (fault) return fault;
     if (link.kind === 'veth') return addVeth(host, netns, link);
+    if (link.kind === 'macvlan') return addMacvlan(host, netns, link);
     const hasVlans = host.kernel?.bridgeVlans === true;
     // Asked for last, and then all of the bridge is taken back (net/bridge/br_netlink.c, br_dev_newlink).
     if (link.vlanFiltering && !hasVlans) return refuse('EOPNOTSUPP');
@@ -208,7 +243,8 @@ export const linkAdd: OpKind<'link.add'> = {
     return done(link.up ? linkUp(after, { netns, ifname: link.ifname }) : after);
   },
   describe: ({ netns, link }) => {
-    const head = `ip link add ${describeEnd(link)}`;
+    const on = link.kind === 'macvlan' ? ` link ${link.lower}` : '';
+    const head = `ip link add ${describeEnd(link)}${on}`;
     if (link.kind !== 'veth')
       return [
         `${head} type ${describeKind(link)}`,
@@ -230,14 +266,14 @@ export const linkAdd: OpKind<'link.add'> = {
   reads: ({ netns, link }) => {
     const names = link.kind === 'veth' ? [netns, link.peer.netns] : [netns];
     const keys = names.flatMap((name) => [`netns ${name}`, `conf ${name}/default`]);
-    const below = link.kind === 'vxlan' ? link.lower : link.kind === 'veth' ? link.master : null;
-    // A link below is as large as the one above may be.
+    const below = 'lower' in link ? link.lower : link.kind === 'veth' ? link.master : null;
+    // A link below is as large as the one above may be, and no port where a macvlan is to be.
     return below === null
       ? keys
       : [
           ...keys,
           `link ${netns}/${below}`,
-          ...(link.kind === 'vxlan' ? [`attribute ${netns}/${below}`] : []),
+          ...('lower' in link ? [`attribute ${netns}/${below}`] : []),
         ];
   },
   writes: ({ netns, link }) => [

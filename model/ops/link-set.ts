@@ -1,13 +1,14 @@
 import { withOwnMac, withoutStrangers } from '../fdb.ts';
 import { type Host, findLink, getLink, getNetns, withLink } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
-import { followMtu } from '../ipv6-link.ts';
 import { trustsSameMac } from '../kernel-profile.ts';
 import { type Link, type LinkRef, TX_QUEUE_LENGTH } from '../link.ts';
 import { type Mac, ZERO_MAC, isUnicastMac } from '../mac.ts';
-import { claimMac, followMaster, linkDown, linkUp } from '../netdev.ts';
+import { collides, isBusyMac } from '../macvlan.ts';
+import { changeMtu, claimMac, followMaster, linkDown, linkUp } from '../netdev.ts';
 import { type OpKind, type Outcome, done, refuse } from '../op.ts';
-import { largestMtu, lowerOf } from '../vxlan.ts';
+import { lowerOf } from '../upper.ts';
+import { largestMtu } from '../vxlan.ts';
 import { enslave } from './enslave.ts';
 import { mtuFault } from './link-add.ts';
 
@@ -33,18 +34,22 @@ export interface LinkSet {
 /** IFALIASZ - 1 (include/uapi/linux/if.h). */
 const ALIAS_MAX_BYTES = 255;
 
+/** The kinds with limits of their own for MTUs (K-1.12). */
+const LIMITED: ReadonlySet<Link['kind']> = new Set(['veth', 'bridge', 'vxlan', 'macvlan']);
+
 function setMtu(before: Host, ref: LinkRef, link: Link, mtuBytes: number): Outcome {
-  const isLimited = link.kind === 'veth' || link.kind === 'bridge' || link.kind === 'vxlan';
-  const fault = isLimited ? mtuFault(mtuBytes) : undefined;
+  const fault = LIMITED.has(link.kind) ? mtuFault(mtuBytes) : undefined;
   if (fault) return fault;
   // What a link has already is not looked at, not even by routes with a metric of their own
   // (net/core/dev.c, netif_set_mtu_ext).
   if (link.mtuBytes === mtuBytes) return done(before);
-  const lower = link.kind === 'vxlan' ? lowerOf(before, link) : undefined;
+  const below = lowerOf(link);
+  const lower = below && findLink(before, below);
   if (link.kind === 'vxlan' && lower && mtuBytes > largestMtu(link, lower)) return refuse('EINVAL');
+  if (link.kind === 'macvlan' && lower && mtuBytes > lower.mtuBytes) return refuse('EINVAL');
   const chosen =
     link.kind === 'bridge' ? withLink(before, ref.netns, { ...link, mtuChosen: true }) : before;
-  return done(followMaster(followMtu(chosen, ref, mtuBytes), ref.netns, link.port?.master));
+  return done(changeMtu(chosen, ref, mtuBytes));
 }
 
 function setMac(before: Host, ref: LinkRef, link: Link, mac: Mac): Outcome {
@@ -62,6 +67,13 @@ function setMac(before: Host, ref: LinkRef, link: Link, mac: Mac): Outcome {
     const bridge = { ...own, macChosen: true, hadPorts, neighbours: [] };
     return done(withLink(before, netns, withoutStrangers(getNetns(before, netns), bridge)));
   }
+  if (
+    link.kind === 'macvlan' &&
+    link.lower &&
+    mac !== link.mac &&
+    isBusyMac(before, link.lower, mac)
+  )
+    return refuse('EADDRINUSE');
   const master = link.port?.master;
   const changed = withLink(before, netns, { ...link, mac, neighbours: [] });
   return done(followMaster(claimMac(changed, netns, master, mac), netns, master));
@@ -90,9 +102,15 @@ function setVlanFiltering(host: Host, ref: LinkRef, link: Link, filtering: boole
   return done(withLink(host, ref.netns, { ...link, vlans: { ...link.vlans, filtering } }));
 }
 
+function setUp(host: Host, ref: LinkRef, link: Link): Outcome {
+  return link.kind === 'macvlan' && collides(host, link)
+    ? refuse('EADDRINUSE')
+    : done(linkUp(host, ref));
+}
+
 function setAttribute(host: Host, ref: LinkRef, set: LinkAttribute): Outcome {
   const link = getLink(host, ref);
-  if ('up' in set) return done(set.up ? linkUp(host, ref) : linkDown(host, ref));
+  if ('up' in set) return set.up ? setUp(host, ref, link) : done(linkDown(host, ref));
   if ('mtuBytes' in set) return setMtu(host, ref, link, set.mtuBytes);
   if ('mac' in set) return setMac(host, ref, link, set.mac);
   if ('promiscuous' in set)

@@ -11,6 +11,7 @@ export const FAMILIES = [
   'names',
   'bridges',
   'tunnels',
+  'macvlans',
   'addresses',
   'routes',
   'rules',

@@ -2,9 +2,10 @@
 import { type Host, type NetnsName, findLink, findNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import type { Link, LinkRef } from '../../model/link.ts';
-import { ZERO_MAC, parseMac } from '../../model/mac.ts';
+import { type Mac, ZERO_MAC, parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
+import { lowerOf } from '../../model/upper.ts';
 import type { Draw } from './draw.ts';
 import {
   ALTNAMES,
@@ -84,6 +85,12 @@ function mtusOf(host: Host, ref: LinkRef, draw: Draw): readonly number[] {
   return draw.oneIn(4) ? MTU_MISSES : MTUS;
 }
 
+/** Where plans are to lead, macvlans keep the MACs that they were made with, which no other link has. */
+function macsOf(host: Host, ref: LinkRef, draw: Draw): readonly Mac[] {
+  const link = findLink(host, ref);
+  return link?.kind === 'macvlan' && link.mac !== null && !draw.oddIn(1) ? [link.mac] : MACS;
+}
+
 /** One attribute of a link. */
 export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
   const ifname = someLink(host, netns, draw);
@@ -104,7 +111,7 @@ export function linkSet(netns: NetnsName, host: Host, draw: Draw): Op {
       mac:
         ifname !== 'lo' && draw.oneIn(6)
           ? draw.of(MAC_MISSES)
-          : draw.of(ifname === 'lo' ? [ZERO_MAC] : MACS),
+          : draw.of(ifname === 'lo' ? [ZERO_MAC] : macsOf(host, { netns, ifname }, draw)),
     }),
     () => ({ promiscuous: draw.oneIn(2) }),
     () =>
@@ -176,7 +183,9 @@ export function linkRename(netns: NetnsName, host: Host, draw: Draw): Op {
   const ifname = someHolder(host, netns, draw, () => true);
   const names = [...VETHS, ...BRIDGES, ...ALTNAMES] as Ifname[];
   const name = draw.oneIn(8) ? ifname : freeName(host, netns, draw, names);
-  return ifname === 'lo'
+  // And no plan leads from two macvlans that are up to the same with their MACs exchanged.
+  const isMacvlan = findLink(host, { netns, ifname })?.kind === 'macvlan';
+  return ifname === 'lo' || (isMacvlan && !draw.oddIn(1))
     ? { op: 'link.set', netns, ifname, set: { up: true } }
     : { op: 'link.rename', netns, ifname, name };
 }
@@ -196,9 +205,10 @@ export function linkMove(
   const redirecting = findRedirecting(host, netns, ifname);
   if (redirecting !== undefined && !draw.oddIn(1))
     return { op: 'filter.del', netns, ifname: redirecting };
-  // No plan leads to a vxlan whose packets are of another netns.
-  const isTunnel = findLink(host, { netns, ifname })?.kind === 'vxlan';
-  return isTunnel && !draw.oddIn(1)
+  // No plan leads to a link that is over one of another netns.
+  const link = findLink(host, { netns, ifname });
+  const isTied = link && (lowerOf(link) ?? link.uppers) !== undefined;
+  return isTied && !draw.oddIn(1)
     ? { op: 'link.set', netns, ifname, set: { up: draw.oneIn(2) } }
     : { op: 'link.move', netns, ifname, toNetns: draw.of(universe) };
 }

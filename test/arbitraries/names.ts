@@ -11,6 +11,7 @@ export const BRIDGES = ['br0', 'br1'] as Ifname[];
 export const VETHS = ['v0', 'v1', 'v2', 'v3'] as Ifname[];
 export const IFBS = ['i0', 'i1'] as Ifname[];
 export const VXLANS = ['x0', 'x1'] as Ifname[];
+export const MACVLANS = ['m0', 'm1'] as Ifname[];
 /** Other names of links, short enough to address them by. */
 export const ALTNAMES = ['alt0', 'alt1'];
 export const MACS = [

@@ -40,6 +40,7 @@ import {
   linkSet,
   portSet,
 } from './link-op.ts';
+import { macvlanAdd, macvlanSet } from './macvlan-op.ts';
 import { linksOf } from './names.ts';
 import { nftBatch } from './nftables-op.ts';
 import { routeAdd, routeDel } from './route-op.ts';
@@ -100,6 +101,8 @@ function makersOf(family: OpFamily, { makeLink, moveLink }: Across): readonly Ma
       );
     case 'tunnels':
       return [vxlanAdd, vxlanAdd, vxlanAdd, remoteAdd, remoteAdd, remoteAdd, remoteDel];
+    case 'macvlans':
+      return [macvlanAdd, macvlanAdd, macvlanAdd, macvlanSet, macvlanSet, macvlanSet];
     case 'addresses':
       return twice(addressAdd, addressAdd, addressAdd, addressDel, addressDel, toldAddress);
     case 'routes':

@@ -16,6 +16,14 @@ import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { PROTOCOL_CUBE, makeRoute } from '../../model/route.ts';
 import { FDB_ADD, FDB_DEL } from './fdb-programs.ts';
+import {
+  MACVLAN_LINK_ADD,
+  MACVLAN_LINK_DEL,
+  MACVLAN_LINK_MOVE,
+  MACVLAN_LINK_RENAME,
+  MACVLAN_LINK_SET,
+  MACVLAN_NETNS_DEL,
+} from './macvlan-programs.ts';
 import { ALTNAME_ADD, ALTNAME_DEL, LINK_MOVE, LINK_RENAME } from './name-programs.ts';
 import {
   BR0,
@@ -254,11 +262,13 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
       op: { op: 'netns.del', netns: 'two' },
       outcome: { see: (host) => Object.keys(host.netns), is: ['one'] },
     },
+    ...MACVLAN_NETNS_DEL,
     { name: 'of none', given: [], op: { op: 'netns.del', netns: 'one' }, outcome: 'ENOENT' },
   ],
   'link.add': [
     ...VLAN_LINK_ADD,
     ...VXLAN_LINK_ADD,
+    ...MACVLAN_LINK_ADD,
     ...IFB_LINK_ADD,
     {
       name: 'makes a bridge',
@@ -333,6 +343,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
   ],
   'link.del': [
     ...VXLAN_LINK_DEL,
+    ...MACVLAN_LINK_DEL,
     {
       name: 'takes both ends of a veth',
       given: PAIR,
@@ -370,6 +381,7 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
   'link.set': [
     ...VLAN_LINK_SET,
     ...VXLAN_LINK_SET,
+    ...MACVLAN_LINK_SET,
     ...(
       [
         ['up', { up: false }, { up: false }],
@@ -629,8 +641,8 @@ export const PROGRAMS: { readonly [K in OpName]: readonly Program[] } = {
       outcome: 'ENOENT',
     },
   ],
-  'link.rename': LINK_RENAME,
-  'link.move': [...LINK_MOVE, ...VXLAN_LINK_MOVE],
+  'link.rename': [...LINK_RENAME, ...MACVLAN_LINK_RENAME],
+  'link.move': [...LINK_MOVE, ...VXLAN_LINK_MOVE, ...MACVLAN_LINK_MOVE],
   'altname.add': ALTNAME_ADD,
   'altname.del': ALTNAME_DEL,
   'fdb.add': FDB_ADD,

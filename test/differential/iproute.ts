@@ -16,6 +16,7 @@ import {
   type VxlanLink,
 } from '../../model/link.ts';
 import { type Mac, findMac } from '../../model/mac.ts';
+import { MACVLAN_MODES } from '../../model/macvlan.ts';
 import { type PolicyRule, withPolicyRules } from '../../model/policy-rule.ts';
 import { DEFAULT_PREFIX, type Prefix } from '../../model/prefix.ts';
 import type { Route, RouteType } from '../../model/route.ts';
@@ -68,6 +69,7 @@ interface LinkJson {
       readonly local6?: Ip;
       readonly link?: Ifname;
       readonly learning?: boolean;
+      readonly mode?: string;
     };
     readonly info_slave_data?: PortJson;
   };
@@ -240,6 +242,12 @@ function toLink(
   if (kind === 'veth') {
     const peer = json.link === undefined ? null : { netns, ifname: json.link };
     return { kind, ...common, peer };
+  }
+  if (kind === 'macvlan') {
+    const mode = MACVLAN_MODES.find((each) => each === json.linkinfo?.info_data?.mode);
+    if (!mode) throw new Error(`macvlan ${json.ifname} is of a mode that no program asks for`);
+    const lower = json.link === undefined ? null : { netns, ifname: json.link };
+    return { kind, ...common, mode, lower };
   }
   if (kind === 'ifb') return { kind, ...common };
   if (kind === 'vxlan') return { kind, ...common, ...toTunnel(json, netns) };

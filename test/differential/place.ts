@@ -1,6 +1,6 @@
 /** Programs name netns `one` and `two`; on the machine each run has netns of its own. */
 import type { Host, Netns, NetnsName } from '../../model/host.ts';
-import type { Link } from '../../model/link.ts';
+import type { Link, LinkRef } from '../../model/link.ts';
 import type { Op } from '../../model/op.ts';
 
 /** The two names of every netns of a run. */
@@ -41,9 +41,11 @@ export function placeOp(op: Op, { real }: Places): Op {
   return { ...op, netns: real(op.netns) };
 }
 
-function unplaceLink(link: Link, logical: Places['logical']): Link {
-  if (link.kind === 'veth' && link.peer)
-    return { ...link, peer: { ...link.peer, netns: logical(link.peer.netns) } };
+function unplaceLink(placed: Link, logical: Places['logical']): Link {
+  const unplace = (ref: LinkRef): LinkRef => ({ ...ref, netns: logical(ref.netns) });
+  const link = placed.uppers ? { ...placed, uppers: placed.uppers.map(unplace) } : placed;
+  if (link.kind === 'macvlan' && link.lower) return { ...link, lower: unplace(link.lower) };
+  if (link.kind === 'veth' && link.peer) return { ...link, peer: unplace(link.peer) };
   return link.kind === 'vxlan' && link.underlay !== null
     ? { ...link, underlay: logical(link.underlay) }
     : link;

@@ -212,8 +212,9 @@ export function runOnBoth(
 }
 
 /** A link as who knows of its own netns only sees it. */
-function asSeenIn(netns: NetnsName, link: Link): Link {
+function asSeenIn(netns: NetnsName, { uppers: _above, ...link }: Link): Link {
   if (link.kind === 'veth' && link.peer?.netns !== netns) return { ...link, peer: null };
+  if (link.kind === 'macvlan' && link.lower?.netns !== netns) return { ...link, lower: null };
   return link.kind === 'vxlan' && link.underlay !== netns
     ? { ...link, underlay: null, lower: null }
     : link;

@@ -22,6 +22,7 @@ const SHARE: Readonly<Record<OpFamily, number>> = {
   names: 3,
   bridges: 3,
   tunnels: 3,
+  macvlans: 3,
   addresses: 8,
   routes: 6,
   rules: 4,

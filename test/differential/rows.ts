@@ -3,7 +3,7 @@ import { canonicalJson } from '../../model/canonical.ts';
 import { allEntries } from '../../model/fdb.ts';
 import type { Host, Netns, NetnsName } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
-import type { Link } from '../../model/link.ts';
+import type { Link, LinkRef } from '../../model/link.ts';
 import { formatRule } from '../../model/nftables.ts';
 import { policyRulesOf } from '../../model/policy-rule.ts';
 
@@ -37,14 +37,24 @@ const HISTORY = new Set(['hadPorts', 'macChosen', 'mtuChosen']);
 /** What has rows of its own. */
 const APART = new Set(['fdb', 'remotes']);
 
+/** The links over one, in no order that the kernel would show. */
+function above(uppers: readonly LinkRef[]): Row['fields'] {
+  const names = uppers.map((ref) => `${ref.netns}/${ref.ifname}`).toSorted();
+  return names.length === 0 ? {} : { uppers: names.join(' ') };
+}
+
 function linkRows(netns: NetnsName, link: Link, state: Netns): Row[] {
-  const { addresses, neighbours, port, ...rest } = link;
+  const { addresses, neighbours, port, uppers = [], ...rest } = link;
   const { ifname } = link;
   const own = Object.entries(rest).filter(([name]) => !HISTORY.has(name) && !APART.has(name));
   const flags = port ? Object.entries(port).map(([name, value]) => [`port ${name}`, value]) : [];
   const places = { 4: 0, 6: 0 };
   return [
-    { kind: 'link', netns, fields: Object.fromEntries([...own, ...flags]) },
+    {
+      kind: 'link',
+      netns,
+      fields: { ...Object.fromEntries([...own, ...flags]), ...above(uppers) },
+    },
     ...addresses.map((address): Row => {
       const family = familyOf(address.ip);
       // The order of IPv4 addresses decides which is taken as source (K-5.5); that of IPv6 addresses goes by scope.

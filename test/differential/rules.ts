@@ -95,6 +95,10 @@ function isUp({ was, is }: LinkChange): boolean {
   return was?.up !== true && is?.up === true;
 }
 
+function isAboutMacvlan({ op, before }: Step): boolean {
+  return 'ifname' in op && findLink(before, op)?.kind === 'macvlan';
+}
+
 function carrierChanges({ before, after, links }: Change, kind: Link['kind']): boolean {
   const refs = links.some(({ was, is }) => was?.up !== is?.up || was?.port !== is?.port)
     ? refsOf(after)
@@ -292,6 +296,23 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
     of('fdb.add', (_op, { errno }) => errno === undefined),
     of('fdb.del', (_op, { errno }) => errno === undefined),
   ),
+  'K-1.18': any(
+    // It goes with what it is on, or follows its MTU.
+    ({ op, links }) =>
+      links.some(
+        ({ was, is, ref }) =>
+          was?.kind === 'macvlan' && !is && 'ifname' in op && op.ifname !== ref.ifname,
+      ),
+    ({ op, links }) =>
+      links.some(
+        ({ was, is, ref }) =>
+          was?.kind === 'macvlan' &&
+          is?.kind === 'macvlan' &&
+          was.mtuBytes !== is.mtuBytes &&
+          !setsOwn(op, ref, 'mtuBytes'),
+      ),
+    (change) => carrierChanges(change, 'macvlan'),
+  ),
   'K-9.1': ({ op, links }) =>
     links.some(
       ({ was, is, ref }) =>
@@ -395,6 +416,9 @@ const REFUSALS: Readonly<Partial<Record<OpName, readonly Refusal[]>>> = {
         !findByAnyName(before, { netns: op.netns, ifname: op.link.ifname }),
     ),
     refusal('K-9.1', 'EPERM'),
+    refusal('K-1.18', 'EINVAL', ({ op }) => op.op === 'link.add' && op.link.kind === 'macvlan'),
+    ...refusals('K-1.18', 'EBUSY'),
+    ...refusals('K-1.19', 'EADDRINUSE'),
   ],
   'link.rename': [...refusals('K-1.2', 'EEXIST'), ...refusals('K-1.3', 'EBUSY')],
   'altname.add': refusals('K-1.2', 'EEXIST', 'ERANGE'),
@@ -408,6 +432,8 @@ const REFUSALS: Readonly<Partial<Record<OpName, readonly Refusal[]>>> = {
     refusal('K-1.14', 'EINVAL', sets('master')),
     refusal('K-1.14', 'EOPNOTSUPP', sets('master')),
     refusal('K-1.15', 'ERANGE'),
+    refusal('K-1.18', 'EINVAL', (change) => sets('mtuBytes')(change) && isAboutMacvlan(change)),
+    ...refusals('K-1.19', 'EADDRINUSE'),
     refusal('K-6.6', 'EOPNOTSUPP', sets('vlanFiltering')),
   ],
   'link.del': refusals('K-1.15', 'EOPNOTSUPP'),

@@ -16,8 +16,17 @@ const TEARDOWN_MS = 5000;
 /** What waits for nothing but its turn is done sooner than this, even where others keep the kernel busy. */
 const WORK_MS = 5000;
 
-/** Ports before bridges, since a bridge follows its ports; then what follows a bridge. */
-const PASSES: readonly Link['kind'][] = ['veth', 'ifb', 'vxlan', 'bridge', 'veth'];
+/** Ports before bridges, since a bridge follows its ports; then what follows a bridge. Macvlans may be over it or its ports. */
+const PASSES: readonly Link['kind'][] = [
+  'veth',
+  'ifb',
+  'vxlan',
+  'macvlan',
+  'bridge',
+  'veth',
+  'macvlan',
+  'bridge',
+];
 
 function socketOf(kernel: Kernel, place: NetnsName): NetlinkSocket | undefined {
   const netns = kernel.netns(place);

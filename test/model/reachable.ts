@@ -1,6 +1,9 @@
 import { type Host, findLink, getNetns, withNetns } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import type { Link } from '../../model/link.ts';
 import { applyOp } from '../../model/ops.ts';
 import { PROTOCOL_KERNEL } from '../../model/route.ts';
+import { lowerOf } from '../../model/upper.ts';
 
 /**
  * Could each route be added now, if it were not there? History can leave routes for which that is not
@@ -20,18 +23,29 @@ function couldHaveRoutes(host: Host, name: string): boolean {
     });
 }
 
-/** Could each vxlan be made now as large as it is? What it is over may have become smaller since, or lost IPv6 (K-9.2). */
-function couldHaveTunnels(host: Host, netns: string): boolean {
+/** What a link that is made over another was made with, beside its end. */
+function madeOver(link: Link) {
+  if (link.kind === 'macvlan')
+    return { kind: 'macvlan', mode: link.mode, lower: link.lower?.ifname as Ifname } as const;
+  if (link.kind !== 'vxlan') throw new Error(`${link.ifname} is over no link`);
+  const { vni, udpPort, local, lower, learning } = link;
+  return { kind: 'vxlan', vni, udpPort, local, lower, learning } as const;
+}
+
+/**
+ * Could each link over another be made now as it is? What a vxlan is over may have become smaller since, or lost IPv6 (K-9.2);
+ * what a macvlan is over may have its MAC now (K-1.19).
+ */
+function couldHaveUppers(host: Host, netns: string): boolean {
   return Object.values(getNetns(host, netns).links).every((link) => {
-    if (link.kind !== 'vxlan') return true;
-    const without = applyOp(host, { op: 'link.del', netns, ifname: link.ifname });
+    if (!lowerOf(link)) return true;
+    const { ifname, mtuBytes } = link;
+    const without = applyOp(host, { op: 'link.del', netns, ifname });
     if (!without.ok || link.mac === null) return false;
-    const { ifname, mac, mtuBytes, vni, udpPort, local, lower, learning } = link;
-    const tunnel = { kind: 'vxlan', vni, udpPort, local, lower, learning } as const;
     const again = applyOp(without.host, {
       op: 'link.add',
       netns,
-      link: { ...tunnel, ifname, mac, mtuBytes, up: false },
+      link: { ...madeOver(link), ifname, mac: link.mac, mtuBytes, up: link.up },
     });
     return again.ok && findLink(again.host, { netns, ifname })?.mtuBytes === mtuBytes;
   });
@@ -40,6 +54,6 @@ function couldHaveTunnels(host: Host, netns: string): boolean {
 /** Can a plan lead to the host from anywhere? */
 export function isReachable(host: Host): boolean {
   return Object.keys(host.netns).every(
-    (name) => couldHaveRoutes(host, name) && couldHaveTunnels(host, name),
+    (name) => couldHaveRoutes(host, name) && couldHaveUppers(host, name),
   );
 }

@@ -32,6 +32,7 @@ import {
   encodeNetnsIdGet,
   encodePortSet,
   encodeVethAdd,
+  encodeMacvlanAdd,
   encodeVxlanAdd,
 } from '../../../backends/linux/link-message.ts';
 import {
@@ -135,6 +136,7 @@ const NEIGHBOUR6 = { ip: parseIp('fd00::1'), mac: parseMac('02:00:00:00:00:01') 
 const ALTNAME = 'an alternative name';
 const VXLAN = parseIfname('vxlan7');
 const VXLAN6 = parseIfname('vxlan8');
+const MACVLAN = parseIfname('macvlan0');
 const RENAMED = parseIfname('vxlan9');
 const TUNNEL = {
   vni: 7,
@@ -243,6 +245,10 @@ export const CHANGES: readonly (readonly [string, Uint8Array])[] = [
   [
     'ipv6 vxlan add over nothing',
     encodeVxlanAdd(end(VXLAN6, '02:00:00:00:00:06', 1300), TUNNEL6, undefined),
+  ],
+  [
+    'macvlan add',
+    encodeMacvlanAdd(end(MACVLAN, '02:00:00:00:00:07', 1300), 'private', INDEX.bridge),
   ],
   ['remote add', encodeRemoteAdd(INDEX.vxlan, REMOTE, false)],
   ['remote append', encodeRemoteAdd(INDEX.vxlan, FLOOD, true)],
