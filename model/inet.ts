@@ -2,7 +2,15 @@
 import type { Address, Scope } from './address.ts';
 import { asStored, connectedPrefix, multicastRoute, routesOfAddress } from './connected.ts';
 import { addRoutes, dropRoutes, sameRoute, withRoutes } from './fib.ts';
-import { type Host, type NetnsName, getLink, getNetns, withLink, withNetns } from './host.ts';
+import {
+  type Host,
+  type Netns,
+  type NetnsName,
+  getLink,
+  getNetns,
+  withLink,
+  withNetns,
+} from './host.ts';
 import { ADDRESS_BITS, type Ip, familyOf } from './ip.ts';
 import type { Link, LinkRef } from './link.ts';
 import { type Outcome, refuse } from './op.ts';
@@ -62,22 +70,25 @@ export function ipv4AddressFault(link: Link, address: Address): Outcome | undefi
 
 /** Adds an address that nothing speaks against, with its routes. */
 export function addAddress(host: Host, ref: LinkRef, address: Address): Host {
-  const link = getLink(host, ref);
+  const netns = getNetns(host, ref.netns);
+  return withNetns(host, ref.netns, addAddressIn(netns, getLink(host, ref), address));
+}
+
+/** The netns of a link after that has another address that nothing speaks against. */
+export function addAddressIn(netns: Netns, link: Link, address: Address): Netns {
   const stored = asStored(link, address);
   const changed = { ...link, addresses: insertAddress(link.addresses, stored) };
-  const netns = getNetns(host, ref.netns);
   const routes = routesOfAddress(netns, changed, stored);
   // With an IPv6 address a link that is up has the multicast route, carrier or not (addrconf_add_dev).
   const multicast =
     familyOf(stored.ip) === 6 && link.up && link.kind !== 'loopback'
-      ? [multicastRoute(ref.ifname)]
+      ? [multicastRoute(link.ifname)]
       : [];
-  // In one step: on a host of a thousand pods a copy of its netns is most of the work.
-  return withNetns(host, ref.netns, {
+  return {
     ...netns,
-    links: { ...netns.links, [ref.ifname]: changed },
+    links: { ...netns.links, [link.ifname]: changed },
     routes: withRoutes(netns.routes, [...multicast, ...routes]),
-  });
+  };
 }
 
 /** Routes of the main table that name an address as their source go when nothing answers to it any more (K-3.5). */

@@ -2,31 +2,38 @@
 import type { Address } from './address.ts';
 import { hasCarrier } from './carrier.ts';
 import { hasIpv6, linkLocalOf, multicastRoute } from './connected.ts';
-import { addRoutes, dropRoutes } from './fib.ts';
-import { type Host, getLink, getNetns, withLink, withNetns } from './host.ts';
-import { addAddress } from './inet.ts';
+import { dropRoutes, withRoutes } from './fib.ts';
+import {
+  type Host,
+  type Netns,
+  type NetnsName,
+  getLink,
+  getNetns,
+  withLink,
+  withNetns,
+} from './host.ts';
+import type { Ifname } from './ifname.ts';
+import { addAddress, addAddressIn } from './inet.ts';
 import { ADDRESS_BITS, familyOf, ipFromBytes, parseIp } from './ip.ts';
-import { type LinkRef, IP6_MIN_MTU_BYTES, holdsIpv6 } from './link.ts';
+import { type Link, type LinkRef, IP6_MIN_MTU_BYTES, holdsIpv6 } from './link.ts';
 import { ZERO_MAC, macBytes } from './mac.ts';
 import { type Route, routeFamily } from './route.ts';
 import { dropLinkSysctls, inheritSysctls, linkSysctl, linkSysctlKey } from './sysctl.ts';
 
-function addLinkLocal(host: Host, ref: LinkRef): Host {
-  const link = getLink(host, ref);
-  const netns = getNetns(host, ref.netns);
+function addLinkLocal(netns: Netns, link: Link): Netns {
   if (
     link.kind === 'loopback' ||
     link.mac === null ||
     link.mac === ZERO_MAC ||
     !hasIpv6(netns, link)
   )
-    return host;
-  if (linkSysctl(netns, 6, ref.ifname, 'addr_gen_mode') !== '0') return host;
+    return netns;
+  if (linkSysctl(netns, 6, link.ifname, 'addr_gen_mode') !== '0') return netns;
   const ip = ipFromBytes(linkLocalOf(macBytes(link.mac)));
   // A link that has one made of an earlier MAC was ready before: it gets another only when IPv6 begins anew.
   const own = link.addresses.filter((a) => familyOf(a.ip) === 6 && a.scope === 'link');
-  if (own.some((a) => a.ip === ip || !a.noDad)) return host;
-  return addAddress(host, ref, {
+  if (own.some((a) => a.ip === ip || !a.noDad)) return netns;
+  return addAddressIn(netns, link, {
     ip,
     prefixLength: 64,
     peer: null,
@@ -43,12 +50,26 @@ function addLinkLocal(host: Host, ref: LinkRef): Host {
  * IPv6 begins to work on a link when it has carrier: the multicast route comes, and the link-local address
  * (K-4.1; net/ipv6/addrconf.c, addrconf_notify and addrconf_dev_config). Losing carrier takes neither away.
  */
-export function readyIpv6(host: Host, ref: LinkRef): Host {
-  const link = getLink(host, ref);
-  if (link.kind === 'loopback' || !hasIpv6(getNetns(host, ref.netns), link)) return host;
-  const addressed = addLinkLocal(host, ref);
+function readyIn(netns: Netns, ifname: Ifname): Netns {
+  const link = netns.links[ifname];
+  if (!link || link.kind === 'loopback' || !hasIpv6(netns, link)) return netns;
+  const addressed = addLinkLocal(netns, link);
   // With an address the multicast route has come already.
-  return addressed === host ? addRoutes(host, ref.netns, [multicastRoute(ref.ifname)]) : addressed;
+  if (addressed !== netns) return addressed;
+  const routes = withRoutes(netns.routes, [multicastRoute(ifname)]);
+  return routes.length === netns.routes.length ? netns : { ...netns, routes };
+}
+
+/** IPv6 begins to work on links that have carrier now. */
+export function readyIpv6(host: Host, refs: readonly LinkRef[]): Host {
+  const ready = new Map<NetnsName, Netns>();
+  for (const { netns, ifname } of refs)
+    ready.set(netns, readyIn(ready.get(netns) ?? getNetns(host, netns), ifname));
+  // In one step: on a host of a thousand pods a copy of its netns is most of the work.
+  const changed = [...ready].filter(([name, netns]) => netns !== getNetns(host, name));
+  return changed.length === 0
+    ? host
+    : { ...host, netns: { ...host.netns, ...Object.fromEntries(changed) } };
 }
 
 const KEEP_ADDRESSES = 'keep_addr_on_down';
@@ -134,7 +155,7 @@ export function startIpv6(before: Host, ref: LinkRef, carrierIn: Host = before):
   const link = getLink(before, ref);
   if (!link.up || !hasIpv6(getNetns(before, ref.netns), link)) return before;
   if (link.kind === 'loopback') return startLoopback(before, ref);
-  return hasCarrier(carrierIn, ref) ? readyIpv6(before, ref) : before;
+  return hasCarrier(carrierIn, ref) ? readyIpv6(before, [ref]) : before;
 }
 
 /** Is it an address of one link or one machine, which a link that goes down never keeps (addr_is_local)? */

@@ -44,10 +44,10 @@ const LOOPBACK_ADDRESS: Address = {
 /** Lets IPv6 begin on every link whose carrier a change brought. */
 export function settleCarrier(before: Host, after: Host, changed: LinkRef): Host {
   const refs = [...neighbourhood(before, changed), ...neighbourhood(after, changed)];
-  return refs.reduce((host, ref) => {
-    const gained = !hasCarrier(before, ref) && hasCarrier(host, ref);
-    return gained ? readyIpv6(host, ref) : host;
-  }, after);
+  return readyIpv6(
+    after,
+    refs.filter((ref) => !hasCarrier(before, ref) && hasCarrier(after, ref)),
+  );
 }
 
 /** A loopback that goes up has 127.0.0.1 (K-2.1; net/ipv4/devinet.c, inetdev_event). */

@@ -67,12 +67,20 @@ export function enslave(before: Host, ref: LinkRef, master: Ifname | null): Outc
     ...getLink(released, ref),
     port: freshPort(master, bridge),
   });
-  const known = bridge.hadPorts
-    ? joined
-    : withLink(joined, ref.netns, {
-        ...getLink(joined, { ...ref, ifname: master }),
-        hadPorts: true,
-      } as typeof bridge);
-  const host = followMaster(claimMac(known, ref.netns, master, link.mac), ref.netns, master);
-  return done(settleCarrier(released, host, ref));
+  return done(settleCarrier(released, followJoined(joined, ref, bridge), ref));
+}
+
+/** A bridge after a link has become a port of it. */
+export function followJoined(
+  host: Host,
+  ref: LinkRef,
+  { ifname, hadPorts }: Pick<BridgeLink, 'ifname' | 'hadPorts'>,
+): Host {
+  const { netns } = ref;
+  const bridge = getLink(host, { netns, ifname });
+  const known =
+    hadPorts || bridge.kind !== 'bridge'
+      ? host
+      : withLink(host, netns, { ...bridge, hadPorts: true });
+  return followMaster(claimMac(known, netns, ifname, getLink(host, ref).mac), netns, ifname);
 }

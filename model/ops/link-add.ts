@@ -25,7 +25,7 @@ import { inheritSysctls, linkSysctl } from '../sysctl.ts';
 import { tellLower } from '../upper.ts';
 import { FRESH_BRIDGE_VLANS } from '../vlan.ts';
 import { type VxlanTunnel, fittingMtu, tunnelFamily, tunnelsIn } from '../vxlan.ts';
-import { enslave } from './enslave.ts';
+import { followJoined, freshPort } from './enslave.ts';
 
 /** What one end of a link is made with. Nothing is left for the kernel to choose. */
 export interface NewEnd {
@@ -99,6 +99,8 @@ function addVeth(host: Host, name: NetnsName, link: NewLink & { kind: 'veth' }):
   const { peer } = link;
   if (peer.netns === name && peer.ifname === link.ifname) return refuse('EEXIST');
   if (findByAnyName(host, peer)) return refuse('EEXIST');
+  const bridge = link.master === null ? null : findLink(host, { netns: name, ifname: link.master });
+  if (bridge && bridge.kind !== 'bridge') return refuse('EOPNOTSUPP');
   const here = { netns: name, ifname: link.ifname };
   const there = { netns: peer.netns, ifname: peer.ifname };
   const far = placeIn(getNetns(host, peer.netns), { ...plainLink(peer), kind: 'veth', peer: here });
@@ -106,11 +108,12 @@ function addVeth(host: Host, name: NetnsName, link: NewLink & { kind: 'veth' }):
     ...plainLink(link),
     kind: 'veth',
     peer: there,
+    port: bridge ? freshPort(bridge.ifname, bridge) : null,
   });
   let after: Host = { ...host, netns: { ...host.netns, [peer.netns]: far, [name]: near } };
   if (peer.up) after = linkUp(after, there);
   if (link.up) after = linkUp(after, here);
-  return link.master === null ? done(after) : enslave(after, here, link.master);
+  return done(bridge ? followJoined(after, here, bridge) : after);
 }
 
 function addIfb(host: Host, netns: NetnsName, link: NewEnd): Host {
