@@ -3,7 +3,8 @@
  * them and fails when one does not part the two any more, or parts them otherwise. docs/divergences.md tells the same in words.
  */
 import { makeAddress } from '../../model/address.ts';
-import { type Host, findLink } from '../../model/host.ts';
+import { findByAnyName } from '../../model/altname.ts';
+import type { Host } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { familyOf, parseIp } from '../../model/ip.ts';
 import type { Link } from '../../model/link.ts';
@@ -77,7 +78,7 @@ function withLinkLocals(...ops: readonly Op[]): readonly Op[] {
 }
 
 function linkOf({ op, before }: Step): Link | undefined {
-  return 'ifname' in op ? findLink(before, op) : undefined;
+  return 'ifname' in op ? findByAnyName(before, op) : undefined;
 }
 
 const TABLE = { family: 'inet', table: 'fuzz' } as const;
