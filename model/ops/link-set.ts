@@ -58,9 +58,9 @@ function setMac(before: Host, ref: LinkRef, link: Link, mac: Mac): Outcome {
   // What a link has already is not looked at (net/core/dev.c, dev_set_mac_address).
   const isSame = mac === (link.mac ?? ZERO_MAC) && trustsSameMac(before.kernel);
   if (!isUnicastMac(mac) && !isSame) return refuse('EADDRNOTAVAIL');
-  // The kernel keeps it, and nobody uses it.
-  if (link.kind === 'loopback') return done(before);
   const { netns } = ref;
+  // The kernel keeps it, and nobody uses it; what was known of neighbours ends all the same (K-7.3).
+  if (link.kind === 'loopback') return done(withLink(before, netns, { ...link, neighbours: [] }));
   if (link.kind === 'bridge') {
     const hadPorts = link.hadPorts || mac !== link.mac;
     const own = mac === link.mac ? link : withOwnMac({ ...link, mac }, mac);
