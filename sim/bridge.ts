@@ -3,9 +3,10 @@ import { findLink, getNetns, portsOf } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { BridgeLink, BridgePort, Link, LinkRef } from '../model/link.ts';
 import { type Mac, isUnicastMac } from '../model/mac.ts';
+import { enterBridge, passToPort } from './bridge-netfilter.ts';
 import { type Classified, classify, ingressText, isMember, leaving } from './bridge-vlan.ts';
 import { type Frame, isGroupMac } from './frame.ts';
-import { noteBridgeNetfilter } from './netfilter.ts';
+import { passBridgeHook } from './netfilter.ts';
 import type { DropReason } from './reason.ts';
 import { type AddressedTo, type Run, drop, linkAt, note } from './run.ts';
 import type { LookedUp } from './trace.ts';
@@ -103,11 +104,19 @@ function forwardTo(
   run: Run,
   at: LinkRef,
   bridge: BridgeLink,
+  from: Link | null,
   to: Link,
   classified: Classified,
 ): void {
-  const frame = leaving(bridge, to, classified);
-  run.queue.push({ step: 'transmit', at: { netns: at.netns, ifname: to.ifname }, frame });
+  const frame = passToPort(
+    run,
+    at,
+    from?.ifname ?? null,
+    to.ifname,
+    leaving(bridge, to, classified),
+  );
+  if (frame)
+    run.queue.push({ step: 'transmit', at: { netns: at.netns, ifname: to.ifname }, frame });
 }
 
 /** The ports that a flooded frame goes to; `flood` of a port is about unicast only (BR_FLOOD). */
@@ -173,7 +182,7 @@ function unicast(
     `${learned}${frame.destination} is on ${port.ifname}: forwards`,
     grounds,
   );
-  forwardTo(run, at, bridge, port, classified);
+  forwardTo(run, at, bridge, from, port, classified);
 }
 
 /** The bridge sends a frame of its own netns (br_device.c, br_dev_xmit). */
@@ -201,7 +210,7 @@ export function bridgeSends(run: Run, at: LinkRef, bridge: BridgeLink, sent: Fra
     return;
   }
   note(run, at, 'bridge', frame, `${why}: floods to ${names(ports)}`, grounds);
-  for (const port of ports) forwardTo(run, at, bridge, port, classified);
+  for (const port of ports) forwardTo(run, at, bridge, null, port, classified);
 }
 
 /** A frame arrives at a port (br_input.c, br_handle_frame and br_handle_frame_finish). */
@@ -227,18 +236,21 @@ export function bridgeReceives(
     drop(run, from, 'bridge', received, 'BRIDGE_INGRESS_STP_STATE', text, { rule: 'K-1.7' });
     return;
   }
-  const classified = classify(bridge, port, received);
+  const entered = enterBridge(run, at, from.ifname, received);
+  if (!entered) return;
+  const classified = classify(bridge, port, entered);
   if (!classified) {
-    const text = ingressText(`port ${from.ifname}`, received);
-    drop(run, from, 'bridge', received, 'BRIDGE_VLAN', text, { rule: 'K-6.6' });
+    const text = ingressText(`port ${from.ifname}`, entered);
+    drop(run, from, 'bridge', entered, 'BRIDGE_VLAN', text, { rule: 'K-6.6' });
     return;
   }
   const { frame, vlan } = classified;
   const learned = learning ? learn(run, at, bridge, from.ifname, frame.source, vlan) : '';
-  noteBridgeNetfilter(run, at, frame);
   const to = frame.destination === bridge.mac ? 'us' : seenAs;
   const goUp = (): void => {
     if (!isMember(bridge, null, vlan)) return;
+    const passing = { hook: 'input', iif: from.ifname, oif: null } as const;
+    if (!passBridgeHook(run, at, frame, passing)) return;
     const up = leaving(bridge, null, classified);
     run.queue.push({ step: 'up', at, frame: up, to: up.tag === undefined ? to : 'other' });
   };
@@ -272,7 +284,7 @@ export function bridgeReceives(
       `${learned}${why}${isGroup ? ', and' : ':'} floods to ${names(ports)}`,
       grounds,
     );
-    for (const each of ports) forwardTo(run, at, bridge, each, classified);
+    for (const each of ports) forwardTo(run, at, bridge, port, each, classified);
   } else if (isGroup) {
     note(run, at, 'bridge', frame, `${learned}${why}, no other port`, grounds);
   } else {

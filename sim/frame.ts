@@ -1,6 +1,7 @@
 /** What travels: Ethernet frames, and the ARP and IP packets in them. Plain values, compared by their content. */
 import { type Ip, familyOf, ipBits } from '../model/ip.ts';
 import { type Mac, macFromBytes, parseMac } from '../model/mac.ts';
+import type { Track } from './conntrack.ts';
 
 /** RFC 826 over Ethernet and IPv4. */
 export interface Arp {
@@ -14,8 +15,33 @@ export interface Arp {
 /** ICMP or ICMPv6 echo. */
 export interface Echo {
   readonly kind: 'echo request' | 'echo reply';
+  /** What the sender knows its replies by (RFC 792). */
+  readonly id: number;
   readonly payloadBytes: number;
 }
+
+interface Ported {
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly payloadBytes: number;
+}
+
+/** A UDP datagram. */
+export interface Datagram extends Ported {
+  readonly kind: 'udp';
+  /** Does it answer another? Nothing in it says so. */
+  readonly isAnswer: boolean;
+}
+
+/** A TCP segment that opens a connection: SYN, or SYN and ACK. */
+export interface Segment extends Ported {
+  readonly kind: 'tcp';
+  /** Has it an ACK, as what answers a SYN? */
+  readonly isAnswer: boolean;
+}
+
+/** What one host says to another to learn whether it is there, and what that one answers. */
+export type ProbeMessage = Echo | Datagram | Segment;
 
 /** RFC 4861 §4.3 and §4.4, with the link-layer address option. */
 export interface NeighbourMessage {
@@ -34,7 +60,18 @@ export interface IpPacket {
   readonly ttl: number;
   /** IPv4: no router may fragment it. Never read for IPv6, where none does. */
   readonly dontFragment: boolean;
-  readonly message: Echo | NeighbourMessage;
+  readonly message: ProbeMessage | NeighbourMessage;
+  /** What the netns that it goes through keeps beside it; absent: nothing. */
+  readonly skb?: SkbState;
+}
+
+/** What the kernel keeps beside a packet while that is in one netns (include/linux/skbuff.h). */
+export interface SkbState {
+  readonly mark: number;
+  /** Its connection; absent: it is not tracked. */
+  readonly track?: Track;
+  /** Has a bridge had it pass prerouting already, which its netns then does not do again (br_netfilter_hooks.c, ip_sabotage_in)? */
+  readonly prerouted?: true;
 }
 
 export type Packet = Arp | IpPacket;
@@ -60,8 +97,18 @@ export function packetBytes(packet: Packet): number {
   if (packet.kind === 'arp') return 28;
   const header = familyOf(packet.destination) === 4 ? 20 : 40;
   const { message } = packet;
-  // Both neighbour messages: ICMPv6 header, target and one option of eight bytes.
-  return header + ('payloadBytes' in message ? 8 + message.payloadBytes : 32);
+  switch (message.kind) {
+    case 'echo request':
+    case 'echo reply':
+    case 'udp':
+      return header + 8 + message.payloadBytes;
+    case 'tcp':
+      return header + 20 + message.payloadBytes;
+    // ICMPv6 header, target and one option of eight bytes.
+    case 'solicitation':
+    case 'advertisement':
+      return header + 32;
+  }
 }
 
 /** 224.0.0.0/4 or ff00::/8. */
@@ -87,12 +134,50 @@ export function multicastMac(ip: Ip): Mac {
   );
 }
 
+/** Is it about neighbours, and not a probe? */
+export function isNeighbourMessage(message: IpPacket['message']): message is NeighbourMessage {
+  return message.kind === 'solicitation' || message.kind === 'advertisement';
+}
+
+/** Is it what the receiver of a probe answers? */
+export function isAnswer(message: ProbeMessage): boolean {
+  return 'isAnswer' in message ? message.isAnswer : message.kind === 'echo reply';
+}
+
+/** The answer of whom a probe reaches. */
+export function answerTo(message: ProbeMessage): ProbeMessage {
+  if (!('isAnswer' in message)) return { ...message, kind: 'echo reply' };
+  const { sourcePort, destinationPort } = message;
+  return {
+    ...message,
+    sourcePort: destinationPort,
+    destinationPort: sourcePort,
+    isAnswer: true,
+  };
+}
+
+/** A packet that leaves for another netns, or for another link of this one: nothing is beside it any more but, here, its mark. */
+export function scrubbed(packet: IpPacket, staysInNetns: boolean): IpPacket {
+  const { skb, ...bare } = packet;
+  return staysInNetns && skb && skb.mark !== 0 ? { ...bare, skb: { mark: skb.mark } } : bare;
+}
+
+function formatEnd(ip: Ip, port: number): string {
+  return familyOf(ip) === 4 ? `${ip}:${port}` : `[${ip}]:${port}`;
+}
+
 function formatMessage(packet: IpPacket): string {
   const { source, destination, message } = packet;
   switch (message.kind) {
     case 'echo request':
     case 'echo reply':
       return `${message.kind} ${source} > ${destination}`;
+    case 'udp':
+    case 'tcp': {
+      const flags = message.kind === 'udp' ? '' : message.isAnswer ? ' syn ack' : ' syn';
+      const from = formatEnd(source, message.sourcePort);
+      return `${message.kind}${flags} ${from} > ${formatEnd(destination, message.destinationPort)}`;
+    }
     case 'solicitation':
       return `nd who-has ${message.target} tell ${source}`;
     case 'advertisement':

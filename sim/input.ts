@@ -5,9 +5,16 @@ import type { LinkRef } from '../model/link.ts';
 import { localType } from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import { receiveArp } from './arp.ts';
-import { type Frame, type IpPacket, isMulticast } from './frame.ts';
+import {
+  type Frame,
+  type IpPacket,
+  answerTo,
+  isAnswer,
+  isMulticast,
+  isNeighbourMessage,
+} from './frame.ts';
 import { receiveNd } from './nd.ts';
-import { noteNetfilter } from './netfilter.ts';
+import { passHook } from './netfilter.ts';
 import { sendByRoute, sendOwn } from './output.ts';
 import { formatRoute, routeInput } from './route.ts';
 import {
@@ -29,17 +36,30 @@ function replySource(run: Run, netns: string, asked: Ip): Ip | null {
   return localType(netnsOf(run, netns), asked) === 'anycast' ? null : asked;
 }
 
+/** Is it the answer that the sender waits for? A socket knows from whom; who asks by ICMP knows its id only. */
+function isAwaited(run: Run, { source, message }: IpPacket): boolean {
+  const { from, message: asked } = run.awaited;
+  if ('id' in message) return 'id' in asked && message.id === asked.id;
+  return (
+    'sourcePort' in message &&
+    message.kind === asked.kind &&
+    source === from &&
+    message.sourcePort === asked.destinationPort &&
+    message.destinationPort === asked.sourcePort
+  );
+}
+
 /** The packet is for this netns, because of this route in its local table; loopback packets keep the one they were sent with. */
-function deliver(run: Run, at: LinkRef, packet: IpPacket, route: Route | null): void {
-  noteNetfilter(run, at, packet, 'input');
+function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null): void {
+  const packet = passHook(run, at, arrived, { hook: 'input', iif: at.ifname, oif: null });
+  if (!packet || isNeighbourMessage(packet.message)) return;
   const { destination, message } = packet;
   const grounds: Grounds =
     route === null ? {} : { rule: 'K-5.1', lookedUp: { kind: 'route', destination, found: route } };
   const own = route === null ? 'back from loopback' : formatRoute(route);
-  if (message.kind === 'echo request') {
+  if (!isAnswer(message)) {
     note(run, at, 'deliver', packet, `${own}: replies`, grounds);
     const source = replySource(run, at.netns, destination);
-    const reply = { ...message, kind: 'echo reply' } as const;
     sendOwn(
       run,
       at.netns,
@@ -48,15 +68,19 @@ function deliver(run: Run, at: LinkRef, packet: IpPacket, route: Route | null): 
         destination: packet.source,
         ttl: DEFAULT_TTL,
         dontFragment: false,
-        message: reply,
+        message: answerTo(message),
       },
       at.ifname,
     );
-  } else if (at.netns === run.sender) {
+  } else if (at.netns === run.sender && isAwaited(run, packet)) {
     note(run, at, 'deliver', packet, `${own}: the sender has its reply`, grounds);
     run.delivered = true;
   } else {
-    drop(run, at, 'deliver', packet, 'NO_SOCKET', `nobody in ${at.netns} waits for this reply`);
+    const why =
+      at.netns === run.sender
+        ? `it comes from ${packet.source}, and ${run.awaited.from} was asked`
+        : `nobody in ${at.netns} waits for this reply`;
+    drop(run, at, 'deliver', packet, 'NO_SOCKET', why);
   }
 }
 
@@ -74,40 +98,46 @@ function forward(run: Run, at: LinkRef, packet: IpPacket, route: Route): void {
     );
     return;
   }
-  const passed = { ...packet, ttl: packet.ttl - 1 };
-  note(run, at, 'forward', passed, `${formatRoute(route)}, ttl ${passed.ttl}`, {
+  const aged = { ...packet, ttl: packet.ttl - 1 };
+  note(run, at, 'forward', aged, `${formatRoute(route)}, ttl ${aged.ttl}`, {
     rule: 'K-7.6',
     lookedUp,
   });
-  noteNetfilter(run, at, passed, 'forward');
-  if (route.device !== null) sendByRoute(run, at.netns, route.device, route, passed);
+  const [iif, oif] = [at.ifname, route.device];
+  const passed = passHook(run, at, aged, { hook: 'forward', iif, oif });
+  if (passed && oif !== null)
+    sendByRoute(run, { netns: at.netns, ifname: oif }, route, passed, iif);
 }
 
-function receiveIp(run: Run, at: LinkRef, frame: Frame, packet: IpPacket, to: AddressedTo): void {
+function receiveIp(run: Run, at: LinkRef, frame: Frame, came: IpPacket, to: AddressedTo): void {
   const netns = netnsOf(run, at.netns);
   const link = linkAt(run, at);
-  if (familyOf(packet.destination) === 6 && !hasIpv6(netns, link)) {
+  if (familyOf(came.destination) === 6 && !hasIpv6(netns, link)) {
     drop(run, at, 'receive', frame, 'IPV6DISABLED', `IPv6 is off on ${at.ifname}`, {
       rule: 'K-4.3',
     });
     return;
   }
-  const { message } = packet;
-  if (message.kind === 'solicitation' || message.kind === 'advertisement') {
-    receiveNd(run, at, frame, packet, message);
+  const { message } = came;
+  if (isNeighbourMessage(message)) {
+    receiveNd(run, at, frame, came, message);
     return;
   }
-  if (isMulticast(packet.destination)) {
-    leave(run, at, 'receive', packet, 'IP multicast is not modelled yet');
+  if (isMulticast(came.destination)) {
+    leave(run, at, 'receive', came, 'IP multicast is not modelled yet');
     return;
   }
-  noteNetfilter(run, at, packet, 'prerouting');
+  const packet = came.skb?.prerouted
+    ? came
+    : passHook(run, at, came, { hook: 'prerouting', iif: at.ifname, oif: null });
+  if (!packet) return;
   // What comes back through loopback keeps the route it was sent with.
   if (link.kind === 'loopback') {
     deliver(run, at, packet, null);
     return;
   }
-  const answer = routeInput(netns, at.ifname, packet.source, packet.destination);
+  const { source, destination, skb } = packet;
+  const answer = routeInput(netns, at.ifname, source, destination, skb?.mark);
   if (answer.kind === 'drop') {
     const lookedUp = { kind: 'route', destination: packet.destination, found: null } as const;
     drop(run, at, 'route', packet, answer.reason, answer.text, { rule: answer.rule, lookedUp });

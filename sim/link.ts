@@ -4,7 +4,7 @@ import { findLink } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Link, LinkRef } from '../model/link.ts';
 import { bridgeReceives, bridgeSends } from './bridge.ts';
-import { BROADCAST_MAC, type Frame, isGroupMac, packetBytes } from './frame.ts';
+import { BROADCAST_MAC, type Frame, isGroupMac, packetBytes, scrubbed } from './frame.ts';
 import { type AddressedTo, type Run, drop, leave, linkAt, note } from './run.ts';
 
 /** A VLAN tag's room, which is_skb_forwardable grants every frame (net/core/dev.c, K-6.4). */
@@ -33,7 +33,10 @@ function sendVeth(run: Run, at: LinkRef, link: Link & { kind: 'veth' }, frame: F
     frame,
     `to ${frame.destination}, through the veth to ${peer.ifname}${where}`,
   );
-  run.queue.push({ step: 'receive', at: link.peer, frame });
+  const { packet } = frame;
+  // Whatever was beside it stays behind (net/core/dev.c, ____dev_forward_skb; skbuff.c, skb_scrub_packet).
+  const bare = packet.kind === 'ip' ? scrubbed(packet, link.peer.netns === at.netns) : packet;
+  run.queue.push({ step: 'receive', at: link.peer, frame: { ...frame, packet: bare } });
 }
 
 /** Is a frame longer than all that the link's token bucket ever lets go at once (net/sched/sch_tbf.c, tbf_enqueue)? */

@@ -10,7 +10,7 @@ import {
   multicastMac,
 } from './frame.ts';
 import { isNeighbour, learnNeighbour, sendTo } from './neighbour.ts';
-import { noteNetfilter } from './netfilter.ts';
+import { passHooks, unrouted } from './netfilter.ts';
 import { type Run, linkAt, netnsOf, note } from './run.ts';
 import { isUsable } from './source.ts';
 
@@ -80,8 +80,8 @@ function receiveSolicitation(
     dontFragment: false,
     message: { kind: 'advertisement', target, mac },
   };
-  noteNetfilter(run, at, reply, 'output', 'postrouting');
-  sendTo(run, at, reply, message.mac);
+  const passed = passHooks(run, at, reply, unrouted(at.ifname));
+  if (passed) sendTo(run, at, passed, message.mac);
 }
 
 /** A neighbour message arrives that is not for another MAC address. */
@@ -92,7 +92,12 @@ export function receiveNd(
   packet: IpPacket,
   message: NeighbourMessage,
 ): void {
-  noteNetfilter(run, at, packet, 'prerouting', 'input');
+  const [iif, oif] = [at.ifname, null];
+  const hooks = [
+    { hook: 'prerouting', iif, oif },
+    { hook: 'input', iif, oif },
+  ] as const;
+  if (!passHooks(run, at, packet, hooks)) return;
   if (message.kind === 'solicitation') {
     receiveSolicitation(run, at, frame, packet, message);
   } else if (isNeighbour(run, at, message.target)) {

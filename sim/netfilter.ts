@@ -1,42 +1,293 @@
-/** Netfilter is not evaluated yet: where base chains would see a packet, the trace says so. */
-import { familyOf } from '../model/ip.ts';
+/**
+ * Netfilter: what the chains, the connections and the translations of a netns make of a packet at each hook, in the order
+ * of their priorities (K-8.1; net/netfilter/core.c, nf_hook_slow).
+ */
+import type { Netns } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
-import type { ChainHook, Table } from '../model/nftables.ts';
-import type { Frame, IpPacket } from './frame.ts';
-import { type Place, type Run, netnsOf, note } from './run.ts';
+import type { Chain, ChainHook, Table } from '../model/nftables.ts';
+import {
+  type Connection,
+  type Track,
+  confirm,
+  isTracked,
+  packetFamily,
+  seesFamily,
+  track,
+} from './conntrack.ts';
+import { type Frame, type IpPacket, formatPacket } from './frame.ts';
+import { type Side, decide, masqueradeSource, targetOf, translate } from './nat.ts';
+import { type ChainEnd, type Seen, evaluateChain } from './ruleset.ts';
+import { type Place, type Run, drop, leave, netnsOf, note } from './run.ts';
 
-type Hook = ChainHook['hook'];
+type HookName = ChainHook['hook'];
 
-function baseChains(tables: readonly Table[], family: 4 | 6, hook: Hook): number {
-  const sees = (table: Table): boolean =>
-    table.family === 'inet' || table.family === (family === 4 ? 'ip' : 'ip6');
-  return tables
-    .filter(sees)
-    .flatMap((table) => Object.values(table.chains))
-    .filter((chain) => chain.hook?.hook === hook).length;
+/** Where a packet is. */
+export interface Passing {
+  readonly hook: HookName;
+  /** The link that it came in by. */
+  readonly iif: Ifname | null;
+  /** The link that it leaves by. */
+  readonly oif: Ifname | null;
+  /** Where it leaves: the neighbour that it goes to. */
+  readonly nextHop?: Ip;
 }
 
-/** Names the base chains that the packet passes at these hooks, if there are any. */
-export function noteNetfilter(
+/** NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC. */
+const CONNTRACK_PRIORITY = -200;
+const NAT_PRIORITY: Readonly<Partial<Record<HookName, number>>> = {
+  prerouting: -100,
+  output: -100,
+  input: 100,
+  postrouting: 100,
+};
+
+const SIDE: Readonly<Partial<Record<HookName, Side>>> = {
+  prerouting: 'destination',
+  output: 'destination',
+  input: 'source',
+  postrouting: 'source',
+};
+
+interface BaseChain {
+  readonly table: Table;
+  readonly chain: Chain;
+  readonly hook: ChainHook;
+}
+
+function baseChains(netns: Netns, sees: (table: Table) => boolean): BaseChain[] {
+  return Object.values(netns.nftables)
+    .filter(sees)
+    .flatMap((table) =>
+      Object.values(table.chains).flatMap((chain) =>
+        chain.hook ? [{ table, chain, hook: chain.hook }] : [],
+      ),
+    );
+}
+
+/** A packet at a hook: it goes on, or its end is noted. */
+type Passed<P> = P | undefined;
+
+function chainText({ table, chain }: BaseChain): string {
+  return `chain ${table.family} ${table.name} ${chain.name}`;
+}
+
+/** What a packet has beside it, with another mark. */
+function marked(packet: IpPacket, mark: number): IpPacket {
+  if (mark === (packet.skb?.mark ?? 0)) return packet;
+  return { ...packet, skb: { ...packet.skb, mark } };
+}
+
+function tracked(packet: IpPacket, found: Track): IpPacket {
+  return { ...packet, skb: { mark: packet.skb?.mark ?? 0, track: found } };
+}
+
+/** Notes what a chain decided. Answers whether the packet goes on. */
+function noteEnd(
+  run: Run,
+  at: Place,
+  data: Frame | IpPacket,
+  base: BaseChain,
+  { end, text }: ChainEnd,
+): boolean {
+  const by = text.startsWith('policy') ? `policy of ${chainText(base)}` : text;
+  if (end === 'drop') {
+    drop(run, at, 'netfilter', data, 'NETFILTER_DROP', `${base.hook.hook}: ${by}`, {
+      rule: 'K-8.1',
+    });
+    return false;
+  }
+  if (end === 'unknown') {
+    leave(run, at, 'netfilter', data, `${base.hook.hook}: ${by}`);
+    return false;
+  }
+  note(run, at, 'netfilter', data, `${base.hook.hook}: goes on, ${by}`, { rule: 'K-8.1' });
+  return true;
+}
+
+function filter(
   run: Run,
   at: Place,
   packet: IpPacket,
-  ...hooks: readonly Hook[]
-): void {
-  const tables = Object.values(netnsOf(run, at.netns).nftables);
-  for (const hook of hooks) {
-    const count = baseChains(tables, familyOf(packet.destination), hook);
-    if (count === 0) continue;
-    const chains = count === 1 ? '1 base chain' : `${count} base chains`;
-    const text = `netfilter: ${chains} at ${hook} ${count === 1 ? 'is' : 'are'} not evaluated yet`;
-    note(run, at, 'netfilter', packet, text, { rule: 'K-8.1' });
-  }
+  base: BaseChain,
+  { iif, oif }: Passing,
+): Passed<IpPacket> {
+  const netns = netnsOf(run, at.netns);
+  const mark = packet.skb?.mark ?? 0;
+  const seen: Seen = { netns, packet, frame: null, iif, oif, mark };
+  const end = evaluateChain(seen, base.table, base.chain);
+  return noteEnd(run, at, packet, base, end) ? marked(packet, end.mark) : undefined;
 }
 
-/** With br_netfilter, frames between the ports of a bridge pass the IP chains of its netns too. */
-export function noteBridgeNetfilter(run: Run, at: LinkRef, { packet }: Frame): void {
-  if (packet.kind !== 'ip') return;
-  const name = familyOf(packet.destination) === 4 ? 'iptables' : 'ip6tables';
-  if (netnsOf(run, at.netns).sysctls[`net/bridge/bridge-nf-call-${name}`] !== '1') return;
-  noteNetfilter(run, at, packet, 'prerouting', 'forward', 'postrouting');
+/** The first packet of a connection asks the chains of type nat, until one says something (nf_nat_inet_fn). */
+function askNat(
+  run: Run,
+  at: Place,
+  packet: IpPacket,
+  found: Track,
+  chains: readonly BaseChain[],
+  passing: Passing,
+  side: Side,
+): Passed<Connection> {
+  const { netns: name } = at;
+  const netns = netnsOf(run, name);
+  const { iif, oif, nextHop } = passing;
+  for (const base of chains) {
+    const seen: Seen = { netns, packet, frame: null, iif, oif, mark: packet.skb?.mark ?? 0 };
+    const end = evaluateChain(seen, base.table, base.chain);
+    if (!noteEnd(run, at, packet, base, end)) return undefined;
+    if (end.translation === null) continue;
+    const target = targetOf(end.translation, () =>
+      oif === null || nextHop === undefined
+        ? undefined
+        : masqueradeSource(netns, oif, nextHop, packet.destination),
+    );
+    if (target === undefined) {
+      const text = `${end.text}: ${name} has no address for it`;
+      drop(run, at, 'netfilter', packet, 'NETFILTER_DROP', text, { rule: 'K-8.3' });
+      return undefined;
+    }
+    return decide(run.world, name, found.connection, side, target);
+  }
+  return decide(run.world, name, found.connection, side, null);
+}
+
+function applyNat(
+  run: Run,
+  at: Place,
+  packet: IpPacket,
+  chains: readonly BaseChain[],
+  passing: Passing,
+): Passed<IpPacket> {
+  const side = SIDE[passing.hook];
+  const found = packet.skb?.track;
+  if (side === undefined || found === undefined) return packet;
+  let now = found;
+  if (found.isNew && !found.connection.decided[side]) {
+    const here = chains
+      .filter(({ hook }) => hook.hook === passing.hook)
+      .toSorted((a, b) => a.hook.priority - b.hook.priority);
+    const connection = askNat(run, at, packet, found, here, passing, side);
+    if (!connection) return undefined;
+    now = { ...found, connection };
+  }
+  const translated = translate(packet, now, side);
+  const isSame = formatPacket(translated) === formatPacket(packet);
+  if (!isSame)
+    note(run, at, 'netfilter', translated, `${passing.hook}: its ${side} is translated`, {
+      rule: 'K-8.3',
+    });
+  return tracked(isSame ? packet : translated, now);
+}
+
+/** A step of a hook: priority, and what it does with the packet. */
+interface Step {
+  readonly priority: number;
+  readonly act: (packet: IpPacket) => Passed<IpPacket>;
+}
+
+/** What a packet is after a hook; undefined where it does not go on, which is noted. */
+export function passHook(
+  run: Run,
+  at: Place,
+  packet: IpPacket,
+  passing: Passing,
+): Passed<IpPacket> {
+  const netns = netnsOf(run, at.netns);
+  const family = packetFamily(packet);
+  const bases = baseChains(netns, (table) => seesFamily(table, family));
+  // Nearly always so.
+  if (bases.length === 0) return packet;
+  const { hook } = passing;
+  const natChains = bases.filter((base) => base.hook.type === 'nat');
+  const steps: Step[] = bases
+    .filter((base) => base.hook.type !== 'nat' && base.hook.hook === hook)
+    .map((base) => ({
+      priority: base.hook.priority,
+      act: (each) => filter(run, at, each, base, passing),
+    }));
+  const isTracking = isTracked(netns, family);
+  if (isTracking && (hook === 'prerouting' || hook === 'output'))
+    steps.push({ priority: CONNTRACK_PRIORITY, act: (each) => trackIn(run, at, each) });
+  const natPriority = NAT_PRIORITY[hook];
+  if (natPriority !== undefined && natChains.length > 0)
+    steps.push({
+      priority: natPriority,
+      act: (each) => applyNat(run, at, each, natChains, passing),
+    });
+  let passed: Passed<IpPacket> = packet;
+  for (const { act } of steps.toSorted((a, b) => a.priority - b.priority)) {
+    passed = act(passed);
+    if (!passed) return undefined;
+  }
+  return hook === 'postrouting' || hook === 'input' ? confirmed(run, at, passed) : passed;
+}
+
+function trackIn(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
+  // It came by the loopback, and was seen when it was sent (nf_conntrack_in).
+  if (packet.skb?.track) return packet;
+  const found = track(run.world, netns, packet);
+  return found ? tracked(packet, found) : packet;
+}
+
+function confirmed(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
+  const found = packet.skb?.track;
+  if (!found?.isNew) return packet;
+  run.world = confirm(run.world, netns, found.connection);
+  return tracked(packet, { ...found, isNew: false });
+}
+
+/** What a packet is after several hooks in turn. */
+export function passHooks(
+  run: Run,
+  at: Place,
+  packet: IpPacket,
+  passings: readonly Passing[],
+): Passed<IpPacket> {
+  let passed: Passed<IpPacket> = packet;
+  for (const passing of passings) {
+    if (!passed) return undefined;
+    passed = passHook(run, at, passed, passing);
+  }
+  return passed;
+}
+
+/** The hooks of a packet that the netns sends by a link without routing it. */
+export function unrouted(oif: Ifname): readonly Passing[] {
+  return [
+    { hook: 'output', iif: null, oif },
+    { hook: 'postrouting', iif: null, oif },
+  ];
+}
+
+/** Does a frame go on after the chains of family bridge at a hook (net/bridge/netfilter/nf_tables_bridge.c)? */
+export function passBridgeHook(
+  run: Run,
+  at: LinkRef,
+  frame: Frame,
+  { hook, iif, oif }: Passing,
+): boolean {
+  const netns = netnsOf(run, at.netns);
+  const bases = baseChains(netns, ({ family }) => family === 'bridge')
+    .filter((base) => base.hook.hook === hook)
+    .toSorted((a, b) => a.hook.priority - b.hook.priority);
+  const { packet } = frame;
+  const mark = packet.kind === 'ip' ? (packet.skb?.mark ?? 0) : 0;
+  return bases.every((base) => {
+    const seen: Seen = { netns, packet, frame, iif, oif, mark };
+    return noteEnd(run, at, frame, base, evaluateChain(seen, base.table, base.chain));
+  });
+}
+
+/** Would the frame, which a bridge forwards, pass the chains of its packet's family (br_netfilter; K-8.4)? */
+export function passesBridgeNetfilter(run: Run, at: LinkRef, { packet }: Frame): boolean {
+  if (packet.kind !== 'ip') return false;
+  const netns = netnsOf(run, at.netns);
+  const family = packetFamily(packet);
+  const name = family === 4 ? 'iptables' : 'ip6tables';
+  return (
+    netns.sysctls[`net/bridge/bridge-nf-call-${name}`] === '1' &&
+    baseChains(netns, (table) => seesFamily(table, family)).length > 0
+  );
 }

@@ -1,19 +1,26 @@
 /** The way down: from a packet to the frame that carries it to its next hop (net/ipv4/ip_output.c, net/ipv6/ip6_output.c). */
-import type { NetnsName } from '../model/host.ts';
+import type { Netns, NetnsName } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { ZERO_MAC } from '../model/mac.ts';
 import type { Route } from '../model/route.ts';
 import { arpQuestion } from './arp.ts';
-import { type IpPacket, isUnspecified, packetBytes } from './frame.ts';
+import { type Frame, type IpPacket, isUnspecified, packetBytes } from './frame.ts';
 import { ndQuestion } from './nd.ts';
 import { isAsked, sendTo } from './neighbour.ts';
-import { noteNetfilter } from './netfilter.ts';
+import { passHook, passHooks, unrouted } from './netfilter.ts';
 import { formatRoute, routeOutput } from './route.ts';
 import { type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv6, selectSource } from './source.ts';
 import { findNeighbour, findPermanentNeighbour } from './world.ts';
+
+/** A question about a neighbour leaves; one of IPv6 is a packet, which chains see. */
+function sendQuestion(run: Run, at: LinkRef, question: Frame): void {
+  const { packet } = question;
+  const passed = packet.kind === 'ip' ? passHooks(run, at, packet, unrouted(at.ifname)) : packet;
+  if (passed) run.queue.push({ step: 'transmit', at, frame: { ...question, packet: passed } });
+}
 
 /** Sends a packet to its next hop: at once, or when the neighbour has answered (K-7.3). */
 function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket): void {
@@ -63,25 +70,25 @@ function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket): void {
     `${nextHop} is not known: asks by ${name}, and waits`,
     grounds,
   );
-  if (question.packet.kind === 'ip')
-    noteNetfilter(run, at, question.packet, 'output', 'postrouting');
-  run.queue.push({ step: 'transmit', at, frame: question });
+  sendQuestion(run, at, question);
 }
 
-/** Sends a packet by a unicast route, own or forwarded. */
+/** Sends a packet by a unicast route; `iif` is the link that it came in by, null for one of the netns itself. */
 export function sendByRoute(
   run: Run,
-  netns: NetnsName,
-  device: Ifname,
+  at: LinkRef,
   route: Route,
-  packet: IpPacket,
+  routed: IpPacket,
+  iif: Ifname | null,
 ): void {
-  const at = { netns, ifname: device };
   const { mtuBytes } = linkAt(run, at);
+  const nextHop = route.gateway ?? routed.destination;
+  const passing = { hook: 'postrouting', iif, oif: at.ifname, nextHop } as const;
+  const packet = passHook(run, at, routed, passing);
+  if (!packet) return;
   const bytes = packetBytes(packet);
-  noteNetfilter(run, at, packet, 'postrouting');
   if (bytes <= mtuBytes) {
-    toNextHop(run, at, route.gateway ?? packet.destination, packet);
+    toNextHop(run, at, nextHop, packet);
   } else if (packet.dontFragment || familyOf(packet.destination) === 6) {
     drop(run, at, 'route', packet, 'PKT_TOO_BIG', `${bytes} bytes, and the mtu is ${mtuBytes}`, {
       rule: 'K-7.7',
@@ -165,15 +172,49 @@ export function sendOwn(run: Run, name: NetnsName, own: OwnPacket, device: Ifnam
     `${formatRoute(answer.route)}${chosen}`,
     own.source === null ? { ...grounds, rule: 'K-5.5' } : grounds,
   );
-  noteNetfilter(run, at, packet, 'output');
-  if (answer.kind === 'forward') {
-    sendByRoute(run, name, via, answer.route, packet);
+  const passed = passHook(run, at, packet, { hook: 'output', iif: null, oif: via });
+  if (!passed) return;
+  const isElsewhere = passed.destination !== packet.destination;
+  if (isElsewhere || asksRouteAgain(netns, packet, passed)) sendRerouted(run, name, passed);
+  else if (answer.kind === 'forward') sendByRoute(run, at, answer.route, passed, null);
+  else sendBack(run, at, passed);
+}
+
+/** Did a chain of type route change the packet's mark (nft_chain_route.c)? One of type filter that does changes no route. */
+function asksRouteAgain(netns: Netns, before: IpPacket, after: IpPacket): boolean {
+  if ((before.skb?.mark ?? 0) === (after.skb?.mark ?? 0)) return false;
+  return Object.values(netns.nftables).some(({ chains }) =>
+    Object.values(chains).some(({ hook }) => hook?.type === 'route'),
+  );
+}
+
+/** A packet that is for somebody else since it passed the chains of output (ip_route_me_harder). */
+function sendRerouted(run: Run, name: NetnsName, packet: IpPacket): void {
+  const { source, destination, skb } = packet;
+  const answer = routeOutput(netnsOf(run, name), source, destination, null, skb?.mark);
+  const found = answer.kind === 'drop' ? null : answer.route;
+  const grounds = { rule: 'K-5.1', lookedUp: { kind: 'route', destination, found } } as const;
+  if (answer.kind === 'drop') {
+    drop(run, { netns: name }, 'route', packet, answer.reason, answer.text, grounds);
     return;
   }
-  noteNetfilter(run, at, packet, 'postrouting');
-  run.queue.push({
-    step: 'transmit',
-    at,
-    frame: { kind: 'frame', source: ZERO_MAC, destination: ZERO_MAC, packet },
-  });
+  const via = answer.kind === 'local' ? loopbackOf(run, name) : answer.route.device;
+  if (via === undefined || via === null) {
+    leave(run, { netns: name }, 'route', packet, 'the loopback link was not looked at');
+    return;
+  }
+  const at = { netns: name, ifname: via };
+  note(run, at, 'route', packet, `${formatRoute(answer.route)}, instead`, grounds);
+  if (answer.kind === 'forward') sendByRoute(run, at, answer.route, packet, null);
+  else sendBack(run, at, packet);
+}
+
+/** A packet for the netns itself leaves by its loopback. */
+function sendBack(run: Run, at: LinkRef, routed: IpPacket): void {
+  const nextHop = routed.destination;
+  const passing = { hook: 'postrouting', iif: null, oif: at.ifname, nextHop } as const;
+  const packet = passHook(run, at, routed, passing);
+  if (!packet) return;
+  const frame = { kind: 'frame', source: ZERO_MAC, destination: ZERO_MAC, packet } as const;
+  run.queue.push({ step: 'transmit', at, frame });
 }

@@ -6,6 +6,7 @@
 const REASONS = {
   OTHERHOST: 'the frame is for another MAC address',
   IP_INHDR: 'its IP header does not let it go on: the TTL is used up, or ::1 came from outside',
+  NETFILTER_DROP: 'a rule or the policy of a chain drops it',
   IP_RPFILTER: 'the reverse path filter wants it from another link',
   IP_OUTNOROUTES: 'the sender has no route',
   IP_INNOROUTES: 'a router has no route',
@@ -26,7 +27,7 @@ const REASONS = {
   MAC_INVALID_SOURCE: 'no frame may have this source MAC address',
   BRIDGE_INGRESS_STP_STATE: 'the bridge port does not forward',
   NO_TX_TARGET: 'the bridge has no port to send it to',
-  NO_SOCKET: 'nobody here waits for this reply',
+  NO_SOCKET: 'nobody here waits for this answer',
   IFB_OWN: 'an ifb sends only what was redirected to it',
   BRIDGE_ISOLATED: 'both bridge ports are isolated',
   BRIDGE_VLAN: 'a bridge port is not a member of its VLAN',

@@ -47,10 +47,11 @@ export function routeOutput(
   source: Ip | null,
   destination: Ip,
   device: Ifname | null,
+  mark = 0,
 ): OutputRoute {
   // An answer of IPv6 has to leave by where it was asked (icmpv6_echo_reply), one of IPv4 may go by any link (icmp_reply).
   const oif = familyOf(destination) === 6 ? device : null;
-  const route = findRoute(netns, destination, device, { ...OWN_PACKETS, source, oif });
+  const route = findRoute(netns, destination, device, { ...OWN_PACKETS, source, oif, mark });
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type === 'unicast' && route.device !== null) return { kind: 'forward', route };
   if (route?.type === 'broadcast') {
@@ -140,10 +141,16 @@ export type InputRoute =
   | { readonly kind: 'local' | 'broadcast' | 'forward'; readonly route: Route }
   | NoRoute;
 
-function routeInputIpv4(netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute {
+function routeInputIpv4(
+  netns: Netns,
+  device: Ifname,
+  source: Ip,
+  destination: Ip,
+  mark: number,
+): InputRoute {
   const fault = ipv4AddressFault(netns, device, source, destination);
   if (fault) return fault;
-  const route = lookup(netns, destination, { source, iif: device });
+  const route = lookup(netns, destination, { source, iif: device, mark });
   if (route?.type === 'broadcast') return { kind: 'broadcast', route };
   if (route?.type === 'local')
     return (
@@ -170,11 +177,17 @@ function routeInputIpv4(netns: Netns, device: Ifname, source: Ip, destination: I
   return sourceFault(netns, device, source, back) ?? { kind: 'forward', route };
 }
 
-function routeInputIpv6(netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute {
+function routeInputIpv6(
+  netns: Netns,
+  device: Ifname,
+  source: Ip,
+  destination: Ip,
+  mark: number,
+): InputRoute {
   if (isLoopback(source) || isLoopback(destination))
     return noRoute('IP_INHDR', '::1 came in by a link', 'K-7.5');
   if (isUnspecified(destination)) return noRoute('IP_INVALID_DEST', ':: is no host', 'K-7.5');
-  const route = findRoute(netns, destination, device, { source, iif: device });
+  const route = findRoute(netns, destination, device, { source, iif: device, mark });
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type !== 'unicast' || route.device === null) {
     return noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');
@@ -193,10 +206,16 @@ function routeInputIpv6(netns: Netns, device: Ifname, source: Ip, destination: I
 }
 
 /** What becomes of a unicast packet that came in by a link other than loopback. */
-export function routeInput(netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute {
+export function routeInput(
+  netns: Netns,
+  device: Ifname,
+  source: Ip,
+  destination: Ip,
+  mark = 0,
+): InputRoute {
   return familyOf(destination) === 4
-    ? routeInputIpv4(netns, device, source, destination)
-    : routeInputIpv6(netns, device, source, destination);
+    ? routeInputIpv4(netns, device, source, destination, mark)
+    : routeInputIpv6(netns, device, source, destination, mark);
 }
 
 /** A route in the words of `ip route`. */

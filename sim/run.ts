@@ -1,13 +1,13 @@
 /**
  * One simulation while it runs: frames under way, packets that wait for a neighbour, hops so far. The
  * stages hand frames to each other through its queue, first in, first out, so that copies of a flooded
- * frame advance together and none starves the others. Mutable, and never seen outside of `ping`.
+ * frame advance together and none starves the others. Mutable, and never seen outside of `probe`.
  */
 import { type Netns, type NetnsName, getLink, getNetns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
-import type { Frame, IpPacket, Packet } from './frame.ts';
+import type { Frame, IpPacket, Packet, ProbeMessage } from './frame.ts';
 import type { DropReason } from './reason.ts';
 import type { Hop, LookedUp, Stage, Verdict } from './trace.ts';
 import type { World } from './world.ts';
@@ -37,10 +37,17 @@ export interface End {
   readonly verdict: Exclude<Verdict, { readonly kind: 'delivered' }>;
 }
 
+/** What tells the answer that a probe waits for. */
+export interface Awaited {
+  readonly from: Ip;
+  readonly message: ProbeMessage;
+}
+
 export interface Run {
   world: World;
-  /** The netns that waits for the echo reply. */
+  /** The netns that waits for the answer, and what that has to look like. */
   readonly sender: NetnsName;
+  readonly awaited: Awaited;
   readonly hops: Hop[];
   readonly queue: Event[];
   readonly waiting: Waiting[];
@@ -49,10 +56,11 @@ export interface Run {
   laterHops: number;
 }
 
-export function startRun(world: World, sender: NetnsName): Run {
+export function startRun(world: World, sender: NetnsName, awaited: Awaited): Run {
   return {
     world,
     sender,
+    awaited,
     hops: [],
     queue: [],
     waiting: [],

@@ -1,10 +1,11 @@
 /** A host together with what its links learned from traffic. An immutable value: every change gives a new one. */
 import { hasCarrier } from '../model/carrier.ts';
-import { type Host, type NetnsName, findLink } from '../model/host.ts';
+import { type Host, type NetnsName, findLink, findNetns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import type { Mac } from '../model/mac.ts';
+import type { Connections } from './conntrack.ts';
 
 /** Where a bridge saw a MAC address. */
 export interface FdbEntry {
@@ -27,11 +28,12 @@ export interface World {
   readonly fdb: LinkTables<FdbEntry>;
   /** By netns, link and IP. */
   readonly neighbours: LinkTables<NeighbourEntry>;
+  readonly connections: Connections;
 }
 
 /** A world in which nothing was ever sent. */
 export function makeWorld(host: Host): World {
-  return { host, fdb: {}, neighbours: {} };
+  return { host, fdb: {}, neighbours: {}, connections: {} };
 }
 
 /** May frames pass this port of a bridge? The port and the bridge are up, and there is carrier (K-1.7, K-1.16 without STP). */
@@ -70,6 +72,9 @@ export function withHost(world: World, host: Host): World {
     host,
     fdb: keep(world.fdb, isStillPort),
     neighbours: keep(world.neighbours, (ref) => hasCarrier(host, ref)),
+    connections: Object.fromEntries(
+      Object.entries(world.connections).filter(([name]) => findNetns(host, name)),
+    ),
   };
 }
 

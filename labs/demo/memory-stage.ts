@@ -13,7 +13,7 @@ import { CniError, formatError } from '../../plugin/cni/error.ts';
 import { type Request, parseRequest } from '../../plugin/cni/request.ts';
 import { formatResult } from '../../plugin/cni/result.ts';
 import { IN_MEMORY, openStore } from '../../plugin/store/open.ts';
-import { ping } from '../../sim/ping.ts';
+import { probe } from '../../sim/probe.ts';
 import { formatTrace, formatVerdict } from '../../sim/trace.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { type DemoVerb, type Pod, type Stage, networkConfig } from './stage.ts';
@@ -117,7 +117,7 @@ export function makeMemoryStage(): Stage {
       }
     },
     ping: (from, destination) => {
-      const trace = ping(makeWorld(backend.host()), { netns: from.netns, destination });
+      const trace = probe(makeWorld(backend.host()), { netns: from.netns, destination });
       return {
         ok: trace.verdict.kind === 'delivered',
         text: formatVerdict(trace.verdict),

@@ -10,7 +10,7 @@ import type { Host } from '../../model/host.ts';
 import { type Ip, familyOf } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import { describeOp } from '../../model/ops.ts';
-import { ping } from '../../sim/ping.ts';
+import { probe } from '../../sim/probe.ts';
 import { type Trace, formatTrace } from '../../sim/trace.ts';
 import { type World, makeWorld } from '../../sim/world.ts';
 import { requirement } from '../requirements.ts';
@@ -110,7 +110,7 @@ const PAIRS = ROUTED_SENDERS.flatMap((netns) =>
 function tracePairs(world: World): readonly Trace[] {
   let last = world;
   return PAIRS.map((pair) => {
-    const trace = ping(last, pair);
+    const trace = probe(last, pair);
     last = trace.world;
     return trace;
   });

@@ -4,7 +4,7 @@ import type { Ifname } from '../../model/ifname.ts';
 import { type Ip, parseIp } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import { type VlanRange, vlan } from '../../model/vlan.ts';
-import { ping } from '../../sim/ping.ts';
+import { probe } from '../../sim/probe.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { TWO_PODS_OPS, applyAll, podOps } from './pods.ts';
 
@@ -50,7 +50,7 @@ export function reachedIn(host: Host): Readonly<Record<string, readonly string[]
         NAMES.filter((other) => {
           const destination = MEMBERS[other];
           if (other === netns || destination === undefined) return false;
-          const trace = ping(world, { netns, destination });
+          const trace = probe(world, { netns, destination });
           world = trace.world;
           return trace.verdict.kind === 'delivered';
         }),

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Ifname } from '../../model/ifname.ts';
 import { parseIp } from '../../model/ip.ts';
 import { vlan } from '../../model/vlan.ts';
-import { ping } from '../../sim/ping.ts';
+import { probe } from '../../sim/probe.ts';
 import { formatTrace, formatVerdict } from '../../sim/trace.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { access, memberOps, reachedIn, vlanHost } from './vlan-pods.ts';
@@ -36,7 +36,7 @@ describe('a bridge that filters VLANs (K-6.6)', () => {
     const ops = [...memberOps('a', [access(10)]), ...memberOps('b', [vlan(10), access(20)])];
     const world = makeWorld(vlanHost(ops));
     expect(reachedIn(world.host)).toEqual({ node: ['c'], a: [], b: [], c: ['node'] });
-    const trace = ping(world, { netns: 'a', destination: parseIp('10.244.1.3') });
+    const trace = probe(world, { netns: 'a', destination: parseIp('10.244.1.3') });
     expect(formatTrace(trace)).toContain(
       'the frame has the tag of VLAN 10, for which b has no link',
     );
@@ -44,7 +44,7 @@ describe('a bridge that filters VLANs (K-6.6)', () => {
 
   it('takes no frame of a port that has no VLAN for it', () => {
     const world = makeWorld(vlanHost(memberOps('a', [vlan(10)])));
-    const trace = ping(world, { netns: 'a', destination: parseIp('10.244.1.3') });
+    const trace = probe(world, { netns: 'a', destination: parseIp('10.244.1.3') });
     expect(formatTrace(trace)).toContain('port v-a has no VLAN for frames without a tag');
     expect(formatVerdict(trace.verdict)).toContain('NEIGH_FAILED');
   });

@@ -6,7 +6,7 @@ import { parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { makeRoute } from '../../model/route.ts';
-import { type PingRequest, ping } from '../../sim/ping.ts';
+import { type ProbeRequest, probe } from '../../sim/probe.ts';
 import { explainReason, kernelReason } from '../../sim/reason.ts';
 import { type Trace, formatTrace, formatVerdict } from '../../sim/trace.ts';
 import { makeWorld, withHost } from '../../sim/world.ts';
@@ -19,9 +19,9 @@ function from(
   host: Host,
   netns: string,
   destination: string,
-  more: Partial<PingRequest> = {},
+  more: Partial<ProbeRequest> = {},
 ): Trace {
-  return ping(makeWorld(host), { netns, destination: parseIp(destination), ...more });
+  return probe(makeWorld(host), { netns, destination: parseIp(destination), ...more });
 }
 
 /** The verdict in a few words: `delivered`, or the reason and the place. */
@@ -65,13 +65,6 @@ function routesGone(host: Host, netns: string, family: 4 | 6): Op[] {
     .map((route) => ({ op: 'route.del', netns, route }));
 }
 
-/** Where netfilter is named, with what is said. */
-function netfilterTexts(trace: Trace): string[] {
-  return trace.hops
-    .filter((hop) => hop.stage === 'netfilter')
-    .map((hop) => `${hop.netns} ${hop.link}: ${hop.decision}`);
-}
-
 function sourceOf(host: Host, netns: string, destination: string): string {
   const [hop] = from(host, netns, destination).hops;
   return hop?.data.kind === 'ip' ? hop.data.source : 'none';
@@ -96,7 +89,7 @@ describe('a trace in a terminal', () => {
 
   it('of a second packet, which needs no question any more', async () => {
     const first = from(TWO_PODS, 'a', B4);
-    const second = ping(first.world, { netns: 'a', destination: parseIp(B4) });
+    const second = probe(first.world, { netns: 'a', destination: parseIp(B4) });
     await expect(formatTrace(second)).toMatchFileSnapshot('golden/pod-to-pod-again.txt');
   });
 
@@ -280,7 +273,7 @@ describe('an own address', () => {
 describe('a bridge', () => {
   const learned = from(TWO_PODS, 'a', B4).world;
   const again = (ops: readonly Op[]): Trace =>
-    ping(withHost(learned, applyAll(TWO_PODS, ops)), { netns: 'a', destination: parseIp(B4) });
+    probe(withHost(learned, applyAll(TWO_PODS, ops)), { netns: 'a', destination: parseIp(B4) });
 
   it('keeps isolated ports apart when it knows where to', () => {
     expect(outcome(again([port('v-a', 'isolated', true), port('v-b', 'isolated', true)]))).toBe(
@@ -399,36 +392,6 @@ describe('what leaves the host, or the model', () => {
     expect(() => from(TWO_PODS, 'nowhere', B4)).toThrow('nowhere');
     expect(() => from(TWO_PODS, 'a', B4, { source: parseIp('::1') })).toThrow('::1');
     expect(() => from(TWO_PODS, 'a', B4, { ttl: 0 })).toThrow('TTL');
-  });
-});
-
-describe('netfilter', () => {
-  const table = { family: 'inet', table: 'cube' } as const;
-  const chain = (hook: 'postrouting' | 'forward'): Op => ({
-    op: 'nft.batch',
-    netns: 'node',
-    commands: [
-      { ...table, do: 'add table' },
-      {
-        ...table,
-        do: 'add chain',
-        chain: hook,
-        hook: { type: 'filter', hook, priority: 0, policy: 'drop' },
-      },
-    ],
-  });
-
-  it('is named where it is passed and not evaluated', () => {
-    const host = applyAll(ROUTED, [chain('postrouting'), chain('forward')]);
-    expect(netfilterTexts(from(host, 'a', B4))).toEqual([]);
-    expect(netfilterTexts(from(host, 'a', '10.244.2.4'))).toEqual([
-      'node cni0: netfilter: 1 base chain at forward is not evaluated yet',
-      'node cni1: netfilter: 1 base chain at postrouting is not evaluated yet',
-      'node cni1: netfilter: 1 base chain at forward is not evaluated yet',
-      'node cni0: netfilter: 1 base chain at postrouting is not evaluated yet',
-    ]);
-    const bridged = applyAll(host, [sysctl('node', 'net/bridge/bridge-nf-call-iptables', '1')]);
-    expect(netfilterTexts(from(bridged, 'a', B4))).toHaveLength(4);
   });
 });
 

@@ -1,9 +1,17 @@
-/** One echo request and its reply through a world. */
+/** One packet and its answer through a world: an echo request, a UDP datagram or the SYN of a TCP connection. */
 import type { NetnsName } from '../model/host.ts';
 import { getNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import { localType } from '../model/route-lookup.ts';
-import { type IpPacket, type Packet, isLinkLocal, isMulticast } from './frame.ts';
+import {
+  type IpPacket,
+  type Packet,
+  type ProbeMessage,
+  isAnswer,
+  isLinkLocal,
+  isMulticast,
+  isNeighbourMessage,
+} from './frame.ts';
 import { DEFAULT_TTL, receiveUp } from './input.ts';
 import { receive, transmit } from './link.ts';
 import { giveUp } from './neighbour.ts';
@@ -13,7 +21,7 @@ import { UNSPECIFIED } from './source.ts';
 import type { Trace, Verdict } from './trace.ts';
 import type { World } from './world.ts';
 
-export interface PingRequest {
+export interface ProbeRequest {
   /** The sender's. */
   readonly netns: NetnsName;
   readonly destination: Ip;
@@ -21,14 +29,18 @@ export interface PingRequest {
   readonly source?: Ip;
   /** 1 to 255; 64 when not said. */
   readonly ttl?: number;
-  /** What follows the ICMP header; 56 when not said, as ping sends. */
+  /** What follows the header of ICMP, UDP or TCP; when not said 56 of ICMP, as ping sends, and else nothing. */
   readonly payloadBytes?: number;
+  /** Absent: an echo. Whoever is reached answers, as if somebody listened on every port. */
+  readonly to?: { readonly protocol: 'udp' | 'tcp'; readonly port: number };
+  /** The sender's port, or the id of an echo: 40000 when not said. */
+  readonly sourcePort?: number;
 }
 
 /** How often the same frame may arrive at a bridge port: more often only a loop of bridges brings it; routers count the TTL down. */
 const MAX_VISITS = 2;
 
-/** More frames than any host should need for one ping: a bridge takes 1023 ports (K-1.14). */
+/** More frames than any host should need for one probe: a bridge takes 1023 ports (K-1.14). */
 const MAX_STEPS = 20_000;
 
 function perform(run: Run, event: Event): void {
@@ -76,30 +88,30 @@ function settle(run: Run): void {
   giveUp(run);
 }
 
-/** What says most about a lost echo comes first: a reply's loss, a loss for a reason, and only then a copy for nobody. */
+/** What says most about a lost probe comes first: a reply's loss, a loss for a reason, and only then a copy for nobody. */
 function rank({ packet, verdict }: End): number {
-  const phase = packet.kind === 'ip' && packet.message.kind === 'echo reply' ? 0 : 10;
+  const phase = isProbe(packet) && isAnswer(packet.message) ? 0 : 10;
   if (verdict.kind === 'unknown') return phase + 1;
   if (verdict.reason === 'LOOP' || verdict.reason === 'STEP_LIMIT') return phase + 2;
   return verdict.reason === 'OTHERHOST' || verdict.reason === 'NO_SOCKET' ? phase + 3 : phase;
 }
 
-function isEcho(packet: Packet): boolean {
-  return packet.kind === 'ip' && 'payloadBytes' in packet.message;
+function isProbe(packet: Packet): packet is IpPacket & { readonly message: ProbeMessage } {
+  return packet.kind === 'ip' && !isNeighbourMessage(packet.message);
 }
 
 /** The verdict over all copies of the request and the reply. */
 function conclude(run: Run): Verdict {
   if (run.delivered) return { kind: 'delivered' };
   const [decisive] = run.ends
-    .filter((end) => isEcho(end.packet))
+    .filter((end) => isProbe(end.packet))
     .toSorted((a, b) => rank(a) - rank(b));
-  if (!decisive) throw new Error('an echo request came to no end');
+  if (!decisive) throw new Error('a probe came to no end');
   return decisive.verdict;
 }
 
 /** What the socket refuses before there is a packet, or the model does not know. */
-function startFault(run: Run, request: PingRequest, packet: IpPacket): boolean {
+function startFault(run: Run, request: ProbeRequest, packet: IpPacket): boolean {
   const { destination, netns: name, source } = request;
   const netns = getNetns(run.world.host, name);
   if (isMulticast(destination)) {
@@ -131,26 +143,39 @@ function startFault(run: Run, request: PingRequest, packet: IpPacket): boolean {
   return false;
 }
 
+function portFault(port: number): boolean {
+  return !Number.isInteger(port) || port < 1 || port > 65_535;
+}
+
+function messageOf({ to, sourcePort = 40_000, payloadBytes }: ProbeRequest): ProbeMessage {
+  if (portFault(sourcePort)) throw new Error(`a port is 1 to 65535, not ${sourcePort}`);
+  if (!to) return { kind: 'echo request', id: sourcePort, payloadBytes: payloadBytes ?? 56 };
+  if (portFault(to.port)) throw new Error(`a port is 1 to 65535, not ${to.port}`);
+  const ports = { sourcePort, destinationPort: to.port };
+  return { kind: to.protocol, ...ports, payloadBytes: payloadBytes ?? 0, isAnswer: false };
+}
+
 /**
- * Sends one ICMP or ICMPv6 echo request and follows it and its reply, with the ARP or ND that they
- * need, until everything has come to an end. The request may not be fragmented (`ping -M do`). Equal
+ * Sends one packet and follows it and its answer, with the ARP or ND that they need, until everything
+ * has come to an end: by default an ICMP or ICMPv6 echo request. It may not be fragmented (`ping -M do`). Equal
  * arguments give equal traces. Throws for a netns that the host does not have, for a source of the
- * other family and for a TTL that does not fit into a byte.
+ * other family, for a TTL that does not fit into a byte and for a port that is none.
  */
-export function ping(world: World, request: PingRequest): Trace {
-  const { destination, source = null, ttl = DEFAULT_TTL, payloadBytes = 56 } = request;
+export function probe(world: World, request: ProbeRequest): Trace {
+  const { destination, source = null, ttl = DEFAULT_TTL } = request;
+  const message = messageOf(request);
   const family = familyOf(destination);
   if (source !== null && familyOf(source) !== family)
     throw new Error(`cannot send from ${source} to ${destination}`);
   if (!Number.isInteger(ttl) || ttl < 1 || ttl > 255)
     throw new Error(`a TTL is 1 to 255, not ${ttl}`);
-  const run = startRun(world, request.netns);
+  const run = startRun(world, request.netns, { from: destination, message });
   const own: OwnPacket = {
     source,
     destination,
     ttl,
     dontFragment: true,
-    message: { kind: 'echo request', payloadBytes },
+    message,
   };
   const packet: IpPacket = { ...own, kind: 'ip', source: source ?? UNSPECIFIED[family] };
   if (!startFault(run, request, packet)) {

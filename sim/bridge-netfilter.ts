@@ -1,0 +1,84 @@
+/**
+ * What the chains of a netns make of frames that its bridges pass: those of family bridge, and with br_netfilter also those
+ * of the packets in them (K-8.4; net/bridge/br_netfilter_hooks.c).
+ */
+import type { Ifname } from '../model/ifname.ts';
+import type { LinkRef } from '../model/link.ts';
+import type { Frame, IpPacket } from './frame.ts';
+import { passBridgeHook, passHook, passHooks, passesBridgeNetfilter } from './netfilter.ts';
+import { routeInput } from './route.ts';
+import { type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
+import { findNeighbour } from './world.ts';
+
+const GROUNDS = { rule: 'K-8.4' } as const;
+
+/** A frame whose packet is for somebody else since it came in: to that one where it is on the bridge, else up (br_nf_pre_routing_finish). */
+function redirected(run: Run, bridge: LinkRef, frame: Frame, packet: IpPacket): Frame | undefined {
+  const { source, destination, skb } = packet;
+  const answer = routeInput(
+    netnsOf(run, bridge.netns),
+    bridge.ifname,
+    source,
+    destination,
+    skb?.mark,
+  );
+  if (answer.kind === 'drop') {
+    drop(run, bridge, 'bridge', packet, answer.reason, answer.text, GROUNDS);
+    return undefined;
+  }
+  const isHere = answer.kind === 'forward' && answer.route.device === bridge.ifname;
+  const nextHop = answer.route.gateway ?? destination;
+  const mac = isHere ? findNeighbour(run.world, bridge, nextHop) : linkAt(run, bridge).mac;
+  if (mac === undefined || mac === null) {
+    leave(run, bridge, 'bridge', packet, `${bridge.ifname} would first ask where ${nextHop} is`);
+    return undefined;
+  }
+  const changed = { ...frame, packet, destination: mac };
+  const whither = isHere ? `${nextHop} is on this bridge, at ${mac}` : 'goes up to be routed';
+  note(run, bridge, 'bridge', changed, `for ${destination} now: ${whither}`, GROUNDS);
+  return changed;
+}
+
+/** A frame that came in by a port, after the chains that see it there; undefined where it does not go on. */
+export function enterBridge(
+  run: Run,
+  bridge: LinkRef,
+  port: Ifname,
+  frame: Frame,
+): Frame | undefined {
+  if (!passBridgeHook(run, bridge, frame, { hook: 'prerouting', iif: port, oif: null }))
+    return undefined;
+  const { packet } = frame;
+  if (packet.kind !== 'ip' || !passesBridgeNetfilter(run, bridge, frame)) return frame;
+  const passing = { hook: 'prerouting', iif: bridge.ifname, oif: null } as const;
+  const passed = passHook(run, bridge, packet, passing);
+  if (!passed) return undefined;
+  const seen: IpPacket = { ...passed, skb: { mark: 0, ...passed.skb, prerouted: true } };
+  return seen.destination === packet.destination
+    ? { ...frame, packet: seen }
+    : redirected(run, bridge, frame, seen);
+}
+
+/** A frame that is to leave by a port; `from` is the port that it came in by, null for one of the netns itself. */
+export function passToPort(
+  run: Run,
+  bridge: LinkRef,
+  from: Ifname | null,
+  to: Ifname,
+  frame: Frame,
+): Frame | undefined {
+  const hook = from === null ? 'output' : 'forward';
+  if (!passBridgeHook(run, bridge, frame, { hook, iif: from, oif: to })) return undefined;
+  let passed = frame;
+  if (frame.packet.kind === 'ip' && from !== null && passesBridgeNetfilter(run, bridge, frame)) {
+    const { ifname } = bridge;
+    const packet = passHooks(run, bridge, frame.packet, [
+      { hook: 'forward', iif: ifname, oif: ifname },
+      { hook: 'postrouting', iif: ifname, oif: ifname, nextHop: frame.packet.destination },
+    ]);
+    if (!packet) return undefined;
+    passed = { ...frame, packet };
+  }
+  const leaves = passBridgeHook(run, bridge, passed, { hook: 'postrouting', iif: null, oif: to });
+  return leaves ? passed : undefined;
+}

@@ -1,0 +1,152 @@
+/** Connections that a netns tracks, and how their packets are told (net/netfilter/nf_conntrack_core.c). */
+import type { Netns, NetnsName } from '../model/host.ts';
+import { type Family, type Ip, familyOf } from '../model/ip.ts';
+import type { Statement, Table } from '../model/nftables.ts';
+import { type IpPacket, isNeighbourMessage } from './frame.ts';
+import type { World } from './world.ts';
+
+/** What the packets of one direction of a connection have in common. An echo has its id for both ports. */
+export interface Tuple {
+  readonly protocol: 'icmp' | 'udp' | 'tcp';
+  readonly source: Ip;
+  readonly sourcePort: number;
+  readonly destination: Ip;
+  readonly destinationPort: number;
+}
+
+export type Direction = 'original' | 'reply';
+
+/** A connection: what its first packet was, and what answers are, which differ by more than the direction where addresses are translated. */
+export interface Connection {
+  readonly original: Tuple;
+  readonly reply: Tuple;
+  /** Has it been decided, by its first packet, whether the address is translated from which it comes, and that to which it goes? */
+  readonly decided: { readonly source: boolean; readonly destination: boolean };
+}
+
+/** What a packet is to its connection. */
+export interface Track {
+  readonly connection: Connection;
+  readonly direction: Direction;
+  /** Is it the first packet, and on its way still? */
+  readonly isNew: boolean;
+}
+
+/** By netns and the text of either tuple. */
+export type Connections = Readonly<
+  Record<NetnsName, Readonly<Record<string, Pick<Track, 'connection' | 'direction'>>>>
+>;
+
+/** The tuple of a packet; undefined for one that is not tracked, as neighbour messages are not. */
+function tupleOf({ source, destination, message }: IpPacket): Tuple | undefined {
+  if (isNeighbourMessage(message)) return undefined;
+  if (!('sourcePort' in message))
+    return {
+      protocol: 'icmp',
+      source,
+      sourcePort: message.id,
+      destination,
+      destinationPort: message.id,
+    };
+  const { kind, sourcePort, destinationPort } = message;
+  return { protocol: kind, source, sourcePort, destination, destinationPort };
+}
+
+/** The tuple of packets that go the other way. */
+export function inverse(tuple: Tuple): Tuple {
+  return {
+    protocol: tuple.protocol,
+    source: tuple.destination,
+    sourcePort: tuple.destinationPort,
+    destination: tuple.source,
+    destinationPort: tuple.sourcePort,
+  };
+}
+
+function textOf(tuple: Tuple): string {
+  const { protocol, source, sourcePort, destination, destinationPort } = tuple;
+  return `${protocol} ${source} ${sourcePort} ${destination} ${destinationPort}`;
+}
+
+/** Is there a connection whose packets, one way or the other, have this tuple? */
+export function isKnown(world: World, netns: NetnsName, tuple: Tuple): boolean {
+  const known = world.connections[netns];
+  return known !== undefined && Object.hasOwn(known, textOf(tuple));
+}
+
+/** Can a packet of this kind begin a connection? An answer over ICMP or TCP cannot (icmp_new, tcp_new). */
+function begins({ message }: IpPacket): boolean {
+  return message.kind === 'echo request' || message.kind === 'udp' || isSyn(message);
+}
+
+function isSyn(message: IpPacket['message']): boolean {
+  return message.kind === 'tcp' && !message.isAnswer;
+}
+
+/** What a packet is to the connections of a netns; undefined where it is of none and begins none. */
+export function track(world: World, netns: NetnsName, packet: IpPacket): Track | undefined {
+  const tuple = tupleOf(packet);
+  if (!tuple) return undefined;
+  const known = world.connections[netns]?.[textOf(tuple)];
+  if (known) return { ...known, isNew: false };
+  if (!begins(packet)) return undefined;
+  const connection = {
+    original: tuple,
+    reply: inverse(tuple),
+    decided: { source: false, destination: false },
+  };
+  return { connection, direction: 'original', isNew: true };
+}
+
+/** A new connection is kept when its first packet leaves the netns, or arrives in it (nf_confirm). */
+export function confirm(world: World, netns: NetnsName, connection: Connection): World {
+  const known = {
+    ...world.connections[netns],
+    [textOf(connection.original)]: { connection, direction: 'original' as const },
+    [textOf(connection.reply)]: { connection, direction: 'reply' as const },
+  };
+  return { ...world, connections: { ...world.connections, [netns]: known } };
+}
+
+/** Expressions that make a netns track connections, those of iptables by their names there (nf_ct_netns_get). */
+const TRACKING = new Set([
+  'ct',
+  'nat',
+  'masq',
+  'redir',
+  'match conntrack',
+  'match state',
+  'match connmark',
+  'target MASQUERADE',
+  'target DNAT',
+  'target SNAT',
+  'target REDIRECT',
+  'target CONNMARK',
+]);
+
+function isTracking(statement: Statement): boolean {
+  return statement.kind === 'opaque'
+    ? TRACKING.has(statement.expression)
+    : statement.kind === 'masquerade' || statement.kind === 'dnat';
+}
+
+/** Does a table see packets of the family? */
+export function seesFamily({ family }: Pick<Table, 'family'>, of: Family): boolean {
+  return family === 'inet' || family === (of === 4 ? 'ip' : 'ip6');
+}
+
+/** Are the netns's connections of a family tracked? Only where a rule asks for it (K-8.2). */
+export function isTracked({ nftables }: Netns, family: Family): boolean {
+  return Object.values(nftables).some(
+    (table) =>
+      seesFamily(table, family) &&
+      Object.values(table.chains).some(({ rules }) =>
+        rules.some(({ statements }) => statements.some(isTracking)),
+      ),
+  );
+}
+
+/** Is the packet of a family? Of its addresses both are. */
+export function packetFamily({ destination }: IpPacket): Family {
+  return familyOf(destination);
+}

@@ -1,0 +1,340 @@
+/**
+ * What the rules of a base chain decide about a packet (K-8.1; net/netfilter/nf_tables_core.c, nft_do_chain). A statement that is
+ * not understood is asked both ways: where what follows is the same, it does not matter.
+ */
+import type { Netns } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import { type Ip, familyOf } from '../model/ip.ts';
+import {
+  type Chain,
+  type ChainHook,
+  type Field,
+  type LookupField,
+  type Match,
+  type NftSet,
+  type Rule,
+  type SetElement,
+  type Table,
+  type Verdict,
+  fieldsOf,
+  formatRule,
+  keyPartsOf,
+} from '../model/nftables.ts';
+import { prefixContains } from '../model/prefix.ts';
+import { localType } from '../model/route-lookup.ts';
+import type { Frame, Packet } from './frame.ts';
+
+/** What rules can look at. */
+export interface Seen {
+  readonly netns: Netns;
+  readonly packet: Packet;
+  /** Where its headers can be looked at: in chains of family bridge. */
+  readonly frame: Frame | null;
+  readonly iif: Ifname | null;
+  readonly oif: Ifname | null;
+  readonly mark: number;
+}
+
+/** What a rule says about the addresses of a connection. */
+export type Translation =
+  | { readonly kind: 'masquerade' }
+  | { readonly kind: 'dnat'; readonly ip: Ip; readonly port: number };
+
+/** How the evaluation of a base chain ends. */
+export interface ChainEnd {
+  /** Unknown: it hangs on something that is not understood. */
+  readonly end: 'accept' | 'drop' | 'unknown';
+  /** The packet's mark after it. */
+  readonly mark: number;
+  readonly translation: Translation | null;
+  /** Which rule decided, or the policy; for an unknown end what it hangs on, and what would follow either way. */
+  readonly text: string;
+}
+
+/** A place in a chain, and whereto one returns from it. */
+interface Place {
+  readonly chain: Chain;
+  readonly rule: number;
+  readonly statement: number;
+  readonly below: Place | null;
+}
+
+/** Expressions after which every packet goes on as it was. */
+const LETS_ON: ReadonlySet<string> = new Set([
+  'counter',
+  'log',
+  'quota',
+  'target LOG',
+  'target NFLOG',
+]);
+
+/** Expressions that let no packet go on. */
+const REJECTS: ReadonlySet<string> = new Set(['reject', 'target REJECT', 'target DROP']);
+
+/** Expressions that only ask something: whether the rule goes on hangs on what they ask, and nothing else. */
+const ASKS: ReadonlySet<string> = new Set([
+  'bitwise',
+  'byteorder',
+  'cmp',
+  'connlimit',
+  'ct',
+  'exthdr',
+  'fib',
+  'hash',
+  'immediate',
+  'limit',
+  'lookup',
+  'meta',
+  'numgen',
+  'osf',
+  'payload',
+  'range',
+  'rt',
+  'socket',
+  'xfrm',
+]);
+
+function doesAsk(expression: string): boolean {
+  return ASKS.has(expression) || expression.startsWith('match ');
+}
+
+/** So many statements that are not understood are asked both ways in one chain. */
+const FORKS_MAX = 10;
+
+/** The value of a field in the text of keys; undefined where the packet has none, so that the rule ends. */
+function valueOf(seen: Seen, field: Field): string | undefined {
+  const { packet, frame } = seen;
+  const ip = packet.kind === 'ip' ? packet : undefined;
+  const arp = packet.kind === 'arp' ? packet : undefined;
+  const is4 = ip !== undefined && familyOf(ip.destination) === 4;
+  switch (field) {
+    case 'ip saddr':
+      return is4 ? ip.source : undefined;
+    case 'ip daddr':
+      return is4 ? ip.destination : undefined;
+    case 'ip6 saddr':
+      return ip && !is4 ? ip.source : undefined;
+    case 'ip6 daddr':
+      return ip && !is4 ? ip.destination : undefined;
+    // The name of no link is another than any (nft_meta.c, nft_meta_store_ifname).
+    case 'iifname':
+      return seen.iif ?? '';
+    case 'oifname':
+      return seen.oif ?? '';
+    case 'ether saddr':
+      return frame?.source;
+    case 'arp saddr ether':
+      return arp?.senderMac;
+    case 'arp saddr ip':
+      return arp?.senderIp;
+    case 'meta l4proto':
+      return ip?.message.kind;
+    case 'th dport':
+      return ip && 'destinationPort' in ip.message ? `${ip.message.destinationPort}` : undefined;
+  }
+}
+
+function matches(seen: Seen, { field, negate, value }: Match): boolean {
+  const have = valueOf(seen, field);
+  if (have === undefined) return false;
+  const fits = value.includes('/')
+    ? prefixContains(value as Parameters<typeof prefixContains>[0], have as Ip)
+    : have === value;
+  return fits !== negate;
+}
+
+/** The element for what the packet has in these fields; null where there is none, undefined where it lacks one of the fields. */
+function findElement(
+  seen: Seen,
+  set: NftSet | undefined,
+  field: LookupField,
+): SetElement | null | undefined {
+  const values = fieldsOf(field).map((each) => valueOf(seen, each));
+  if (values.includes(undefined)) return undefined;
+  const key = values.join(' . ');
+  return set && Object.hasOwn(set.elements, key) ? (set.elements[key] ?? null) : null;
+}
+
+/** Evaluates one base chain for one packet. */
+class Evaluation {
+  readonly #seen: Seen;
+  readonly #table: Table;
+  readonly #hook: ChainHook;
+  #forks = 0;
+
+  constructor(seen: Seen, table: Table, hook: ChainHook) {
+    this.#seen = seen;
+    this.#table = table;
+    this.#hook = hook;
+  }
+
+  /** From a place on, with the mark that the packet has there. */
+  walk(start: Place | null, startMark: number): ChainEnd {
+    let place = start;
+    let mark = startMark;
+    while (place) {
+      const { chain, rule: at, statement: part, below } = place;
+      const rule = chain.rules[at];
+      if (!rule) {
+        place = below;
+        continue;
+      }
+      const nextRule: Place = { chain, rule: at + 1, statement: 0, below };
+      const statement = rule.statements[part];
+      if (!statement) {
+        place = nextRule;
+        continue;
+      }
+      const goesOn: Place = { ...place, statement: part + 1 };
+      const by = (): string => this.#ruleText(chain, at, rule);
+      switch (statement.kind) {
+        case 'match':
+          place = matches(this.#seen, statement) ? goesOn : nextRule;
+          break;
+        case 'lookup': {
+          const found = findElement(this.#seen, this.#table.sets[statement.set], statement.field);
+          place = found !== undefined && (found !== null) !== statement.negate ? goesOn : nextRule;
+          break;
+        }
+        case 'vmap': {
+          const verdict = findElement(
+            this.#seen,
+            this.#table.sets[statement.map],
+            statement.field,
+          )?.verdict;
+          if (!verdict) place = nextRule;
+          else {
+            const next = this.#follow(verdict, place, mark, by);
+            if (next && 'end' in next) return next;
+            place = next;
+          }
+          break;
+        }
+        case 'verdict': {
+          const next = this.#follow(statement, place, mark, by);
+          if (next && 'end' in next) return next;
+          place = next;
+          break;
+        }
+        case 'masquerade':
+          return { end: 'accept', mark, translation: { kind: 'masquerade' }, text: by() };
+        case 'dnat': {
+          const target = findElement(
+            this.#seen,
+            this.#table.sets[statement.map],
+            statement.field,
+          )?.target;
+          if (target === undefined) place = nextRule;
+          else {
+            const [ip = '', port = ''] = keyPartsOf(target);
+            const translation = { kind: 'dnat', ip: ip as Ip, port: Number(port) } as const;
+            return { end: 'accept', mark, translation, text: by() };
+          }
+          break;
+        }
+        case 'local': {
+          const { packet, netns } = this.#seen;
+          const isLocal = packet.kind === 'ip' && localType(netns, packet.destination) === 'local';
+          place = isLocal ? goesOn : nextRule;
+          break;
+        }
+        case 'mark':
+          mark = (statement.on ? mark | statement.bits : mark & ~statement.bits) >>> 0;
+          place = goesOn;
+          break;
+        case 'marked':
+          place = (mark & statement.bits) >>> 0 === statement.bits ? goesOn : nextRule;
+          break;
+        case 'counter':
+          place = goesOn;
+          break;
+        case 'opaque': {
+          const { expression } = statement;
+          if (LETS_ON.has(expression)) place = goesOn;
+          else if (REJECTS.has(expression))
+            return { end: 'drop', mark, translation: null, text: `${by()} rejects it` };
+          else return this.#fork(expression, goesOn, nextRule, mark, by());
+          break;
+        }
+      }
+    }
+    const text = `policy of ${this.#hook.hook}`;
+    return { end: this.#hook.policy, mark, translation: null, text };
+  }
+
+  #chainText(chain: Chain): string {
+    return `${this.#table.family} ${this.#table.name} ${chain.name}`;
+  }
+
+  #ruleText(chain: Chain, at: number, rule: Rule): string {
+    return `rule ${at + 1} of chain ${this.#chainText(chain)}, ${formatRule(rule)}`;
+  }
+
+  /** Where a verdict leads, or how it ends. */
+  #follow(verdict: Verdict, from: Place, mark: number, by: () => string): Place | null | ChainEnd {
+    const after: Place = {
+      chain: from.chain,
+      rule: from.rule + 1,
+      statement: 0,
+      below: from.below,
+    };
+    if ('chain' in verdict) {
+      const chain = this.#table.chains[verdict.chain];
+      const below = verdict.verdict === 'jump' ? after : from.below;
+      return chain ? { chain, rule: 0, statement: 0, below } : after;
+    }
+    if (verdict.verdict === 'continue') return after;
+    if (verdict.verdict === 'return') return from.below;
+    return { end: verdict.verdict, mark, translation: null, text: by() };
+  }
+
+  /** What is not understood lets the packet go on in the rule, or not: the end where both lead to the same. */
+  #fork(expression: string, on: Place, past: Place, mark: number, by: string): ChainEnd {
+    const unknown = (text: string): ChainEnd => ({
+      end: 'unknown',
+      mark,
+      translation: null,
+      text: `${by}: ${text}`,
+    });
+    this.#forks += 1;
+    if (!doesAsk(expression)) return unknown(`what ${expression} does is not known`);
+    if (this.#forks > FORKS_MAX)
+      return unknown(`${expression} is not understood, nor much before it`);
+    // Most such statements stand together, and ask one thing.
+    const fits = this.walk(behindQuestion(on), mark);
+    const fails = this.walk(past, mark);
+    const isSame =
+      fits.end === fails.end &&
+      fits.end !== 'unknown' &&
+      fits.mark === fails.mark &&
+      JSON.stringify(fits.translation) === JSON.stringify(fails.translation);
+    if (isSame) return fails;
+    return unknown(
+      `${expression} is not understood; where it fits ${sayEnd(fits)}, else ${sayEnd(fails)}`,
+    );
+  }
+}
+
+/** The first statement of a rule from `place` on that is not part of the same question. */
+function behindQuestion(place: Place): Place {
+  const statements = place.chain.rules[place.rule]?.statements ?? [];
+  let statement = place.statement;
+  for (let next = statements[statement]; next?.kind === 'opaque'; next = statements[statement]) {
+    if (!doesAsk(next.expression)) break;
+    statement += 1;
+  }
+  return { ...place, statement };
+}
+
+function sayEnd({ end, translation, text }: ChainEnd): string {
+  if (end === 'unknown') return `it is not known (${text})`;
+  const what = end === 'drop' ? 'it is dropped' : translation ? 'it is translated' : 'it goes on';
+  return `${what} (${text})`;
+}
+
+/** What a base chain decides about a packet. */
+export function evaluateChain(seen: Seen, table: Table, chain: Chain): ChainEnd {
+  if (chain.hook === null) throw new Error(`chain ${chain.name} is hooked in nowhere`);
+  const start = { chain, rule: 0, statement: 0, below: null };
+  return new Evaluation(seen, table, chain.hook).walk(start, seen.mark);
+}

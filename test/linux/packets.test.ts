@@ -1,0 +1,61 @@
+/** The simulator against the kernel where netfilter has a say: the routed host, random rulesets, and who reaches whom as whom. */
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { QUESTIONS, compareRuleset, warmUp, warmWorld } from '../packets/compare.ts';
+import { type RoutedKernel, buildRouted } from '../packets/routed-kernel.ts';
+import { requirement } from '../requirements.ts';
+import { HAIRPIN_CASES } from '../sim/hairpin.ts';
+import { SERVICES, SERVICE_PORT, rulesets } from '../sim/rulesets.ts';
+
+/** Kept, so that every run asks the same; `npm run fuzz:packets` asks others. */
+const SEED = 8;
+const RULESETS = 12;
+const SECONDS = 60;
+
+describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through netfilter', () => {
+  let kernel: RoutedKernel | undefined;
+  const warm = warmWorld();
+
+  beforeAll(async () => {
+    kernel = await buildRouted();
+    await warmUp(kernel);
+  }, SECONDS * 1000);
+
+  afterAll(() => kernel?.tearDown());
+
+  function built(): RoutedKernel {
+    if (!kernel) throw new Error('there is no host');
+    return kernel;
+  }
+
+  it(
+    'arrive as the simulator says, or do not',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(
+          rulesets(),
+          fc.shuffledSubarray([...QUESTIONS], { minLength: 30, maxLength: 50 }),
+          async (ops, questions) => {
+            const { partings } = await compareRuleset(built(), warm, ops, questions);
+            expect(partings).toEqual([]);
+          },
+        ),
+        { numRuns: RULESETS, seed: SEED, endOnFailure: true },
+      );
+    },
+    SECONDS * 1000,
+  );
+
+  it.each(HAIRPIN_CASES)(
+    'of a service for $name arrive: $reaches (K-8.5)',
+    async ({ ops, reaches }) => {
+      const [destination] = SERVICES;
+      if (!destination) throw new Error('there is no service');
+      const question = { netns: 'a', protocol: 'udp', destination, port: SERVICE_PORT } as const;
+      const { partings, verdicts } = await compareRuleset(built(), warm, ops, [question]);
+      expect(partings).toEqual([]);
+      expect(verdicts['delivered'] === 1).toBe(reaches);
+    },
+    SECONDS * 1000,
+  );
+});

@@ -1,0 +1,125 @@
+/** The same questions to the simulator and to the kernel. */
+import type { NetnsName } from '../../model/host.ts';
+import { parseIp } from '../../model/ip.ts';
+import type { Op } from '../../model/op.ts';
+import { type ProbeRequest, probe } from '../../sim/probe.ts';
+import { type Trace, formatTrace } from '../../sim/trace.ts';
+import { type World, makeWorld, withHost } from '../../sim/world.ts';
+import { ROUTED, ROUTED_DESTINATIONS, ROUTED_SENDERS, carriedOut } from '../sim/hosts.ts';
+import { LISTEN_PORT, NO_RULESET, SERVICES, SERVICE_PORT } from '../sim/rulesets.ts';
+import type { Question, Reached } from './prober.ts';
+import type { RoutedKernel } from './routed-kernel.ts';
+
+/** A question of a netns. */
+export interface Asked extends Question {
+  readonly netns: NetnsName;
+}
+
+/** Everything that every netns can ask. */
+export const QUESTIONS: readonly Asked[] = ROUTED_SENDERS.flatMap((netns) => [
+  ...ROUTED_DESTINATIONS.flatMap((destination): Asked[] => [
+    { netns, protocol: 'icmp', destination, port: 0 },
+    { netns, protocol: 'udp', destination, port: LISTEN_PORT },
+    { netns, protocol: 'tcp', destination, port: LISTEN_PORT },
+  ]),
+  ...SERVICES.flatMap((destination): Asked[] => [
+    { netns, protocol: 'udp', destination, port: SERVICE_PORT },
+    { netns, protocol: 'tcp', destination, port: SERVICE_PORT },
+  ]),
+]);
+
+function requestOf({ netns, protocol, destination, port }: Asked): ProbeRequest {
+  const to = protocol === 'icmp' ? {} : { to: { protocol, port } };
+  return { netns, destination: parseIp(destination), ...to };
+}
+
+/** From whom whoever answered saw the question come. */
+function seenFrom({ hops }: Trace): string {
+  const hop = hops.find(
+    ({ stage, decision }) => stage === 'deliver' && decision.endsWith('replies'),
+  );
+  return hop?.data.kind === 'ip' ? hop.data.source : '';
+}
+
+/** A world in which everybody has asked everybody once, as in the kernel before its first ruleset. */
+export function warmWorld(): World {
+  return QUESTIONS.reduce(
+    (world, asked) => probe(world, requestOf(asked)).world,
+    makeWorld(ROUTED),
+  );
+}
+
+/** Lets everybody on the kernel ask everybody once. */
+export async function warmUp(kernel: RoutedKernel): Promise<void> {
+  await askKernel(kernel, QUESTIONS);
+}
+
+async function askKernel(
+  kernel: RoutedKernel,
+  questions: readonly Asked[],
+): Promise<readonly (Reached | undefined)[]> {
+  const lists = Object.fromEntries(
+    ROUTED_SENDERS.map((name) => [name, questions.filter(({ netns }) => netns === name)]),
+  );
+  const answers = await kernel.ask(lists);
+  return questions.map((asked) => {
+    const at = lists[asked.netns]?.indexOf(asked) ?? -1;
+    return answers[asked.netns]?.[at];
+  });
+}
+
+/** What a comparison found. */
+export interface Comparison {
+  /** On what they part, each with the trace. */
+  readonly partings: readonly string[];
+  /** Verdicts of the simulator by their kind, and drops by their reason. */
+  readonly verdicts: Readonly<Record<string, number>>;
+}
+
+/** A busy machine may be too late with an answer: what parts is asked again, so often. */
+const ASKED_AGAIN = 3;
+
+function isSame({ protocol }: Asked, { verdict, ...trace }: Trace, answer: Reached): boolean {
+  // It says what it does not know.
+  if (verdict.kind === 'unknown') return true;
+  const reaches = verdict.kind === 'delivered';
+  if (reaches !== (answer !== null)) return false;
+  return !reaches || protocol === 'icmp' || answer === seenFrom({ verdict, ...trace });
+}
+
+function say({ netns, protocol, destination, port }: Asked, trace: Trace, answer: Reached): string {
+  const kernel = answer === null ? 'does not' : answer === '' ? 'does' : `does, as ${answer}`;
+  return `${netns} reaches ${destination} ${port}/${protocol}: the kernel ${kernel}\n${formatTrace(trace)}`;
+}
+
+/** The host with a ruleset on both sides, and on which of the questions they part. */
+export async function compareRuleset(
+  kernel: RoutedKernel,
+  warm: World,
+  ops: readonly Op[],
+  questions: readonly Asked[],
+): Promise<Comparison> {
+  const { ops: done, host } = carriedOut(ROUTED, ops);
+  kernel.execute(NO_RULESET);
+  for (const op of done) kernel.execute(op);
+  const world = { ...withHost(warm, host), connections: {} };
+  const verdicts: Record<string, number> = {};
+  let parted = questions.map((asked) => {
+    const trace = probe(world, requestOf(asked));
+    const { verdict } = trace;
+    const kind = verdict.kind === 'dropped' ? verdict.reason : verdict.kind;
+    verdicts[kind] = (verdicts[kind] ?? 0) + 1;
+    return { asked, trace, answer: null as Reached };
+  });
+  for (let round = 0; round <= ASKED_AGAIN && parted.length > 0; round += 1) {
+    const answers = await askKernel(
+      kernel,
+      parted.map(({ asked }) => asked),
+    );
+    parted = parted
+      .map((each, index) => ({ ...each, answer: answers[index] ?? null }))
+      .filter(({ asked, trace, answer }) => !isSame(asked, trace, answer));
+  }
+  const partings = parted.map(({ asked, trace, answer }) => say(asked, trace, answer));
+  return { partings, verdicts };
+}

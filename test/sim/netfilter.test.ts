@@ -1,0 +1,273 @@
+import { describe, expect, it } from 'vitest';
+import type { Host } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { parseIp } from '../../model/ip.ts';
+import type { ChainHook, NftCommand, Rule, Statement } from '../../model/nftables.ts';
+import type { Op } from '../../model/op.ts';
+import { type ProbeRequest, probe } from '../../sim/probe.ts';
+import { type Trace, formatVerdict } from '../../sim/trace.ts';
+import { makeWorld } from '../../sim/world.ts';
+import { HAIRPIN_CASES } from './hairpin.ts';
+import { ROUTED } from './hosts.ts';
+import { applyAll } from './pods.ts';
+import { SERVICES, SERVICE_PORT } from './rulesets.ts';
+
+const TABLE = { family: 'inet', table: 'cube' } as const;
+
+function rule(...statements: readonly Statement[]): Rule {
+  return { statements, comment: '' };
+}
+
+function chain(
+  name: string,
+  hook: Partial<ChainHook> & Pick<ChainHook, 'hook'>,
+  ...rules: readonly Rule[]
+): NftCommand[] {
+  const whole: ChainHook = { type: 'filter', priority: 0, policy: 'accept', ...hook };
+  return [
+    { ...TABLE, do: 'add chain', chain: name, hook: whole },
+    ...rules.map((each): NftCommand => ({ ...TABLE, do: 'add rule', chain: name, rule: each })),
+  ];
+}
+
+function filtered(...commands: readonly NftCommand[]): Host {
+  const batch: Op = {
+    op: 'nft.batch',
+    netns: 'node',
+    commands: [{ ...TABLE, do: 'add table' }, ...commands],
+  };
+  return applyAll(ROUTED, [batch]);
+}
+
+function from(
+  host: Host,
+  netns: string,
+  destination: string,
+  more: Partial<ProbeRequest> = {},
+): Trace {
+  return probe(makeWorld(host), { netns, destination: parseIp(destination), ...more });
+}
+
+/** What was said where netfilter had a say. */
+function said({ hops }: Trace): string[] {
+  return hops
+    .filter(({ stage }) => stage === 'netfilter')
+    .map(({ netns, link, decision }) => `${netns} ${link}: ${decision}`);
+}
+
+/** From whom the other end saw the packet come. */
+function seenFrom({ hops }: Trace): string | undefined {
+  const hop = hops.find(({ decision }) => decision.endsWith('replies'));
+  return hop?.data.kind === 'ip' ? hop.data.source : undefined;
+}
+
+function asked(expression: string): Statement {
+  return { kind: 'opaque', expression };
+}
+
+/** Nobody writes such rules by an operation: they are read. */
+function withRules(...rules: readonly Rule[]): Host {
+  const host = filtered(...chain('fwd', { hook: 'forward' }));
+  const node = host.netns['node'];
+  const table = node?.nftables['inet cube'];
+  const fwd = table?.chains['fwd'];
+  if (!node || !table || !fwd) throw new Error('the chain is not there');
+  const changed = { ...table, chains: { ...table.chains, fwd: { ...fwd, rules } } };
+  const nftables = { ...node.nftables, 'inet cube': changed };
+  return { ...host, netns: { ...host.netns, node: { ...node, nftables } } };
+}
+
+const DROP: Statement = { kind: 'verdict', verdict: 'drop' };
+const ACCEPT: Statement = { kind: 'verdict', verdict: 'accept' };
+const TO_C: Statement = {
+  kind: 'match',
+  field: 'ip daddr',
+  negate: false,
+  value: parseIp('10.244.2.4'),
+};
+
+describe('chains (K-8.1)', () => {
+  it('are asked where they are hooked in, there and back', () => {
+    const trace = from(filtered(...chain('fwd', { hook: 'forward' })), 'a', '10.244.2.4');
+    expect(said(trace)).toEqual([
+      'node cni0: forward: goes on, policy of chain inet cube fwd',
+      'node cni1: forward: goes on, policy of chain inet cube fwd',
+    ]);
+    expect(trace.verdict.kind).toBe('delivered');
+  });
+
+  it('are named with the rule that drops a packet, or the policy', () => {
+    const byRule = from(
+      filtered(...chain('fwd', { hook: 'forward' }, rule(TO_C, DROP))),
+      'a',
+      '10.244.2.4',
+    );
+    expect(formatVerdict(byRule.verdict)).toBe(
+      'dropped in node cni0: NETFILTER_DROP, forward: rule 1 of chain inet cube fwd, ip daddr 10.244.2.4 drop',
+    );
+    const byPolicy = from(
+      filtered(...chain('fwd', { hook: 'forward', policy: 'drop' })),
+      'a',
+      '10.244.2.4',
+    );
+    expect(formatVerdict(byPolicy.verdict)).toBe(
+      'dropped in node cni0: NETFILTER_DROP, forward: policy of chain inet cube fwd',
+    );
+  });
+
+  it('run by their priority, whatever their order, until one drops', () => {
+    const host = filtered(
+      ...chain('late', { hook: 'forward', priority: 10 }, rule(DROP)),
+      ...chain('early', { hook: 'forward', priority: -10 }, rule(ACCEPT)),
+    );
+    expect(said(from(host, 'a', '10.244.2.4'))).toEqual([
+      'node cni0: forward: goes on, rule 1 of chain inet cube early, accept',
+      'node cni0: dropped, NETFILTER_DROP: forward: rule 1 of chain inet cube late, drop',
+    ]);
+  });
+
+  it('jump, return and go to others', () => {
+    const host = filtered(
+      { ...TABLE, do: 'add chain', chain: 'other', hook: null },
+      ...chain(
+        'fwd',
+        { hook: 'forward' },
+        rule({ kind: 'verdict', verdict: 'jump', chain: 'other' }),
+        rule(TO_C, { kind: 'verdict', verdict: 'goto', chain: 'other' }),
+        rule(ACCEPT),
+      ),
+      {
+        ...TABLE,
+        do: 'add rule',
+        chain: 'other',
+        rule: rule({ kind: 'verdict', verdict: 'return' }),
+      },
+      { ...TABLE, do: 'add rule', chain: 'other', rule: rule(DROP) },
+    );
+    // From the chain that was gone to one returns to whom the first one would return to: the policy.
+    expect(said(from(host, 'a', '10.244.2.4'))).toEqual([
+      'node cni0: forward: goes on, policy of chain inet cube fwd',
+      'node cni1: forward: goes on, rule 3 of chain inet cube fwd, accept',
+    ]);
+  });
+});
+
+describe('what is not understood', () => {
+  it('does not matter where both answers lead to the same', () => {
+    const host = withRules(rule(asked('match addrtype'), ACCEPT), rule(ACCEPT));
+    expect(from(host, 'a', '10.244.2.4').verdict.kind).toBe('delivered');
+  });
+
+  it('is said with what follows either way', () => {
+    const host = withRules(rule(asked('match addrtype'), asked('match mark'), DROP));
+    expect(formatVerdict(from(host, 'a', '10.244.2.4').verdict)).toBe(
+      'unknown beyond node cni0: forward: rule 1 of chain inet cube fwd, (match addrtype) (match mark) drop: match addrtype is not understood; where it fits it is dropped (rule 1 of chain inet cube fwd, (match addrtype) (match mark) drop), else it goes on (policy of forward)',
+    );
+    const acts = withRules(rule(asked('target TPROXY')));
+    expect(formatVerdict(from(acts, 'a', '10.244.2.4').verdict)).toContain(
+      'what target TPROXY does is not known',
+    );
+    expect(from(withRules(rule(asked('reject'))), 'a', '10.244.2.4').verdict).toMatchObject({
+      reason: 'NETFILTER_DROP',
+    });
+  });
+});
+
+describe('translation', () => {
+  const masquerade = chain(
+    'masq',
+    { type: 'nat', hook: 'postrouting', priority: 100 },
+    rule({ kind: 'masquerade' }),
+  );
+
+  it('gives packets the address of the link that they leave by, and answers find back (K-8.3)', () => {
+    const host = filtered(...masquerade);
+    for (const to of [
+      undefined,
+      { protocol: 'udp', port: 53 },
+      { protocol: 'tcp', port: 80 },
+    ] as const) {
+      for (const [destination, source] of [
+        ['10.244.2.4', '10.244.2.1'],
+        ['fd00:2::4', 'fd00:2::1'],
+        ['10.244.3.2', '10.244.3.1'],
+      ] as const) {
+        const trace = from(host, 'a', destination, to ? { to } : {});
+        expect(trace.verdict.kind).toBe('delivered');
+        expect(seenFrom(trace)).toBe(source);
+      }
+    }
+  });
+
+  it('gives a second connection another port where its own is taken (K-8.3)', () => {
+    const host = filtered(...masquerade);
+    const request = {
+      destination: parseIp('10.244.2.4'),
+      to: { protocol: 'udp', port: 53 },
+    } as const;
+    const first = probe(makeWorld(host), { netns: 'a', ...request });
+    const second = probe(first.world, { netns: 'b', ...request });
+    const ports = [first, second].map(({ hops }) => {
+      const hop = hops.find(({ decision }) => decision.endsWith('replies'));
+      return hop?.data.kind === 'ip' && 'sourcePort' in hop.data.message
+        ? hop.data.message.sourcePort
+        : undefined;
+    });
+    expect(ports).toEqual([40_000, 40_001]);
+    expect(second.verdict.kind).toBe('delivered');
+    // The first connection goes on as it began.
+    expect(probe(second.world, { netns: 'a', ...request }).verdict.kind).toBe('delivered');
+  });
+
+  it('is not asked for by anybody where no rule translates (K-8.2)', () => {
+    const { world } = from(filtered(...chain('fwd', { hook: 'forward' })), 'a', '10.244.2.4');
+    expect(world.connections).toEqual({});
+    const tracked = from(filtered(...masquerade), 'a', '10.244.2.4');
+    expect(Object.keys(tracked.world.connections)).toEqual(['node']);
+  });
+
+  it.each(HAIRPIN_CASES)('of a service for $name: $reaches (K-8.5)', ({ ops, reaches }) => {
+    const [destination] = SERVICES;
+    if (!destination) throw new Error('there is no service');
+    const request = {
+      netns: 'a',
+      destination,
+      to: { protocol: 'udp', port: SERVICE_PORT },
+    } as const;
+    // Whom the bridge knows it need not ask.
+    const warm = ['10.244.1.1', '10.244.1.3'].reduce(
+      (world, each) => probe(world, { netns: 'a', destination: parseIp(each) }).world,
+      probe(makeWorld(ROUTED), { netns: 'b', destination: parseIp('10.244.1.1') }).world,
+    );
+    const { verdict } = probe({ ...warm, host: applyAll(ROUTED, ops) }, request);
+    expect(verdict.kind === 'delivered', formatVerdict(verdict)).toBe(reaches);
+  });
+});
+
+describe('frames on a bridge', () => {
+  it('pass the chains of family bridge', () => {
+    const table = { family: 'bridge', table: 'spoof' } as const;
+    const hook = { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' } as const;
+    const statements: Statement[] = [
+      { kind: 'match', field: 'iifname', negate: false, value: 'v-a' as Ifname },
+      { kind: 'lookup', field: 'ether saddr', negate: true, set: 'stations' },
+      DROP,
+    ];
+    const host = applyAll(ROUTED, [
+      {
+        op: 'nft.batch',
+        netns: 'node',
+        commands: [
+          { ...table, do: 'add table' },
+          { ...table, do: 'add set', set: 'stations', keyType: 'ether_addr', holds: 'nothing' },
+          { ...table, do: 'add chain', chain: 'pre', hook },
+          { ...table, do: 'add rule', chain: 'pre', rule: { statements, comment: '' } },
+        ],
+      },
+    ]);
+    expect(formatVerdict(from(host, 'a', '10.244.1.3').verdict)).toContain(
+      'nobody answers for 10.244.1.3 (in node cni0: NETFILTER_DROP, prerouting: rule 1 of chain bridge spoof pre, iifname "v-a" ether saddr != @stations drop)',
+    );
+    expect(from(host, 'b', '10.244.2.4').verdict.kind).toBe('delivered');
+  });
+});
