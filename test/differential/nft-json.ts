@@ -92,7 +92,10 @@ function toVerdict(json: VerdictJson): Verdict {
 }
 
 function toField(json: FieldJson): string {
-  return 'meta' in json ? json.meta.key : `${json.payload.protocol} ${json.payload.field}`;
+  if (!('meta' in json)) return `${json.payload.protocol} ${json.payload.field}`;
+  // Links are named by a word of their own, all else says where it comes from.
+  const { key } = json.meta;
+  return key === 'iifname' || key === 'oifname' ? key : `meta ${key}`;
 }
 
 function toLookupField(json: JoinedJson): LookupField {
