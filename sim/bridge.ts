@@ -171,6 +171,7 @@ function unicast(
     drop(run, at, 'bridge', frame, refused.reason, `${learned}${refused.text}`, {
       ...grounds,
       rule: refused.rule,
+      about: { netns: at.netns, ifname: port.ifname },
     });
     return;
   }

@@ -22,7 +22,7 @@ function sendVeth(run: Run, at: LinkRef, link: Link & { kind: 'veth' }, frame: F
   const bytes = packetBytes(frame.packet);
   if (bytes > peer.mtuBytes + SLACK_BYTES) {
     const text = `${bytes} bytes, and ${peer.ifname} in ${link.peer.netns} has mtu ${peer.mtuBytes}`;
-    drop(run, at, 'transmit', frame, 'FRAME_TOO_BIG', text, { rule: 'K-6.4' });
+    drop(run, at, 'transmit', frame, 'FRAME_TOO_BIG', text, { rule: 'K-6.4', about: link.peer });
     return;
   }
   const where = link.peer.netns === at.netns ? '' : ` in ${link.peer.netns}`;
@@ -107,7 +107,10 @@ function passesRedirect(run: Run, at: LinkRef, redirect: Ifname | null, frame: F
   const grounds = { rule: 'K-8.7' } as const;
   if (!through || !link?.up) {
     const text = `redirected to ${redirect ?? 'a link'} that is ${link ? 'down' : 'gone'}`;
-    drop(run, at, 'receive', frame, 'TC_INGRESS', text, grounds);
+    drop(run, at, 'receive', frame, 'TC_INGRESS', text, {
+      ...grounds,
+      ...(through ? { about: through } : {}),
+    });
     return false;
   }
   if (link.kind !== 'ifb') {

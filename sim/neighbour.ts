@@ -75,8 +75,11 @@ export function giveUp(run: Run): void {
       .find((verdict) => verdict.kind === 'dropped' && verdict.reason !== 'OTHERHOST');
     const why =
       lost?.kind === 'dropped' ? ` (in ${formatPlace(lost)}: ${lost.reason}, ${lost.text})` : '';
+    const because = lost?.kind === 'dropped' ? { because: lost } : {};
     drop(run, at, 'neighbour', packet, 'NEIGH_FAILED', `nobody answers for ${nextHop}${why}`, {
       rule: 'K-7.3',
+      lookedUp: { kind: 'neighbour', ip: nextHop, found: null },
+      ...because,
     });
   }
 }

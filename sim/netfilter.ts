@@ -89,12 +89,21 @@ function noteEnd(
   at: Place,
   data: Frame | IpPacket,
   base: BaseChain,
-  { end, text }: ChainEnd,
+  { end, by: decided, text }: ChainEnd,
 ): boolean {
+  const { family, name: table } = base.table;
+  const lookedUp = {
+    kind: 'chain',
+    family,
+    table,
+    chain: decided?.chain ?? base.chain.name,
+    rule: decided?.rule ?? null,
+  } as const;
   const by = text.startsWith('policy') ? `policy of ${chainText(base)}` : text;
   if (end === 'drop') {
     drop(run, at, 'netfilter', data, 'NETFILTER_DROP', `${base.hook.hook}: ${by}`, {
       rule: 'K-8.1',
+      lookedUp,
     });
     return false;
   }
@@ -102,7 +111,10 @@ function noteEnd(
     leave(run, at, 'netfilter', data, `${base.hook.hook}: ${by}`);
     return false;
   }
-  note(run, at, 'netfilter', data, `${base.hook.hook}: goes on, ${by}`, { rule: 'K-8.1' });
+  note(run, at, 'netfilter', data, `${base.hook.hook}: goes on, ${by}`, {
+    rule: 'K-8.1',
+    lookedUp,
+  });
   return true;
 }
 

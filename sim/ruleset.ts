@@ -47,6 +47,8 @@ export interface ChainEnd {
   /** The packet's mark after it. */
   readonly mark: number;
   readonly translation: Translation | null;
+  /** Where it was decided: a rule's place in its chain, from 1; null: by the policy. */
+  readonly by: { readonly chain: string; readonly rule: number } | null;
   /** Which rule decided, or the policy; for an unknown end what it hangs on, and what would follow either way. */
   readonly text: string;
 }
@@ -186,7 +188,16 @@ class Evaluation {
         continue;
       }
       const goesOn: Place = { ...place, statement: part + 1 };
-      const by = (): string => this.#ruleText(chain, at, rule);
+      const decided = (
+        end: 'accept' | 'drop',
+        translation: Translation | null = null,
+      ): ChainEnd => ({
+        end,
+        mark,
+        translation,
+        by: { chain: chain.name, rule: at + 1 },
+        text: this.#ruleText(chain, at, rule),
+      });
       switch (statement.kind) {
         case 'match':
           place = matches(this.#seen, statement) ? goesOn : nextRule;
@@ -204,20 +215,20 @@ class Evaluation {
           )?.verdict;
           if (!verdict) place = nextRule;
           else {
-            const next = this.#follow(verdict, place, mark, by);
+            const next = this.#follow(verdict, place, decided);
             if (next && 'end' in next) return next;
             place = next;
           }
           break;
         }
         case 'verdict': {
-          const next = this.#follow(statement, place, mark, by);
+          const next = this.#follow(statement, place, decided);
           if (next && 'end' in next) return next;
           place = next;
           break;
         }
         case 'masquerade':
-          return { end: 'accept', mark, translation: { kind: 'masquerade' }, text: by() };
+          return decided('accept', { kind: 'masquerade' });
         case 'dnat': {
           const target = findElement(
             this.#seen,
@@ -228,7 +239,7 @@ class Evaluation {
           else {
             const [ip = '', port = ''] = keyPartsOf(target);
             const translation = { kind: 'dnat', ip: ip as Ip, port: Number(port) } as const;
-            return { end: 'accept', mark, translation, text: by() };
+            return decided('accept', translation);
           }
           break;
         }
@@ -251,15 +262,14 @@ class Evaluation {
         case 'opaque': {
           const { expression } = statement;
           if (LETS_ON.has(expression)) place = goesOn;
-          else if (REJECTS.has(expression))
-            return { end: 'drop', mark, translation: null, text: `${by()} rejects it` };
-          else return this.#fork(expression, goesOn, nextRule, mark, by());
+          else if (REJECTS.has(expression)) return decided('drop');
+          else return this.#fork(expression, goesOn, nextRule, decided('accept'));
           break;
         }
       }
     }
     const text = `policy of ${this.#hook.hook}`;
-    return { end: this.#hook.policy, mark, translation: null, text };
+    return { end: this.#hook.policy, mark, translation: null, by: null, text };
   }
 
   #chainText(chain: Chain): string {
@@ -271,7 +281,11 @@ class Evaluation {
   }
 
   /** Where a verdict leads, or how it ends. */
-  #follow(verdict: Verdict, from: Place, mark: number, by: () => string): Place | null | ChainEnd {
+  #follow(
+    verdict: Verdict,
+    from: Place,
+    decided: (end: 'accept' | 'drop') => ChainEnd,
+  ): Place | null | ChainEnd {
     const after: Place = {
       chain: from.chain,
       rule: from.rule + 1,
@@ -285,16 +299,16 @@ class Evaluation {
     }
     if (verdict.verdict === 'continue') return after;
     if (verdict.verdict === 'return') return from.below;
-    return { end: verdict.verdict, mark, translation: null, text: by() };
+    return decided(verdict.verdict);
   }
 
-  /** What is not understood lets the packet go on in the rule, or not: the end where both lead to the same. */
-  #fork(expression: string, on: Place, past: Place, mark: number, by: string): ChainEnd {
+  /** What is not understood lets the packet go on in the rule `at`, or not: the end where both lead to the same. */
+  #fork(expression: string, on: Place, past: Place, at: ChainEnd): ChainEnd {
+    const { mark } = at;
     const unknown = (text: string): ChainEnd => ({
+      ...at,
       end: 'unknown',
-      mark,
-      translation: null,
-      text: `${by}: ${text}`,
+      text: `${at.text}: ${text}`,
     });
     this.#forks += 1;
     if (!doesAsk(expression)) return unknown(`what ${expression} does is not known`);

@@ -90,6 +90,12 @@ export interface Grounds {
   readonly lookedUp?: LookedUp;
 }
 
+/** What a drop has beyond that. */
+export interface DropGrounds extends Grounds {
+  readonly about?: LinkRef;
+  readonly because?: Verdict & { readonly kind: 'dropped' };
+}
+
 /** Adds a hop to the trace. */
 export function note(
   run: Run,
@@ -126,7 +132,7 @@ export function drop(
   data: Frame | Packet,
   reason: DropReason,
   text: string,
-  grounds: Grounds = {},
+  { about, because, ...grounds }: DropGrounds = {},
 ): void {
   note(run, at, stage, data, `dropped, ${reason}: ${text}`, grounds);
   const verdict = {
@@ -135,6 +141,9 @@ export function drop(
     netns: at.netns,
     link: at.ifname ?? null,
     text,
+    ...(about ? { about } : {}),
+    ...(grounds.lookedUp ? { lookedUp: grounds.lookedUp } : {}),
+    ...(because ? { because } : {}),
   } as const;
   run.ends.push({ packet: packetIn(data), verdict });
 }

@@ -2,7 +2,9 @@
 import type { NetnsName } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
 import type { Mac } from '../model/mac.ts';
+import type { NftFamily } from '../model/nftables.ts';
 import type { Route } from '../model/route.ts';
 import { type Frame, type Packet, formatPacket } from './frame.ts';
 import type { DropReason } from './reason.ts';
@@ -31,6 +33,14 @@ export type LookedUp =
       readonly mac: Mac;
       /** A port, or `local`: the bridge takes the frame itself. */
       readonly found: { readonly port: Ifname } | 'local' | null;
+    }
+  | {
+      readonly kind: 'chain';
+      readonly family: NftFamily;
+      readonly table: string;
+      readonly chain: string;
+      /** The place of the rule in its chain, from 1; null: the policy. */
+      readonly rule: number | null;
     };
 
 export interface Hop {
@@ -58,6 +68,11 @@ export type Verdict =
       readonly netns: NetnsName;
       readonly link: Ifname | null;
       readonly text: string;
+      /** The link that is to blame, where that is not the one at which it happens. */
+      readonly about?: LinkRef;
+      readonly lookedUp?: LookedUp;
+      /** How another packet ended, without which this one had to. */
+      readonly because?: Verdict & { readonly kind: 'dropped' };
     }
   /** The packet went where this host cannot be followed, or needs what is not modelled. */
   | {
@@ -111,19 +126,23 @@ function rowOf(hop: Hop, above: Hop | undefined): readonly string[] {
   ];
 }
 
-/** A trace for a terminal: a line per hop in aligned columns, then the verdict. */
-export function formatTrace(trace: Trace): string {
-  const rows = trace.hops.map((hop, index) => rowOf(hop, trace.hops[index - 1]));
+/** Hops for a terminal, a line each in aligned columns. */
+export function formatHops(hops: readonly Hop[]): string[] {
+  const rows = hops.map((hop, index) => rowOf(hop, hops[index - 1]));
   const widths = [0, 1, 2].map((column) =>
     Math.max(0, ...rows.map((row) => (row[column] ?? '').length)),
   );
-  const lines = rows.map((row) =>
+  return rows.map((row) =>
     row
       .map((cell, column) => cell.padEnd(widths[column] ?? 0))
       .join('  ')
       .trimEnd(),
   );
+}
+
+/** A trace for a terminal: its hops, then the verdict. */
+export function formatTrace(trace: Trace): string {
   const later =
     trace.laterHops === 0 ? '' : ` (${trace.laterHops} later hops of flooded copies are not shown)`;
-  return [...lines, `${formatVerdict(trace.verdict)}${later}`, ''].join('\n');
+  return [...formatHops(trace.hops), `${formatVerdict(trace.verdict)}${later}`, ''].join('\n');
 }

@@ -1,8 +1,8 @@
 /** The command line, for people: the same calls with flags instead of an environment, saved plans, snapshots. */
 import { Command, CommanderError, Option } from 'commander';
 import picocolors from 'picocolors';
-import type { NetnsScope } from '../../backends/backend.ts';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
+import { listNetns } from '../../backends/linux/netns-list.ts';
 import { HOST_NETNS } from '../../model/host.ts';
 import type { Paint } from '../../model/plan-text.ts';
 import { VERSION } from '../about.ts';
@@ -27,6 +27,7 @@ import { FOR_PLANS, linuxContext, lookingContext } from '../process/context.ts';
 import { delUnrecorded, prepared } from '../process/network-call.ts';
 import { printPlan } from '../process/plan-output.ts';
 import { writeAll } from '../process/stdio.ts';
+import { observeWhole } from '../process/whole-host.ts';
 import {
   CNI_PATH,
   type CallFlags,
@@ -37,6 +38,7 @@ import {
 import { addImportCommand } from './import.ts';
 import { addIpamCommands } from './ipam.ts';
 import type { Opened } from './opened.ts';
+import { addTraceCommand } from './trace.ts';
 
 /** What the terminal says about colours. */
 export interface TerminalSettings {
@@ -56,6 +58,7 @@ Examples:
   cube-cni apply plan.json --config net.conflist
   cube-cni check --config net.conflist --netns pod-a --container-id a
   cube-cni snapshot pod-a >host.json
+  cube-cni trace pod-a 10.96.0.1:80/tcp
 `;
 
 interface PlanFlags extends CallFlags {
@@ -230,19 +233,11 @@ export async function commandLine(
     .command('snapshot')
     .description('print the network state of this host, and of other network namespaces, as JSON')
     .argument('[netns...]', 'names under /run/netns, or paths')
-    .action((names: readonly string[]) => {
-      const everything: NetnsScope = {
-        links: 'all',
-        routes: 'all',
-        policyRules: true,
-        fdb: true,
-        sysctls: [],
-        nftables: 'all',
-      };
+    .option('--all', 'every network namespace that has a name')
+    .action((names: readonly string[], flags: { readonly all?: boolean }) => {
       const backend = makeLinuxBackend({ tellsRelease: true });
-      const host = backend.observe(
-        Object.fromEntries([HOST_NETNS, ...names].map((name) => [name, everything])),
-      );
+      const others = flags.all === true ? listNetns() : [HOST_NETNS];
+      const host = observeWhole(backend, [...new Set([...others, ...names])]);
       const missing = names.filter((name) => !Object.hasOwn(host.netns, name));
       if (missing.length > 0) throw new Error(`no such network namespace: ${missing.join(', ')}`);
       writeAll(1, formatSnapshot(host));
@@ -254,6 +249,9 @@ export async function commandLine(
   };
   addIpamCommands(program, opened);
   addImportCommand(program, opened);
+  addTraceCommand(program, out, (ended) => {
+    status = ended;
+  });
 
   program
     .command('version')

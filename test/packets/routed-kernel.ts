@@ -5,7 +5,7 @@ import { type Interface, createInterface } from 'node:readline';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import type { NetnsName } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
-import { makePlaces, placeOp } from '../differential/place.ts';
+import { type Places, makePlaces, placeOp } from '../differential/place.ts';
 import { ROUTED, ROUTED_OPS, ROUTED_SENDERS } from '../sim/hosts.ts';
 import { LISTEN_PORT } from '../sim/rulesets.ts';
 import type { Question, Reached } from './prober.ts';
@@ -81,18 +81,23 @@ class Prober {
 }
 
 /** The routed host on the kernel. */
-export interface RoutedKernel {
+export interface RoutedHost {
+  readonly places: Places;
   /** Carries out an operation; throws where the kernel refuses it. */
   readonly execute: (op: Op) => void;
+  readonly tearDown: () => void;
+}
+
+/** The same, with somebody to ask. */
+export interface RoutedKernel extends RoutedHost {
   /** What becomes of the questions of each netns, all asked at once. */
   readonly ask: (
     questions: Readonly<Record<NetnsName, readonly Question[]>>,
   ) => Promise<Readonly<Record<NetnsName, readonly Reached[]>>>;
-  readonly tearDown: () => void;
 }
 
-/** Builds it, which takes about a second. */
-export async function buildRouted(): Promise<RoutedKernel> {
+/** Builds its netns and what is in them. */
+export function buildHost(): RoutedHost {
   const places = makePlaces(ROUTED_SENDERS);
   const backend = makeLinuxBackend();
   const execute = (op: Op): void => {
@@ -115,10 +120,26 @@ export async function buildRouted(): Promise<RoutedKernel> {
           key: `net/${family}/neigh/${ifname}/base_reachable_time_ms`,
           value: '3600000',
         });
-  const probers = new Map(ROUTED_SENDERS.map((name) => [name, new Prober(places.real(name))]));
+  return {
+    places,
+    execute,
+    tearDown: () => {
+      backend.close();
+      const cleaner = makeLinuxBackend();
+      for (const name of ROUTED_SENDERS)
+        cleaner.execute({ op: 'netns.del', netns: places.real(name) });
+      cleaner.close();
+    },
+  };
+}
+
+/** Builds it with somebody in each netns, which takes about a second. */
+export async function buildRouted(): Promise<RoutedKernel> {
+  const host = buildHost();
+  const probers = new Map(ROUTED_SENDERS.map((name) => [name, new Prober(host.places.real(name))]));
   await Promise.all([...probers.values()].map((prober) => prober.ready()));
   return {
-    execute,
+    ...host,
     ask: async (questions) => {
       const answers = await Promise.all(
         Object.entries(questions).map(
@@ -129,11 +150,7 @@ export async function buildRouted(): Promise<RoutedKernel> {
     },
     tearDown: () => {
       for (const prober of probers.values()) prober.end();
-      backend.close();
-      const cleaner = makeLinuxBackend();
-      for (const name of ROUTED_SENDERS)
-        cleaner.execute({ op: 'netns.del', netns: places.real(name) });
-      cleaner.close();
+      host.tearDown();
     },
   };
 }

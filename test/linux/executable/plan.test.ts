@@ -404,7 +404,10 @@ describe.skipIf(skip)('the command line', () => {
   });
 
   test.each([
-    [['--help'], ['plan', 'add', 'del', 'check', 'apply', 'snapshot', 'version', '--version']],
+    [
+      ['--help'],
+      ['plan', 'add', 'del', 'check', 'apply', 'trace', 'snapshot', 'version', '--version'],
+    ],
     [
       ['plan', '--help'],
       ['add', 'del', 'check'],

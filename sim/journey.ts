@@ -1,0 +1,79 @@
+/** A probe there and back: the answer to "can A reach B, and if not, why". */
+import { type Cause, causeOf, formatCause } from './cause.ts';
+import { isAnswer, isNeighbourMessage } from './frame.ts';
+import { type ProbeRequest, probe } from './probe.ts';
+import { type Hop, type Trace, type Verdict, formatHops, formatVerdict } from './trace.ts';
+import type { World } from './world.ts';
+
+export interface Journey {
+  /** Whether the probe arrives, and its answer; null: not known. */
+  readonly reachable: { readonly there: boolean | null; readonly back: boolean | null };
+  readonly verdict: Verdict;
+  /** What is to blame; null where it arrives, and where that is not known. */
+  readonly cause: Cause | null;
+  readonly forward: readonly Hop[];
+  readonly return: readonly Hop[];
+}
+
+function isOfAnswer({ data }: Hop): boolean {
+  const packet = data.kind === 'frame' ? data.packet : data;
+  return packet.kind === 'ip' && !isNeighbourMessage(packet.message) && isAnswer(packet.message);
+}
+
+/** The way back begins with the first hop of the answer. */
+function split({ hops }: Trace): readonly [Hop[], Hop[]] {
+  const first = hops.findIndex(isOfAnswer);
+  return first < 0 ? [[...hops], []] : [hops.slice(0, first), hops.slice(first)];
+}
+
+/** Sends a probe, and says whether it arrives, whether its answer does, and what is to blame if not. Throws as `probe` does. */
+export function travel(world: World, request: ProbeRequest): Journey {
+  const trace = probe(world, request);
+  const { verdict } = trace;
+  const [forward, back] = split(trace);
+  const open = verdict.kind === 'unknown' ? null : false;
+  const there = back.length > 0 ? true : open;
+  return {
+    reachable: { there, back: there !== true ? open : verdict.kind === 'delivered' ? true : open },
+    verdict,
+    cause: verdict.kind === 'dropped' ? causeOf(world.host, verdict) : null,
+    forward,
+    return: back,
+  };
+}
+
+/** How the parts of a journey are marked, in a terminal by colours. */
+export interface Marks {
+  readonly bold: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly green: (text: string) => string;
+  readonly red: (text: string) => string;
+  readonly yellow: (text: string) => string;
+}
+
+const plain = (text: string): string => text;
+const PLAIN: Marks = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain };
+
+function headline({ reachable, verdict }: Journey, marks: Marks): string {
+  if (verdict.kind === 'delivered') return `${marks.green('✓')} it arrives, and the answer too`;
+  const arrives = reachable.there === true;
+  if (verdict.kind === 'unknown') {
+    const what = arrives ? 'it arrives; whether the answer does' : 'whether it arrives';
+    return `${marks.yellow('?')} ${what} is not known: ${formatVerdict(verdict)}`;
+  }
+  return `${marks.red('✗')} ${arrives ? 'it arrives, and the answer does not come back' : 'it does not arrive'}`;
+}
+
+/** A journey in lines: the hops there and back, how it ended, and what is to blame with what would mend it. */
+export function formatJourney(journey: Journey, marks: Marks = PLAIN): string[] {
+  const { forward, cause } = journey;
+  return [
+    marks.bold('there'),
+    ...formatHops(forward).map((line) => `  ${line}`),
+    ...(journey.return.length > 0 ? [marks.bold('back')] : []),
+    ...formatHops(journey.return).map((line) => `  ${line}`),
+    headline(journey, marks),
+    ...(cause ? [`  ${formatCause(cause)}`] : []),
+    ...(cause?.mend ?? []).map((line) => marks.dim(`    ${line}`)),
+  ];
+}

@@ -1,0 +1,33 @@
+/** The settings that decide about packets: whoever reads a host to simulate on it reads these. */
+import type { SysctlKey } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
+import { linkSysctlKey } from '../model/sysctl.ts';
+
+const OF_LINKS = [
+  'forwarding',
+  'rp_filter',
+  'arp_ignore',
+  'arp_filter',
+  'proxy_arp',
+  'accept_local',
+  'route_localnet',
+] as const;
+
+const OF_NETNS: readonly SysctlKey[] = [
+  'net/ipv4/ip_forward',
+  'net/ipv6/conf/all/forwarding',
+  'net/ipv6/conf/all/disable_ipv6',
+  'net/bridge/bridge-nf-call-iptables',
+  'net/bridge/bridge-nf-call-ip6tables',
+];
+
+/** Their keys in a netns with these links. */
+export function decidingSysctls(ifnames: readonly Ifname[]): SysctlKey[] {
+  return [
+    ...OF_NETNS,
+    ...(['all', ...ifnames] as const).flatMap((of) =>
+      OF_LINKS.map((name) => linkSysctlKey(4, of, name)),
+    ),
+    ...ifnames.map((of) => linkSysctlKey(6, of, 'disable_ipv6')),
+  ];
+}
