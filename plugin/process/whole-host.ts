@@ -1,32 +1,35 @@
 /** Everything of this machine that decides about packets, as it is now. */
 import type { Backend, NetnsScope, Scope } from '../../backends/backend.ts';
-import type { Host, NetnsName, SysctlKey } from '../../model/host.ts';
+import type { Host, NetnsName } from '../../model/host.ts';
 import { decidingSysctls } from '../../sim/sysctls.ts';
 
-const LINKS_ONLY: NetnsScope = { links: 'all', routes: 'none', sysctls: [], nftables: [] };
+const EVERYTHING: NetnsScope = {
+  links: 'all',
+  routes: 'all',
+  policyRules: true,
+  fdb: true,
+  vlans: true,
+  trafficControl: true,
+  sysctls: [],
+  nftables: 'all',
+};
 
-function everything(sysctls: readonly SysctlKey[]): NetnsScope {
-  return {
-    links: 'all',
-    routes: 'all',
-    policyRules: true,
-    fdb: true,
-    vlans: true,
-    trafficControl: true,
-    sysctls,
-    nftables: 'all',
-  };
-}
+const SETTINGS: NetnsScope = { links: [], routes: 'none', sysctls: [], nftables: [] };
 
-/** The state of these netns; one that is not there is not in it. */
+/** The state of these netns; one that is not there, or goes meanwhile, is not in it. */
 export function observeWhole(backend: Backend, names: readonly NetnsName[]): Host {
+  const host = backend.observe(Object.fromEntries(names.map((name) => [name, EVERYTHING])));
   // Settings are per link, so the links have to be known first.
-  const links = backend.observe(Object.fromEntries(names.map((name) => [name, LINKS_ONLY])));
   const scope: Scope = Object.fromEntries(
-    Object.entries(links.netns).map(([name, netns]) => [
-      name,
-      everything(decidingSysctls(Object.values(netns.links).map(({ ifname }) => ifname))),
-    ]),
+    Object.entries(host.netns).map(([name, { links }]) => {
+      const ifnames = Object.values(links).map(({ ifname }) => ifname);
+      return [name, { ...SETTINGS, sysctls: decidingSysctls(ifnames) }];
+    }),
   );
-  return backend.observe(scope);
+  const settings = backend.observe(scope);
+  const netns = Object.entries(host.netns).flatMap(([name, state]) => {
+    const sysctls = settings.netns[name]?.sysctls;
+    return sysctls ? [[name, { ...state, sysctls }] as const] : [];
+  });
+  return { ...host, netns: Object.fromEntries(netns) };
 }
