@@ -325,6 +325,15 @@ function blame(host: Host, verdict: Dropped): Blame {
     case 'TC_INGRESS':
       if (about && findLink(host, about)) return linkDown(about);
       break;
+    case 'VXLAN_VNI_NOT_FOUND':
+      if (verdict.about) return linkDown(verdict.about);
+      return { object: `link ${link}`, text: `takes its packets in, and ${text}`, mend: [] };
+    case 'VXLAN_NO_REMOTE':
+      return {
+        object: `link ${link}`,
+        text: `was not told where to send: ${text}`,
+        mend: [within(netns, `bridge fdb append 00:00:00:00:00:00 dev ${link} dst REMOTE`)],
+      };
     // The packet itself, or the network as a whole.
     case 'IFB_OWN':
     case 'INVALID_PROTO':

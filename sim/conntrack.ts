@@ -49,7 +49,13 @@ function tupleOf({ source, destination, message }: IpPacket): Tuple | undefined 
       destinationPort: message.id,
     };
   const { kind, sourcePort, destinationPort } = message;
-  return { protocol: kind, source, sourcePort, destination, destinationPort };
+  return {
+    protocol: kind === 'tcp' ? kind : 'udp',
+    source,
+    sourcePort,
+    destination,
+    destinationPort,
+  };
 }
 
 /** The tuple of packets that go the other way. */
@@ -76,7 +82,8 @@ export function isKnown(world: World, netns: NetnsName, tuple: Tuple): boolean {
 
 /** Can a packet of this kind begin a connection? An answer over ICMP or TCP cannot (icmp_new, tcp_new). */
 function begins({ message }: IpPacket): boolean {
-  return message.kind === 'echo request' || message.kind === 'udp' || isSyn(message);
+  const { kind } = message;
+  return kind === 'echo request' || kind === 'udp' || kind === 'vxlan' || isSyn(message);
 }
 
 function isSyn(message: IpPacket['message']): boolean {

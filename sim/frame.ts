@@ -43,6 +43,15 @@ export interface Segment extends Ported {
 /** What one host says to another to learn whether it is there, and what that one answers. */
 export type ProbeMessage = Echo | Datagram | Segment;
 
+/** A frame of a vxlan on its way over the underlay (RFC 7348 §5). */
+export interface VxlanMessage {
+  readonly kind: 'vxlan';
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly vni: number;
+  readonly frame: Frame;
+}
+
 /** RFC 4861 §4.3 and §4.4, with the link-layer address option. */
 export interface NeighbourMessage {
   readonly kind: 'solicitation' | 'advertisement';
@@ -60,7 +69,7 @@ export interface IpPacket {
   readonly ttl: number;
   /** IPv4: no router may fragment it. Never read for IPv6, where none does. */
   readonly dontFragment: boolean;
-  readonly message: ProbeMessage | NeighbourMessage;
+  readonly message: ProbeMessage | NeighbourMessage | VxlanMessage;
   /** What the netns that it goes through keeps beside it; absent: nothing. */
   readonly skb?: SkbState;
 }
@@ -104,6 +113,9 @@ export function packetBytes(packet: Packet): number {
       return header + 8 + message.payloadBytes;
     case 'tcp':
       return header + 20 + message.payloadBytes;
+    // UDP and VXLAN headers, and the frame with its own.
+    case 'vxlan':
+      return header + 8 + 8 + 14 + packetBytes(message.frame.packet);
     // ICMPv6 header, target and one option of eight bytes.
     case 'solicitation':
     case 'advertisement':
@@ -134,7 +146,19 @@ export function multicastMac(ip: Ip): Mac {
   );
 }
 
-/** Is it about neighbours, and not a probe? */
+/** What is in a packet, where a vxlan carries it in another. */
+export function innermost(packet: Packet): Packet {
+  return packet.kind === 'ip' && packet.message.kind === 'vxlan'
+    ? innermost(packet.message.frame.packet)
+    : packet;
+}
+
+/** Is it what a probe asks, or its answer? */
+export function isProbeMessage(message: IpPacket['message']): message is ProbeMessage {
+  return !isNeighbourMessage(message) && message.kind !== 'vxlan';
+}
+
+/** Is it about neighbours? */
 export function isNeighbourMessage(message: IpPacket['message']): message is NeighbourMessage {
   return message.kind === 'solicitation' || message.kind === 'advertisement';
 }
@@ -178,6 +202,8 @@ function formatMessage(packet: IpPacket): string {
       const from = formatEnd(source, message.sourcePort);
       return `${message.kind}${flags} ${from} > ${formatEnd(destination, message.destinationPort)}`;
     }
+    case 'vxlan':
+      return `vxlan ${message.vni} ${source} > ${destination} (${formatPacket(message.frame.packet)})`;
     case 'solicitation':
       return `nd who-has ${message.target} tell ${source}`;
     case 'advertisement':

@@ -27,6 +27,7 @@ import {
   netnsOf,
   note,
 } from './run.ts';
+import { receiveVxlan } from './vxlan.ts';
 
 /** What the kernel gives packets of its own (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit). */
 export const DEFAULT_TTL = 64;
@@ -53,6 +54,10 @@ function isAwaited(run: Run, { source, message }: IpPacket): boolean {
 function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null): void {
   const packet = passHook(run, at, arrived, { hook: 'input', iif: at.ifname, oif: null });
   if (!packet || isNeighbourMessage(packet.message)) return;
+  if (packet.message.kind === 'vxlan') {
+    receiveVxlan(run, at, packet, packet.message);
+    return;
+  }
   const { destination, message } = packet;
   const grounds: Grounds =
     route === null ? {} : { rule: 'K-5.1', lookedUp: { kind: 'route', destination, found: route } };

@@ -1,6 +1,6 @@
 /** A probe there and back: the answer to "can A reach B, and if not, why". */
 import { type Cause, causeOf, formatCause } from './cause.ts';
-import { isAnswer, isNeighbourMessage } from './frame.ts';
+import { innermost, isAnswer, isProbeMessage } from './frame.ts';
 import { type ProbeRequest, probe } from './probe.ts';
 import { type Hop, type Trace, type Verdict, formatHops, formatVerdict } from './trace.ts';
 import type { World } from './world.ts';
@@ -16,8 +16,8 @@ export interface Journey {
 }
 
 function isOfAnswer({ data }: Hop): boolean {
-  const packet = data.kind === 'frame' ? data.packet : data;
-  return packet.kind === 'ip' && !isNeighbourMessage(packet.message) && isAnswer(packet.message);
+  const packet = innermost(data.kind === 'frame' ? data.packet : data);
+  return packet.kind === 'ip' && isProbeMessage(packet.message) && isAnswer(packet.message);
 }
 
 /** The way back begins with the first hop of the answer. */

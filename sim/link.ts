@@ -6,6 +6,7 @@ import type { Link, LinkRef } from '../model/link.ts';
 import { bridgeReceives, bridgeSends } from './bridge.ts';
 import { BROADCAST_MAC, type Frame, isGroupMac, packetBytes, scrubbed } from './frame.ts';
 import { type AddressedTo, type Run, drop, leave, linkAt, note } from './run.ts';
+import { sendVxlan } from './vxlan.ts';
 
 /** A VLAN tag's room, which is_skb_forwardable grants every frame (net/core/dev.c, K-6.4). */
 const SLACK_BYTES = 4;
@@ -79,6 +80,8 @@ export function transmit(run: Run, at: LinkRef, frame: Frame): void {
       bridgeSends(run, at, link, frame);
       break;
     case 'vxlan':
+      sendVxlan(run, at, link, frame);
+      break;
     case 'macvlan':
       leave(run, at, 'transmit', frame, `the packets of a ${link.kind} are not modelled yet`);
       break;

@@ -2,7 +2,7 @@
 import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { type Mac, ZERO_MAC } from '../model/mac.ts';
-import type { Packet } from './frame.ts';
+import { type Packet, innermost } from './frame.ts';
 import { type Run, type Waiting, drop, leave, linkAt } from './run.ts';
 import { formatPlace } from './trace.ts';
 import { findNeighbour, findPermanentNeighbour, withNeighbour } from './world.ts';
@@ -43,19 +43,22 @@ export function learnNeighbour(run: Run, at: LinkRef, ip: Ip, mac: Mac): string 
   return ready.length === 0 ? learned : `${learned}, and sends what waited`;
 }
 
-function asksFor(packet: Packet, ip: Ip): boolean {
+function asksFor(outer: Packet, ip: Ip): boolean {
+  const packet = innermost(outer);
   if (packet.kind === 'arp') return packet.operation === 'request' && packet.targetIp === ip;
   return packet.message.kind === 'solicitation' && packet.message.target === ip;
 }
 
-function answersFor(packet: Packet, ip: Ip): boolean {
+function answersFor(outer: Packet, ip: Ip): boolean {
+  const packet = innermost(outer);
   if (packet.kind === 'arp') return packet.operation === 'reply' && packet.senderIp === ip;
   return packet.message.kind === 'advertisement' && packet.message.target === ip;
 }
 
 /** Nothing is under way any more: whoever still waits will not be answered, after three probes in the kernel. */
 export function giveUp(run: Run): void {
-  for (const { at, nextHop, packet } of run.waiting.splice(0)) {
+  // Who waits later may be why who waits longer had no answer: its question is in a packet of a vxlan.
+  for (const { at, nextHop, packet } of run.waiting.splice(0).toReversed()) {
     const ends = run.ends.filter(
       (end) => asksFor(end.packet, nextHop) || answersFor(end.packet, nextHop),
     );

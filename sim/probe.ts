@@ -7,10 +7,11 @@ import {
   type IpPacket,
   type Packet,
   type ProbeMessage,
+  innermost,
   isAnswer,
   isLinkLocal,
   isMulticast,
-  isNeighbourMessage,
+  isProbeMessage,
 } from './frame.ts';
 import { DEFAULT_TTL, receiveUp } from './input.ts';
 import { receive, transmit } from './link.ts';
@@ -90,21 +91,24 @@ function settle(run: Run): void {
 
 /** What says most about a lost probe comes first: a reply's loss, a loss for a reason, and only then a copy for nobody. */
 function rank({ packet, verdict }: End): number {
-  const phase = isProbe(packet) && isAnswer(packet.message) ? 0 : 10;
+  const message = probeIn(packet);
+  const phase = message && isAnswer(message) ? 0 : 10;
   if (verdict.kind === 'unknown') return phase + 1;
   if (verdict.reason === 'LOOP' || verdict.reason === 'STEP_LIMIT') return phase + 2;
   return verdict.reason === 'OTHERHOST' || verdict.reason === 'NO_SOCKET' ? phase + 3 : phase;
 }
 
-function isProbe(packet: Packet): packet is IpPacket & { readonly message: ProbeMessage } {
-  return packet.kind === 'ip' && !isNeighbourMessage(packet.message);
+/** The question or the answer that a packet carries; undefined for all others. */
+function probeIn(packet: Packet): ProbeMessage | undefined {
+  const inner = innermost(packet);
+  return inner.kind === 'ip' && isProbeMessage(inner.message) ? inner.message : undefined;
 }
 
 /** The verdict over all copies of the request and the reply. */
 function conclude(run: Run): Verdict {
   if (run.delivered) return { kind: 'delivered' };
   const [decisive] = run.ends
-    .filter((end) => isProbe(end.packet))
+    .filter((end) => probeIn(end.packet) !== undefined)
     .toSorted((a, b) => rank(a) - rank(b));
   if (!decisive) throw new Error('a probe came to no end');
   return decisive.verdict;

@@ -27,6 +27,9 @@ const REASONS = {
   MAC_INVALID_SOURCE: 'no frame may have this source MAC address',
   BRIDGE_INGRESS_STP_STATE: 'the bridge port does not forward',
   NO_TX_TARGET: 'the bridge has no port to send it to',
+  VXLAN_NO_REMOTE:
+    'a vxlan was not told where the MAC address is, nor where to send what it does not know',
+  VXLAN_VNI_NOT_FOUND: 'no vxlan here has the network on this port',
   NO_SOCKET: 'nobody here waits for this answer',
   IFB_OWN: 'an ifb sends only what was redirected to it',
   BRIDGE_ISOLATED: 'both bridge ports are isolated',

@@ -130,7 +130,7 @@ function valueOf(seen: Seen, field: Field): string | undefined {
     case 'arp saddr ip':
       return arp?.senderIp;
     case 'meta l4proto':
-      return ip?.message.kind;
+      return ip?.message.kind === 'vxlan' ? 'udp' : ip?.message.kind;
     case 'th dport':
       return ip && 'destinationPort' in ip.message ? `${ip.message.destinationPort}` : undefined;
   }

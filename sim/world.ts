@@ -12,6 +12,11 @@ export interface FdbEntry {
   readonly port: Ifname;
 }
 
+/** Behind whom a vxlan saw a MAC address. */
+export interface RemoteEntry {
+  readonly ip: Ip;
+}
+
 /** What a link knows of a neighbour by ARP or ND; what somebody set for good is in the host. */
 export interface NeighbourEntry {
   readonly mac: Mac;
@@ -28,12 +33,14 @@ export interface World {
   readonly fdb: LinkTables<FdbEntry>;
   /** By netns, link and IP. */
   readonly neighbours: LinkTables<NeighbourEntry>;
+  /** By netns, vxlan and MAC: what was learned. */
+  readonly remotes: LinkTables<RemoteEntry>;
   readonly connections: Connections;
 }
 
 /** A world in which nothing was ever sent. */
 export function makeWorld(host: Host): World {
-  return { host, fdb: {}, neighbours: {}, connections: {} };
+  return { host, fdb: {}, neighbours: {}, remotes: {}, connections: {} };
 }
 
 /** May frames pass this port of a bridge? The port and the bridge are up, and there is carrier (K-1.7, K-1.16 without STP). */
@@ -72,6 +79,7 @@ export function withHost(world: World, host: Host): World {
     host,
     fdb: keep(world.fdb, isStillPort),
     neighbours: keep(world.neighbours, (ref) => hasCarrier(host, ref)),
+    remotes: keep(world.remotes, (ref) => findLink(host, ref)?.up === true),
     connections: Object.fromEntries(
       Object.entries(world.connections).filter(([name]) => findNetns(host, name)),
     ),
@@ -116,6 +124,15 @@ export function withLearnedPort(
   port: Ifname,
 ): World {
   return { ...world, fdb: withEntry(world.fdb, bridge, fdbKey(mac, vlan), { port }) };
+}
+
+/** Behind whom a vxlan last saw a MAC address. */
+export function findLearnedRemote(world: World, vxlan: LinkRef, mac: Mac): Ip | undefined {
+  return findEntry(world.remotes, vxlan, mac)?.ip;
+}
+
+export function withLearnedRemote(world: World, vxlan: LinkRef, mac: Mac, ip: Ip): World {
+  return { ...world, remotes: withEntry(world.remotes, vxlan, mac, { ip }) };
 }
 
 /** The MAC address of a neighbour: what was set for good comes before what was learned. */

@@ -522,6 +522,7 @@ export const OUT_OF_REACH: Readonly<Record<string, string>> = {
   'K-8.3': 'programs send no packets',
   'K-8.4': 'programs send no packets',
   'K-8.5': 'programs send no packets',
+  'K-9.4': 'programs send no packets',
 };
 
 /** What can be seen at work: a rule by an effect (`K-1.5`), and by an errno (`K-1.5 EEXIST`). */

@@ -1,11 +1,13 @@
 /** The simulator against the kernel where netfilter has a say: the routed host, random rulesets, and who reaches whom as whom. */
+import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QUESTIONS, compareRuleset, warmUp, warmWorld } from '../packets/compare.ts';
-import { type RoutedKernel, buildRouted } from '../packets/routed-kernel.ts';
+import { type RoutedKernel, buildHost, buildRouted } from '../packets/routed-kernel.ts';
 import { requirement } from '../requirements.ts';
 import { HAIRPIN_CASES } from '../sim/hairpin.ts';
 import { SERVICES, SERVICE_PORT, rulesets } from '../sim/rulesets.ts';
+import { TUNNEL_CASES, TUNNEL_TARGET } from '../sim/tunnels.ts';
 
 /** Kept, so that every run asks the same; `npm run fuzz:packets` asks others. */
 const SEED = 8;
@@ -58,4 +60,18 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
     },
     SECONDS * 1000,
   );
+});
+
+describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through a vxlan', () => {
+  it.each(TUNNEL_CASES)('where $name come back: $reaches (K-9.3, K-9.4)', ({ ops, reaches }) => {
+    const host = buildHost();
+    try {
+      for (const op of ops) host.execute(op);
+      const ping = ['busybox', 'timeout', '2', 'busybox', 'ping', '-c', '1', '-W', '1'];
+      const words = ['netns', 'exec', host.places.real('a'), ...ping, TUNNEL_TARGET];
+      expect(spawnSync('ip', words).status === 0).toBe(reaches);
+    } finally {
+      host.tearDown();
+    }
+  });
 });

@@ -1,0 +1,85 @@
+import type { Ip } from '../model/ip.ts';
+import type { LinkRef, VxlanLink } from '../model/link.ts';
+/** Vxlans: their frames go over the underlay in UDP packets, to where each was told or has learned (drivers/net/vxlan/vxlan_core.c). */
+import { ZERO_MAC } from '../model/mac.ts';
+import { tunnelsIn } from '../model/vxlan.ts';
+import { type Frame, type IpPacket, type VxlanMessage, isGroupMac, scrubbed } from './frame.ts';
+import { sendOwn } from './output.ts';
+import { type Run, drop, leave, note } from './run.ts';
+import { findLearnedRemote, withLearnedRemote } from './world.ts';
+
+/** The TTL of its packets, where nobody chose another. */
+const TUNNEL_TTL = 64;
+
+/** A port that the kernel derives from the frame, so that flows spread (udp_flow_src_port). */
+const TUNNEL_PORT = 50_000;
+
+/** Where a frame for a MAC goes: where somebody said, where it was seen, else wherever everything goes that is not known. */
+function placesOf(run: Run, at: LinkRef, { remotes = [] }: VxlanLink, frame: Frame): readonly Ip[] {
+  const told = remotes.filter(({ mac }) => mac === frame.destination).map(({ ip }) => ip);
+  if (told.length > 0) return told;
+  const learned = isGroupMac(frame.destination)
+    ? undefined
+    : findLearnedRemote(run.world, at, frame.destination);
+  if (learned !== undefined) return [learned];
+  return remotes.filter(({ mac }) => mac === ZERO_MAC).map(({ ip }) => ip);
+}
+
+/** A vxlan sends a frame: a packet of its underlay to each place (vxlan_xmit). */
+export function sendVxlan(run: Run, at: LinkRef, link: VxlanLink, frame: Frame): void {
+  const places = placesOf(run, at, link, frame);
+  const grounds = { rule: 'K-9.3' } as const;
+  if (places.length === 0) {
+    const text = `${at.ifname} was not told where ${frame.destination} is`;
+    drop(run, at, 'transmit', frame, 'VXLAN_NO_REMOTE', text, grounds);
+    return;
+  }
+  const { underlay, vni, udpPort, local, lower } = link;
+  if (underlay === null) {
+    leave(run, at, 'transmit', frame, 'its packets are of a netns that was not looked at');
+    return;
+  }
+  note(run, at, 'transmit', frame, `in packets to ${places.join(', ')}`, grounds);
+  const { packet: inner } = frame;
+  const staysInNetns = underlay === at.netns;
+  // Whatever was beside it stays behind (ip_tunnel_core.c, iptunnel_xmit).
+  const bare = inner.kind === 'ip' ? scrubbed(inner, staysInNetns) : inner;
+  const message: VxlanMessage = {
+    kind: 'vxlan',
+    sourcePort: TUNNEL_PORT,
+    destinationPort: udpPort,
+    vni,
+    frame: { ...frame, packet: bare },
+  };
+  const packet = { source: local, ttl: TUNNEL_TTL, dontFragment: false, message };
+  for (const destination of places) sendOwn(run, underlay, { ...packet, destination }, lower);
+}
+
+/** A packet of some vxlan has arrived: the one of its network takes the frame out, and learns where that came from (vxlan_rcv). */
+export function receiveVxlan(
+  run: Run,
+  at: LinkRef,
+  packet: IpPacket,
+  { vni, destinationPort, frame }: VxlanMessage,
+): void {
+  const tunnel = tunnelsIn(run.world.host, at.netns).find(
+    ({ link }) => link.vni === vni && link.udpPort === destinationPort,
+  );
+  if (!tunnel?.link.up) {
+    const text = tunnel
+      ? `${tunnel.ifname} is down`
+      : `no vxlan here has network ${vni} on port ${destinationPort}`;
+    drop(run, at, 'deliver', packet, 'VXLAN_VNI_NOT_FOUND', text, {
+      rule: 'K-9.4',
+      ...(tunnel ? { about: { netns: tunnel.netns, ifname: tunnel.ifname } } : {}),
+    });
+    return;
+  }
+  const ref = { netns: tunnel.netns, ifname: tunnel.ifname };
+  const isTold = (tunnel.link.remotes ?? []).some(({ mac }) => mac === frame.source);
+  const learns = tunnel.link.learning && !isTold;
+  if (learns) run.world = withLearnedRemote(run.world, ref, frame.source, packet.source);
+  const learned = learns ? `; learns that ${frame.source} is at ${packet.source}` : '';
+  note(run, ref, 'receive', frame, `from ${packet.source}${learned}`, { rule: 'K-9.3' });
+  run.queue.push({ step: 'receive', at: ref, frame });
+}

@@ -1,0 +1,125 @@
+/** Two hosts with a vxlan between them over the routed host, and what can be wrong with it (K-9). */
+import type { Ifname } from '../../model/ifname.ts';
+import { parseIp } from '../../model/ip.ts';
+import { ZERO_MAC, parseMac } from '../../model/mac.ts';
+import type { Op } from '../../model/op.ts';
+import type { NewLink } from '../../model/ops/link-add.ts';
+import { addressOps } from './pods.ts';
+
+export interface TunnelCase {
+  readonly name: string;
+  readonly ops: readonly Op[];
+  /** Does an echo from `a` to `TUNNEL_TARGET` come back? */
+  readonly reaches: boolean;
+  /** Who is to blame where not. */
+  readonly guilty?: readonly [netns: string, object: string];
+}
+
+export const TUNNEL_TARGET = parseIp('10.8.0.2');
+
+const VX0 = 'vx0' as Ifname;
+const ENDS = {
+  a: { local: '10.244.1.2', remote: '10.244.2.4', ip: '10.8.0.1/24', mac: '02:00:00:00:08:01' },
+  c: { local: '10.244.2.4', remote: '10.244.1.2', ip: '10.8.0.2/24', mac: '02:00:00:00:08:02' },
+} as const;
+
+type End = keyof typeof ENDS;
+
+function tunnel(netns: End, changes: Partial<NewLink & { kind: 'vxlan' }> = {}): Op[] {
+  const { local, ip, mac } = ENDS[netns];
+  return [
+    {
+      op: 'link.add',
+      netns,
+      link: {
+        kind: 'vxlan',
+        ifname: VX0,
+        mac: parseMac(mac),
+        mtuBytes: 1400,
+        up: true,
+        vni: 7,
+        udpPort: 4789,
+        local: parseIp(local),
+        lower: null,
+        learning: true,
+        ...changes,
+      },
+    },
+    ...addressOps(netns, 'vx0', ip),
+  ];
+}
+
+function flood(netns: End, to: string = ENDS[netns].remote): Op {
+  const remote = { mac: ZERO_MAC, ip: parseIp(to) };
+  return { op: 'remote.add', netns, ifname: VX0, remote, append: false };
+}
+
+const BOTH = [...tunnel('a'), flood('a'), ...tunnel('c'), flood('c')];
+
+export const TUNNEL_CASES: readonly TunnelCase[] = [
+  { name: 'both ends are told of each other', ops: BOTH, reaches: true },
+  {
+    name: 'one end is told, and the other learns',
+    ops: [...tunnel('a'), flood('a'), ...tunnel('c')],
+    reaches: true,
+  },
+  {
+    name: 'one end is told, and the other does not learn',
+    ops: [...tunnel('a'), flood('a'), ...tunnel('c', { learning: false })],
+    reaches: false,
+    guilty: ['c', 'link vx0'],
+  },
+  {
+    name: 'the sender is not told',
+    ops: [...tunnel('a'), ...tunnel('c'), flood('c')],
+    reaches: false,
+    guilty: ['a', 'link vx0'],
+  },
+  {
+    name: 'the networks have other numbers',
+    ops: [...tunnel('a'), flood('a'), ...tunnel('c', { vni: 8 }), flood('c')],
+    reaches: false,
+    guilty: ['c', 'link eth0'],
+  },
+  {
+    name: 'the other end is down',
+    ops: [...BOTH, { op: 'link.set', netns: 'c', ifname: VX0, set: { up: false } }],
+    reaches: false,
+    guilty: ['c', 'link vx0'],
+  },
+  {
+    name: 'it is told of the wrong host',
+    ops: [...tunnel('a'), flood('a', '10.244.2.99'), ...tunnel('c'), flood('c')],
+    reaches: false,
+    guilty: ['node', 'neighbour 10.244.2.99'],
+  },
+  {
+    name: 'the underlay does not forward',
+    ops: [...BOTH, { op: 'sysctl.set', netns: 'node', key: 'net/ipv4/ip_forward', value: '0' }],
+    reaches: false,
+    guilty: ['node', 'sysctl net.ipv4.ip_forward'],
+  },
+  {
+    name: 'each MAC has its place, and nothing else goes anywhere',
+    ops: [
+      ...tunnel('a'),
+      ...tunnel('c'),
+      ...(['a', 'c'] as const).flatMap((netns): Op[] => {
+        const other = ENDS[netns === 'a' ? 'c' : 'a'];
+        const mac = parseMac(other.mac);
+        const ip = parseIp(other.ip.split('/')[0] ?? '');
+        return [
+          {
+            op: 'remote.add',
+            netns,
+            ifname: VX0,
+            remote: { mac, ip: parseIp(other.local) },
+            append: false,
+          },
+          { op: 'neighbour.add', netns, ifname: VX0, neighbour: { ip, mac } },
+        ];
+      }),
+    ],
+    reaches: true,
+  },
+];
