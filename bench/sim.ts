@@ -10,6 +10,7 @@ import { measureBuilding, measureCluster } from './sim/build.ts';
 import { type Figure, formatFigures, judgeFigure } from './sim/figure.ts';
 import { measureKernel, missingForKernel } from './sim/kernel.ts';
 import { measureOperations } from './sim/operations.ts';
+import { measurePackets } from './sim/packets.ts';
 import { measurePlans } from './sim/plan.ts';
 import { LONG_ROUNDS, type Sizes, type Step, USUAL_SIZES, WARM_UP_ROUNDS } from './sim/sizes.ts';
 import { paintOf } from './table.ts';
@@ -26,6 +27,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   operations: { about: 'operations a second, beside as many', run: measureOperations },
   host: { about: 'a host of 1000 pods, by the operations of their ADDs', run: measureBuilding },
   cluster: { about: '1000 hosts of 30 pods each', run: measureCluster },
+  packets: { about: 'an echo beside as many pods, and its hops', run: measurePackets },
   kernel: {
     about: '100 pods on the kernel by the same operations; needs Linux and root',
     run: measureKernel,

@@ -74,7 +74,8 @@ export function passToPort(
     const { ifname } = bridge;
     const packet = passHooks(run, bridge, frame.packet, [
       { hook: 'forward', iif: ifname, oif: ifname },
-      { hook: 'postrouting', iif: ifname, oif: ifname, nextHop: frame.packet.destination },
+      // By then nobody knows any more by which link it came in (br_nf_post_routing).
+      { hook: 'postrouting', iif: null, oif: ifname, nextHop: frame.packet.destination },
     ]);
     if (!packet) return undefined;
     passed = { ...frame, packet };

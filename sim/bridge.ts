@@ -1,5 +1,5 @@
 /** A bridge: it learns where MAC addresses are and forwards frames between its ports (net/bridge/br_input.c, br_forward.c). */
-import { findLink, getNetns, portsOf } from '../model/host.ts';
+import { findLink, getNetns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { BridgeLink, BridgePort, Link, LinkRef } from '../model/link.ts';
 import { type Mac, isUnicastMac } from '../model/mac.ts';
@@ -7,6 +7,7 @@ import { enterBridge, passToPort } from './bridge-netfilter.ts';
 import { type Classified, classify, ingressText, isMember, leaving } from './bridge-vlan.ts';
 import { type Frame, isGroupMac } from './frame.ts';
 import { passBridgeHook } from './netfilter.ts';
+import { portsAt } from './ports.ts';
 import type { DropReason } from './reason.ts';
 import { type AddressedTo, type Run, drop, linkAt, note } from './run.ts';
 import type { LookedUp } from './trace.ts';
@@ -28,9 +29,9 @@ function findInFdb(
   vlan: number,
 ): FdbFound | undefined {
   // The addresses of ports and of the bridge are in the VLANs that they are members of (br_fdb.c, br_fdb_change_mac_address).
-  const owner = portsOf(getNetns(world.host, at.netns), at.ifname).find(
-    (port) => port.mac === mac && isMember(bridge, port, vlan),
-  );
+  const owner = portsAt(getNetns(world.host, at.netns), at.ifname)
+    .byMac.get(mac)
+    ?.find((port) => isMember(bridge, port, vlan));
   if (owner) return { local: true, port: owner.ifname };
   if (bridge.mac === mac && isMember(bridge, null, vlan)) return { local: true, port: null };
   const port = findLearnedPort(world, at, mac, vlan);
@@ -127,7 +128,7 @@ function floodPorts(
   from: Link | null,
   { vlan, frame }: Classified,
 ): Link[] {
-  const ports = portsOf(getNetns(run.world.host, at.netns), at.ifname);
+  const ports = portsAt(getNetns(run.world.host, at.netns), at.ifname).all;
   const wanted = isGroupMac(frame.destination)
     ? ports
     : ports.filter((port) => port.port?.flood === true);

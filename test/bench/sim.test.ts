@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { measureBuilding, measureCluster } from '../../bench/sim/build.ts';
 import { formatFigures } from '../../bench/sim/figure.ts';
 import { measureOperations } from '../../bench/sim/operations.ts';
+import { measurePackets } from '../../bench/sim/packets.ts';
 import { measurePlans } from '../../bench/sim/plan.ts';
 import { NODE_OPS, attachmentOf, netnsOp, nodeWith, podOps } from '../../bench/sim/pods.ts';
 import type { Sizes } from '../../bench/sim/sizes.ts';
@@ -19,7 +20,13 @@ const PLAIN = {
 
 describe('the bench of the model', () => {
   it('measures everything, each value a number', async () => {
-    const parts = [measurePlans, measureOperations, measureBuilding, measureCluster];
+    const parts = [
+      measurePlans,
+      measureOperations,
+      measurePackets,
+      measureBuilding,
+      measureCluster,
+    ];
     const figures = [];
     for (const part of parts) figures.push(...(await part(TINY, () => Promise.resolve())));
     for (const { name, values } of figures) {

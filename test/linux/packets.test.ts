@@ -6,7 +6,13 @@ import { QUESTIONS, compareRuleset, warmUp, warmWorld } from '../packets/compare
 import { type RoutedKernel, buildHost, buildRouted } from '../packets/routed-kernel.ts';
 import { requirement } from '../requirements.ts';
 import { HAIRPIN_CASES } from '../sim/hairpin.ts';
-import { SERVICES, SERVICE_PORT, rulesets } from '../sim/rulesets.ts';
+import {
+  BRIDGED_MASQUERADE,
+  LISTEN_PORT,
+  SERVICES,
+  SERVICE_PORT,
+  rulesets,
+} from '../sim/rulesets.ts';
 import { TUNNEL_CASES, TUNNEL_TARGET } from '../sim/tunnels.ts';
 
 /** Kept, so that every run asks the same; `npm run fuzz:packets` asks others. */
@@ -44,6 +50,18 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
         ),
         { numRuns: RULESETS, seed: SEED, endOnFailure: true },
       );
+    },
+    SECONDS * 1000,
+  );
+
+  it(
+    'leave a bridge as if they had come in by no link (K-8.4)',
+    async () => {
+      const questions = ['10.244.1.2', '10.244.2.4'].map(
+        (destination) => ({ netns: 'b', protocol: 'udp', destination, port: LISTEN_PORT }) as const,
+      );
+      const { partings } = await compareRuleset(built(), warm, BRIDGED_MASQUERADE, questions);
+      expect(partings).toEqual([]);
     },
     SECONDS * 1000,
   );

@@ -10,7 +10,7 @@ import { makeWorld } from '../../sim/world.ts';
 import { HAIRPIN_CASES } from './hairpin.ts';
 import { ROUTED } from './hosts.ts';
 import { applyAll } from './pods.ts';
-import { SERVICES, SERVICE_PORT } from './rulesets.ts';
+import { BRIDGED_MASQUERADE, SERVICES, SERVICE_PORT } from './rulesets.ts';
 
 const TABLE = { family: 'inet', table: 'cube' } as const;
 
@@ -245,6 +245,12 @@ describe('translation', () => {
 });
 
 describe('frames on a bridge', () => {
+  it('leave it as if they had come in by no link (K-8.4)', () => {
+    const host = applyAll(ROUTED, BRIDGED_MASQUERADE);
+    expect(seenFrom(from(host, 'b', '10.244.1.2'))).toBe('10.244.1.3');
+    expect(seenFrom(from(host, 'b', '10.244.2.4'))).toBe('10.244.2.1');
+  });
+
   it('pass the chains of family bridge', () => {
     const table = { family: 'bridge', table: 'spoof' } as const;
     const hook = { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' } as const;

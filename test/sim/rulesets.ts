@@ -355,3 +355,27 @@ export const NO_RULESET: Op = {
     { family, table: TABLE, do: 'delete table' },
   ]),
 };
+
+/** What comes in by the bridge is masqueraded, which what it only forwards has not when it leaves. */
+export const BRIDGED_MASQUERADE: readonly Op[] = [
+  { op: 'sysctl.set', netns: 'node', key: 'net/bridge/bridge-nf-call-iptables', value: '1' },
+  {
+    op: 'nft.batch',
+    netns: 'node',
+    commands: tableCommands(
+      'inet',
+      [],
+      [
+        natChain('masq', 'postrouting', 100, [
+          {
+            statements: [
+              { kind: 'match', field: 'iifname', negate: false, value: 'cni0' as Ifname },
+              { kind: 'masquerade' },
+            ],
+            comment: '',
+          },
+        ]),
+      ],
+    ),
+  },
+];
