@@ -27,5 +27,6 @@ describe('a node', () => {
     const damages = [...tally].filter(([what]) => what.startsWith('damage'));
     expect(damages.length).toBeGreaterThan(10);
     expect(times('orders')).toBeGreaterThan(500);
+    expect(times('reached')).toBeGreaterThan(20);
   });
 });

@@ -9,9 +9,10 @@ import { netnsStep, foreignStep, damageStep, rebootStep } from './event-step.ts'
 import { assertNothingLeft, assertUntouched, foreignPart } from './foreign.ts';
 import { assertNoLeftovers, assertRecords } from './ledger.ts';
 import { type Node, makeNode, entriesOf, renew, linesOf, untroubled } from './node.ts';
+import { assertStillReached, reachedPairs } from './reach.ts';
 import { statusStep } from './status-step.ts';
 import { type Step, formatStep } from './step.ts';
-import type { Tally } from './tally.ts';
+import { type Tally, count } from './tally.ts';
 
 /** Does a step, and answers what came of it. */
 function done(node: Node, step: Step): string {
@@ -54,10 +55,13 @@ function take(node: Node, step: Step): void {
   if (step.do === 'ADD' && step.container === 'new' && entriesOf(node, step.pod).length === 0)
     renew(node, step.pod);
   const before = isCall ? foreign() : undefined;
+  const reached = reachedPairs(node, well);
+  count(node.tally, 'reached', reached.length);
   node.log.push(formatStep(step));
   const said = done(node, step);
   node.log[node.log.length - 1] += `: ${said}`;
   if (isCall) assertUntouched(before, foreign());
+  assertStillReached(node, reached);
   for (const entry of well) {
     const now = node.ledger.get(formatKey(entry.key));
     if (now?.state === 'attached')
