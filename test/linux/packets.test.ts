@@ -17,7 +17,7 @@ import { TUNNEL_CASES, TUNNEL_TARGET } from '../sim/tunnels.ts';
 
 /** Kept, so that every run asks the same; `npm run fuzz:packets` asks others. */
 const SEED = 8;
-const RULESETS = 12;
+const RULESETS = 8;
 const SECONDS = 60;
 
 describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through netfilter', () => {
