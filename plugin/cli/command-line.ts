@@ -249,7 +249,7 @@ export async function commandLine(
   };
   addIpamCommands(program, opened);
   addImportCommand(program, opened);
-  addTraceCommand(program, out, (ended) => {
+  addTraceCommand(program, { out, err }, (ended) => {
     status = ended;
   });
 

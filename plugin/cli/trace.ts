@@ -1,11 +1,13 @@
 /** `cube-cni trace`: what becomes of a packet on this host, or on a saved one, and what is to blame where it does not arrive. */
-import type { Command } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import type picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
 import type { Host } from '../../model/host.ts';
+import { familyOf } from '../../model/ip.ts';
 import { formatJourney, travel } from '../../sim/journey.ts';
-import { makeWorld } from '../../sim/world.ts';
+import type { ProbeRequest } from '../../sim/probe.ts';
+import { type World, makeWorld } from '../../sim/world.ts';
 import { parseSnapshot } from '../format/snapshot-file.ts';
 import { writeAll } from '../process/stdio.ts';
 import { observeWhole } from '../process/whole-host.ts';
@@ -26,7 +28,8 @@ FROM is a network namespace (a name under /run/netns, or a path), a container id
 TO is an address, or with a port ADDRESS:PORT/tcp or ADDRESS:PORT/udp, an IPv6 address in brackets.
 Nothing is sent: the packet is simulated on the state that the kernel has now. Whoever it reaches answers.
 
-Exit status: 0 the answer comes back, 1 it does not, 3 it hangs on something that is not understood, 2 bad arguments.
+Exit status: 0 the answer comes back, 1 it does not, 2 what was asked is not
+understood, 3 it hangs on a rule that is not.
 
 Examples:
   cube-cni trace pod-a 10.244.1.3
@@ -59,10 +62,43 @@ function wholeNumber(text: string | undefined, what: string, most: number): numb
 
 const STATUS = { delivered: 0, dropped: 1, unknown: 3 } as const;
 
+/** Of what was asked something is wrong: no answer about a packet, so that scripts can tell. */
+const NOT_UNDERSTOOD = 2;
+
+interface Question {
+  readonly world: World;
+  readonly request: ProbeRequest;
+}
+
+/** What is asked of which host. Throws where a word means nothing, or several things. */
+function questionOf(from: string, to: string, flags: TraceFlags): Question {
+  const target = parseTarget(to);
+  const payloadBytes = wholeNumber(flags.size, 'a size', 65_507);
+  const ttl = wholeNumber(flags.ttl, 'a TTL', 255);
+  if (ttl === 0) throw new Error('a TTL is 1 to 255, not 0');
+  const { host, origin } =
+    flags.snapshot === undefined
+      ? readLive(from)
+      : { host: parseSnapshot(readText(flags.snapshot), flags.snapshot), origin: from };
+  const found = findOrigin(host, origin);
+  const { source } = found;
+  if (source !== undefined && familyOf(source) !== familyOf(target.destination))
+    throw new Error(`${source} cannot ask ${target.destination}: they are of different families`);
+  return {
+    world: makeWorld(host),
+    request: {
+      ...found,
+      ...target,
+      ...(payloadBytes === undefined ? {} : { payloadBytes }),
+      ...(ttl === undefined ? {} : { ttl }),
+    },
+  };
+}
+
 /** Adds the command. It hands its exit status to `end`. */
 export function addTraceCommand(
   program: Command,
-  colors: Colors,
+  { out, err }: { readonly out: Colors; readonly err: Colors },
   end: (status: number) => void,
 ): void {
   program
@@ -77,22 +113,22 @@ export function addTraceCommand(
     .option('--size <bytes>', 'what the packet carries, beside its headers')
     .option('--ttl <hops>', 'by how many hosts it may be passed on')
     .addHelpText('after', EXAMPLES)
+    .exitOverride(({ exitCode, code, message }) => {
+      throw new CommanderError(exitCode === 0 ? 0 : NOT_UNDERSTOOD, code, message);
+    })
     .action((from: string, to: string, flags: TraceFlags) => {
-      const target = parseTarget(to);
-      const payloadBytes = wholeNumber(flags.size, 'a size', 65_507);
-      const ttl = wholeNumber(flags.ttl, 'a TTL', 255);
-      const { host, origin } =
-        flags.snapshot === undefined
-          ? readLive(from)
-          : { host: parseSnapshot(readText(flags.snapshot), flags.snapshot), origin: from };
-      const journey = travel(makeWorld(host), {
-        ...findOrigin(host, origin),
-        ...target,
-        ...(payloadBytes === undefined ? {} : { payloadBytes }),
-        ...(ttl === undefined ? {} : { ttl }),
-      });
+      let question: Question;
+      try {
+        question = questionOf(from, to, flags);
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        writeAll(2, `${err.red('error:')} ${message}\n`);
+        end(NOT_UNDERSTOOD);
+        return;
+      }
+      const journey = travel(question.world, question.request);
       if (flags.json === true) writeAll(1, `${JSON.stringify(journey, null, 2)}\n`);
-      else writeAll(1, `${formatJourney(journey, colors).join('\n')}\n`);
+      else writeAll(1, `${formatJourney(journey, out).join('\n')}\n`);
       end(STATUS[journey.verdict.kind]);
     });
 }

@@ -27,8 +27,10 @@ function run(...args: readonly string[]): Ended {
 
 /** What it says where it refuses. */
 function refusal(...args: readonly string[]): string {
-  const { status, stderr } = run('trace', ...args);
-  expect(status).toBe(1);
+  const { status, stdout, stderr } = run('trace', ...args);
+  expect(stdout).toBe('');
+  expect(stderr).not.toContain('mistake');
+  expect(status).toBe(2);
   return stderr;
 }
 
@@ -118,5 +120,7 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace', 
     expect(refusal('nobody', '10.0.0.1')).toContain('"nobody" is no network namespace');
     expect(refusal('lo', '10.0.0.1')).toContain('name the network namespace instead');
     expect(refusal(real('a'), '10.0.0.1', '--ttl', 'x')).toContain('a TTL is a whole number');
+    expect(refusal(real('a'))).toContain("missing required argument 'to'");
+    expect(refusal('--snapshot', '/nowhere.json', 'a', '10.0.0.1')).toContain('/nowhere.json');
   });
 });
