@@ -13,7 +13,7 @@ import { applySaved } from '../call/apply.ts';
 import { findings, planRepair } from '../call/check.ts';
 import { del, planDel } from '../call/del.ts';
 import { parseConfig } from '../cni/config.ts';
-import type { CniError } from '../cni/error.ts';
+import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { CONFIG_KEYS, suspectKeys } from '../cni/keys.ts';
 import { type Places, parsePlaces } from '../cni/places.ts';
 import type { Request } from '../cni/request.ts';
@@ -239,7 +239,11 @@ export async function commandLine(
       const others = flags.all === true ? listNetns() : [HOST_NETNS];
       const host = observeWhole(backend, [...new Set([...others, ...names])]);
       const missing = names.filter((name) => !Object.hasOwn(host.netns, name));
-      if (missing.length > 0) throw new Error(`no such network namespace: ${missing.join(', ')}`);
+      if (missing.length > 0)
+        throw new CniError(
+          CNI_ERROR.invalidEnvironment,
+          `no such network namespace: ${missing.join(', ')}`,
+        );
       writeAll(1, formatSnapshot(host));
     });
 
