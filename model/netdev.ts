@@ -133,6 +133,8 @@ function followPorts(host: Host, netnsName: NetnsName, bridge: BridgeLink, carri
   // A new MAC ends the neighbours that were known by the old one (K-7.3).
   const neighbours = mac === bridge.mac ? bridge.neighbours : [];
   const after = withLink(host, netnsName, { ...known, neighbours });
+  // Routes look at an MTU only when it becomes another.
+  if (mtuBytes === bridge.mtuBytes) return after;
   return changeMtu(after, { netns: netnsName, ifname: bridge.ifname }, mtuBytes, carrierIn);
 }
 
@@ -208,7 +210,8 @@ export function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
   let links = withoutTarget(without(netns.links, ref.ifname), ref.ifname);
   // Ports of a bridge that goes are released as they are (K-1.14).
   for (const port of link.kind === 'bridge' ? portsOf(netns, link.ifname) : []) {
-    links = { ...links, [port.ifname]: { ...port, port: null } };
+    // It may have redirected to the bridge as well.
+    links = { ...links, [port.ifname]: { ...(links[port.ifname] ?? port), port: null } };
   }
   const after: Netns = {
     ...netns,
