@@ -118,30 +118,18 @@ function conclude(run: Run): Verdict {
 function startFault(run: Run, request: ProbeRequest, packet: IpPacket): boolean {
   const { destination, netns: name, source } = request;
   const netns = getNetns(run.world.host, name);
+  const refuse = (text: string): void =>
+    drop(run, { netns: name }, 'send', packet, 'SOCKET_REFUSED', text);
   if (isMulticast(destination)) {
     leave(run, { netns: name }, 'send', packet, 'IP multicast is not modelled yet');
     return true;
   }
   if (isLinkLocal(destination) && localType(netns, destination) !== 'local') {
-    drop(
-      run,
-      { netns: name },
-      'send',
-      packet,
-      'SOCKET_REFUSED',
-      `EINVAL: ${destination} is on which link?`,
-    );
+    refuse(`EINVAL: ${destination} is on which link?`);
     return true;
   }
   if (source !== undefined && localType(netns, source) !== 'local') {
-    drop(
-      run,
-      { netns: name },
-      'send',
-      packet,
-      'SOCKET_REFUSED',
-      `EADDRNOTAVAIL: ${source} is no address of ${name}`,
-    );
+    refuse(`EADDRNOTAVAIL: ${source} is no address of ${name}`);
     return true;
   }
   return false;
