@@ -20,7 +20,7 @@ import {
   without,
 } from './host.ts';
 import { addAddress, dropSourced, ipv4AddressFault } from './inet.ts';
-import { familyOf, parseIp } from './ip.ts';
+import { type Ip, familyOf, parseIp } from './ip.ts';
 import { endIpv6, followMtu, readyIpv6, startIpv6 } from './ipv6-link.ts';
 import { type BridgeLink, type Link, type LinkRef, MTU_MAX_BYTES, MTU_MIN_BYTES } from './link.ts';
 import { type Mac, ZERO_MAC } from './mac.ts';
@@ -203,6 +203,16 @@ function withoutTarget(links: Netns['links'], gone: Link['ifname']): Netns['link
   return rest;
 }
 
+/**
+ * The IPv4 addresses whose end is noticed when their link goes: a secondary is told from its primary, which went before it
+ * (K-3.5; net/ipv4/fib_frontend.c, fib_del_ifaddr).
+ */
+function primariesOf(link: Link): Ip[] {
+  const ipv4 = link.addresses.filter((a) => familyOf(a.ip) === 4);
+  const unnoticed = new Set(ipv4.filter((a) => a.secondary).map((a) => a.ip));
+  return ipv4.map((a) => a.ip).filter((ip) => !unnoticed.has(ip));
+}
+
 /** A link is no longer where it was, with everything that hung on it; its carrier goes from `before` (`followMaster`). */
 export function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
   const netns = getNetns(host, ref.netns);
@@ -219,11 +229,7 @@ export function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
     routes: netns.routes.filter((r) => r.device !== ref.ifname),
     sysctls: dropLinkSysctls(netns, ref.ifname, [4, 6]),
   };
-  const rest = dropSourced(
-    withNetns(host, ref.netns, after),
-    ref.netns,
-    link.addresses.filter((a) => familyOf(a.ip) === 4).map((a) => a.ip),
-  );
+  const rest = dropSourced(withNetns(host, ref.netns, after), ref.netns, primariesOf(link));
   return followMaster(retellLower(rest, link, ref), ref.netns, link.port?.master, before);
 }
 

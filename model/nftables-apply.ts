@@ -1,5 +1,5 @@
 import { sameJson } from './canonical.ts';
-import type { Errno, Fault } from './errno.ts';
+import type { Errno } from './errno.ts';
 import { without } from './host.ts';
 import { type KernelProfile, checksRegisters, tellsHooks } from './kernel-profile.ts';
 import {
@@ -26,12 +26,8 @@ import {
 } from './nftables.ts';
 import { type Prefix, prefixLengthOf } from './prefix.ts';
 
-/** The ruleset after a batch, or why the kernel refuses it and which command was the first to fail. */
-export type BatchOutcome =
-  | { readonly ok: true; readonly ruleset: Ruleset }
-  | { readonly ok: false; readonly fault: Fault; readonly command: number };
-
-type Step = Ruleset | Errno;
+/** What there is after a command or a batch, or why the kernel refuses it. */
+type Answer = Ruleset | Errno;
 
 /** The kernel's limit of chains below each other (include/net/netfilter/nf_tables.h, NFT_JUMP_STACK_SIZE). */
 const JUMP_STACK_SIZE = 16;
@@ -62,32 +58,46 @@ function setInUse(table: Table, name: string): boolean {
   );
 }
 
-/** The chains that a chain's rules lead to, directly or through a verdict map, each once. */
-function successors(table: Table, chain: Chain): string[] {
-  const names = new Set<string>();
-  for (const rule of chain.rules) {
-    for (const target of ruleTargets(rule)) names.add(target);
-    for (const set of setsOfRule(rule)) {
-      for (const { verdict } of Object.values(table.sets[set]?.elements ?? {}))
-        if (verdict !== null && 'chain' in verdict) names.add(verdict.chain);
-    }
-  }
-  return [...names];
+/** Where packets are translated (nft_masq_validate, nft_nat_validate). */
+const TRANSLATED_AT: Readonly<Partial<Record<Statement['kind'], readonly ChainHook['hook'][]>>> = {
+  masquerade: ['postrouting'],
+  dnat: ['prerouting', 'output'],
+};
+
+/** The chains that a statement leads to, directly or through a verdict map. */
+function targetsOf(table: Table, statement: Statement): string[] {
+  if (statement.kind === 'verdict') return targetOf(statement);
+  if (statement.kind !== 'vmap') return [];
+  const elements = Object.values(table.sets[statement.map]?.elements ?? {});
+  return elements.flatMap((element) => targetOf(element.verdict));
 }
 
 /**
- * May each chain be reached the way it is? A loop or a too deep chain of jumps below a base chain is EMLINK; what no
- * base chain leads to is not looked at (K-8.6; net/netfilter/nf_tables_api.c, nft_table_validate).
+ * May a table be as a batch leaves it? From each base chain all that it leads to is looked at: a loop or a too deep
+ * chain of jumps is EMLINK, a translation where none is made EOPNOTSUPP. What no base chain leads to is not looked at
+ * (K-8.6; net/netfilter/nf_tables_api.c, nft_table_validate).
  */
-function jumpFault(table: Table): Errno | undefined {
-  const visit = (name: string, depth: number): boolean => {
-    const chain = table.chains[name];
-    if (chain === undefined) return true;
-    if (depth >= JUMP_STACK_SIZE) return false;
-    return successors(table, chain).every((next) => visit(next, depth + 1));
+function tableFault(table: Table): Errno | undefined {
+  const visit = (chain: Chain, hook: ChainHook, depth: number): Errno | undefined => {
+    if (depth >= JUMP_STACK_SIZE) return 'EMLINK';
+    const seen = new Set<string>();
+    for (const statement of chain.rules.flatMap((rule) => rule.statements)) {
+      const hooks = TRANSLATED_AT[statement.kind];
+      if (hooks && (hook.type !== 'nat' || !hooks.includes(hook.hook))) return 'EOPNOTSUPP';
+      for (const name of targetsOf(table, statement)) {
+        const next = seen.has(name) ? undefined : table.chains[name];
+        seen.add(name);
+        const fault = next && visit(next, hook, depth + 1);
+        if (fault) return fault;
+      }
+    }
+    return undefined;
   };
-  const bases = Object.values(table.chains).filter((chain) => chain.hook !== null);
-  return bases.every((chain) => visit(chain.name, 0)) ? undefined : 'EMLINK';
+  for (const chain of Object.values(table.chains)) {
+    const fault = chain.hook ? visit(chain, chain.hook, 0) : undefined;
+    if (fault) return fault;
+  }
+  return undefined;
 }
 
 /** A verdict that names a chain needs one that is no base chain (K-8.6). */
@@ -170,12 +180,6 @@ function filledRegisters(statement: Statement): number {
   return registers;
 }
 
-/** Where packets are translated (nft_masq_validate, nft_nat_validate). */
-const TRANSLATED_AT: Readonly<Partial<Record<Statement['kind'], readonly ChainHook['hook'][]>>> = {
-  masquerade: ['postrouting'],
-  dnat: ['prerouting', 'output'],
-};
-
 const PACKETS_ONLY: ReadonlySet<Statement['kind']> = new Set(['masquerade', 'local']);
 
 function addRule(
@@ -207,9 +211,6 @@ function addRule(
       // Known for frames too, but not for what is in them (nft_nat_init).
       if (statement.kind === 'dnat' && table.family === 'bridge') return 'EOPNOTSUPP';
     }
-    const hooks = TRANSLATED_AT[statement.kind];
-    if (hooks && chain.hook && (chain.hook.type !== 'nat' || !hooks.includes(chain.hook.hook)))
-      return 'EOPNOTSUPP';
   }
   if (command.do === 'insert rule' && chain.rules.length === 0) return 'ENOENT';
   const at = command.do === 'insert rule' ? chain.rules.length - 1 : chain.rules.length;
@@ -325,7 +326,7 @@ function changeTable(
   }
 }
 
-function step(ruleset: Ruleset, command: NftCommand, kernel: KernelProfile | undefined): Step {
+function step(ruleset: Ruleset, command: NftCommand, kernel: KernelProfile | undefined): Answer {
   const key = tableKey(command);
   const table = ruleset[key];
   if (command.do === 'add table') {
@@ -339,14 +340,12 @@ function step(ruleset: Ruleset, command: NftCommand, kernel: KernelProfile | und
 }
 
 /** Rules that are to be deleted, or to have others before them, are looked up before the batch is sent: only the kernel knows their numbers. */
-function findMissingRule(before: Ruleset, commands: readonly NftCommand[]): number {
-  return commands.findIndex((command) => {
-    if (command.do !== 'insert rule' && command.do !== 'delete rule') return false;
-    const rules = before[tableKey(command)]?.chains[command.chain]?.rules ?? [];
-    return command.do === 'insert rule'
-      ? rules.length === 0
-      : !rules.some((rule) => sameJson(rule, command.rule));
-  });
+function missesRule(before: Ruleset, command: NftCommand): boolean {
+  if (command.do !== 'insert rule' && command.do !== 'delete rule') return false;
+  const rules = before[tableKey(command)]?.chains[command.chain]?.rules ?? [];
+  return command.do === 'insert rule'
+    ? rules.length === 0
+    : !rules.some((rule) => sameJson(rule, command.rule));
 }
 
 /** What a batch makes of a ruleset: all of it or nothing (K-8.6; net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
@@ -354,18 +353,18 @@ export function applyBatch(
   before: Ruleset,
   commands: readonly NftCommand[],
   kernel?: KernelProfile,
-): BatchOutcome {
-  const missing = findMissingRule(before, commands);
-  if (missing >= 0) return { ok: false, fault: { errno: 'ENOENT', text: '' }, command: missing };
+): Answer {
+  if (commands.some((command) => missesRule(before, command))) return 'ENOENT';
   let ruleset = before;
-  for (const [command, each] of commands.entries()) {
-    const after = step(ruleset, each, kernel);
-    if (typeof after === 'string') return { ok: false, fault: { errno: after, text: '' }, command };
+  for (const command of commands) {
+    const after = step(ruleset, command, kernel);
+    if (typeof after === 'string') return after;
     ruleset = after;
   }
+  // Tables are looked at when all commands were taken (nf_tables_api.c, nf_tables_validate).
   for (const [key, table] of Object.entries(ruleset)) {
-    const errno = table === before[key] ? undefined : jumpFault(table);
-    if (errno) return { ok: false, fault: { errno, text: '' }, command: commands.length - 1 };
+    const fault = table === before[key] ? undefined : tableFault(table);
+    if (fault) return fault;
   }
-  return { ok: true, ruleset };
+  return ruleset;
 }

@@ -1,7 +1,7 @@
 import { getNetns, withNetns } from '../host.ts';
 import { applyBatch } from '../nftables-apply.ts';
 import { type NftCommand, type Rule, formatCommand, formatRule } from '../nftables.ts';
-import { type OpKind, done } from '../op.ts';
+import { type OpKind, done, refuse } from '../op.ts';
 import { quoteForShell } from '../shell.ts';
 
 /** Changes the ruleset by several commands at once: all of them or none. */
@@ -47,7 +47,9 @@ export const nftBatch: OpKind<'nft.batch'> = {
   apply: (host, { netns: name, commands }) => {
     const netns = getNetns(host, name);
     const after = applyBatch(netns.nftables, commands, host.kernel);
-    return after.ok ? done(withNetns(host, name, { ...netns, nftables: after.ruleset })) : after;
+    return typeof after === 'string'
+      ? refuse(after)
+      : done(withNetns(host, name, { ...netns, nftables: after }));
   },
   describe: ({ commands }) => commands.map(describeCommand),
   sign: ({ commands }) =>

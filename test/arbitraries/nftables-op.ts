@@ -302,8 +302,10 @@ function nftCommand(draw: Draw, ref: TableRef): NftCommand {
 }
 
 /** A new table, bare or with something that rules and elements can name. */
-function furnished(much: number, ref: TableRef): NftCommand[] {
+function furnished(draw: Draw, much: number, ref: TableRef): NftCommand[] {
   const keyType = 'ipv4_addr';
+  // Where nothing is translated, rules that do it may stand only in chains that it does not lead to.
+  const hook = ref.family === 'bridge' || draw.oneIn(3) ? RAW : NAT;
   const sights = new Map(sightsOf(ref).map(({ set, key }) => [set, key]));
   sights.delete('v4');
   const all: readonly NftCommand[] = [
@@ -311,7 +313,7 @@ function furnished(much: number, ref: TableRef): NftCommand[] {
     { ...ref, do: 'add chain', chain: 'other', hook: null },
     { ...ref, do: 'add set', set: 'v4', keyType, holds: 'nothing' },
     { ...ref, do: 'add set', set: 'map4', keyType, holds: 'verdict' },
-    { ...ref, do: 'add chain', chain: 'base', hook: ref.family === 'bridge' ? RAW : NAT },
+    { ...ref, do: 'add chain', chain: 'base', hook },
   ];
   const more = [...sights].map(([set, key]): NftCommand => ({
     ...ref,
@@ -335,7 +337,7 @@ export function nftBatch(netns: NetnsName, host: Host, draw: Draw): Op {
   if (used) return { op: 'nft.batch', netns, commands: [used] };
   if (table?.chains['base'] && table.chains['other'] && draw.oneIn(5))
     return { op: 'nft.batch', netns, commands: loopCommands(draw, ref) };
-  const start: NftCommand[] = table ? [] : furnished(draw.of([0, 1, 2, 3]), ref);
+  const start: NftCommand[] = table ? [] : furnished(draw, draw.of([0, 1, 2, 3]), ref);
   const commands = Array.from({ length: count }, () => nftCommand(draw, ref));
   return { op: 'nft.batch', netns, commands: [...start, ...commands] };
 }
