@@ -16,10 +16,13 @@ export function sameRoute(a: Route, b: Route): boolean {
   );
 }
 
-/** IPv6 has no two routes to one destination by one next hop, whatever their types (rt6_duplicate_nexthop). */
+/**
+ * IPv6 has no two routes to one destination by one next hop, whatever their types (rt6_duplicate_nexthop); IPv4 has them
+ * when only who made them differs (K-3.1; fib_semantics.c, fib_find_info).
+ */
 function isTaken(a: Route, b: Route): boolean {
   if (!sameRouteKey(a, b) || a.device !== b.device || a.gateway !== b.gateway) return false;
-  return routeFamily(a) === 6 || sameRoute(a, b);
+  return routeFamily(a) === 6 || (a.protocol === b.protocol && sameRoute(a, b));
 }
 
 /** Only an address of the netns may be a source, but in the very route that makes it one (fib_valid_prefsrc). */

@@ -234,7 +234,7 @@ export function forgetLink(host: Host, ref: LinkRef, before: Host): Host {
 }
 
 /** A link is gone, a veth with its peer (K-1.5), with everything that hangs on them, and what is made over them (K-1.18, K-9.1). */
-export function removeLink(before: Host, ref: LinkRef): Host {
+export function removeLink(before: Host, ref: LinkRef, carrierIn: Host = before): Host {
   const link = getLink(before, ref);
   const refs =
     link.kind === 'veth' && link.peer && findLink(before, link.peer) ? [ref, link.peer] : [ref];
@@ -242,13 +242,20 @@ export function removeLink(before: Host, ref: LinkRef): Host {
   return refs.reduce((host, each) => {
     // What an earlier one of them took along knows of it no longer.
     const uppers = uppersOf(host, each);
-    return removeLinks(forgetLink(host, each, before), uppers);
+    return removeLinks(forgetLink(host, each, carrierIn), uppers, carrierIn);
   }, before);
 }
 
-/** Links go, those that are left of these. */
-export function removeLinks(before: Host, refs: readonly LinkRef[]): Host {
-  return refs.reduce((host, ref) => (findLink(host, ref) ? removeLink(host, ref) : host), before);
+/** Links go, those that are left of these. What follows them has the carrier that it has in `carrierIn`. */
+export function removeLinks(
+  before: Host,
+  refs: readonly LinkRef[],
+  carrierIn: Host = before,
+): Host {
+  return refs.reduce(
+    (host, ref) => (findLink(host, ref) ? removeLink(host, ref, carrierIn) : host),
+    before,
+  );
 }
 
 /**

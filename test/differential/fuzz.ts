@@ -32,7 +32,8 @@ function nameOf(stream: Stream): string {
   return 'seed' in stream ? `seed ${stream.seed}` : `all of length ${stream.length}`;
 }
 
-function report(stream: Stream, number: number, run: ProgramRun): void {
+/** `seen`: by what it parted when it did first, should it do so no more. */
+function report(stream: Stream, number: number, run: ProgramRun, seen: readonly string[]): void {
   const parted = run.divergence;
   const signature = parted?.signatures[0] ?? '';
   process.stdout.write(`\nprogram ${number} of ${nameOf(stream)} parts:\n`);
@@ -49,7 +50,7 @@ function report(stream: Stream, number: number, run: ProgramRun): void {
   process.stdout.write(`answers: ${answers.map((a) => a ?? 'done').join(' ')}\n`);
   const lines = divergence?.lines ?? [
     'it does not part any more, so it depends on time; it parted by:',
-    ...(parted?.lines ?? []),
+    ...(parted?.lines ?? seen),
   ];
   process.stdout.write(`${lines.join('\n')}\n`);
 }
@@ -94,7 +95,7 @@ function runOne(stream: Stream, number: number): number {
   const name = `program ${number} of ${nameOf(stream)}`;
   if (divergence?.known !== undefined)
     process.stdout.write(`${name} parts as is known: ${divergence.known}\n`);
-  else if (divergence) report(stream, number, run);
+  else if (divergence) report(stream, number, run, divergence.lines);
   else process.stdout.write(`${name}: both sides agree\n`);
   return divergence && divergence.known === undefined ? 1 : 0;
 }
@@ -135,9 +136,9 @@ async function runMany(options: {
   }));
   const { tally, parted } = await runShares(shares, commandOf, progress(start, size?.run));
   const seconds = (performance.now() - start) / 1000;
-  for (const { number } of parted.slice(0, mode === 'until they part' ? 1 : MINIMAL_MAX)) {
+  for (const { number, lines } of parted.slice(0, mode === 'until they part' ? 1 : MINIMAL_MAX)) {
     const { ops } = programAt(stream, number, kernelProfile());
-    report(stream, number, runOnBoth(ops, 'backend and commands'));
+    report(stream, number, runOnBoth(ops, 'backend and commands'), lines);
   }
   if (parted.length > MINIMAL_MAX)
     process.stdout.write(
