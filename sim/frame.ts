@@ -113,9 +113,11 @@ export function packetBytes(packet: Packet): number {
       return header + 8 + message.payloadBytes;
     case 'tcp':
       return header + 20 + message.payloadBytes;
-    // UDP and VXLAN headers, and the frame with its own.
-    case 'vxlan':
-      return header + 8 + 8 + 14 + packetBytes(message.frame.packet);
+    // UDP and VXLAN headers, and the frame with its own and the tag of its VLAN.
+    case 'vxlan': {
+      const { packet: inner, tag } = message.frame;
+      return header + 8 + 8 + 14 + (tag === undefined ? 0 : 4) + packetBytes(inner);
+    }
     // ICMPv6 header, target and one option of eight bytes.
     case 'solicitation':
     case 'advertisement':
