@@ -88,6 +88,7 @@ export interface Place {
 export interface Grounds {
   readonly rule?: string;
   readonly lookedUp?: LookedUp;
+  readonly dropped?: DropReason;
 }
 
 /** What a drop has beyond that. */
@@ -116,6 +117,7 @@ export function note(
     rule: grounds.rule ?? null,
     decision,
     lookedUp: grounds.lookedUp ?? null,
+    ...(grounds.dropped ? { dropped: grounds.dropped } : {}),
     data,
   });
 }
@@ -134,7 +136,7 @@ export function drop(
   text: string,
   { about, because, ...grounds }: DropGrounds = {},
 ): void {
-  note(run, at, stage, data, `dropped, ${reason}: ${text}`, grounds);
+  note(run, at, stage, data, `dropped, ${reason}: ${text}`, { ...grounds, dropped: reason });
   const verdict = {
     kind: 'dropped',
     reason,

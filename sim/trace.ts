@@ -53,6 +53,8 @@ export interface Hop {
   /** In words: what happens here, and because of what. */
   readonly decision: string;
   readonly lookedUp: LookedUp | null;
+  /** Why this copy ends here; absent: it does not, or goes where nobody knows. */
+  readonly dropped?: DropReason;
   /** What was there at this point: a frame on a link, a packet above it. */
   readonly data: Frame | Packet;
 }

@@ -1,0 +1,204 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { parseIfname } from '../../model/ifname.ts';
+import { familyOf, parseIp } from '../../model/ip.ts';
+import { frameBytes, ipBytes } from '../../sim/bytes.ts';
+import { capture } from '../../sim/capture.ts';
+import {
+  type Frame,
+  type IpPacket,
+  type Packet,
+  formatPacket,
+  packetBytes,
+} from '../../sim/frame.ts';
+import { travel } from '../../sim/journey.ts';
+import { pcap } from '../../sim/pcap.ts';
+import { makeWorld } from '../../sim/world.ts';
+import { frames, ipPackets } from '../arbitraries/frame.ts';
+import { dissect } from './dissect.ts';
+import { ROUTED } from './hosts.ts';
+import { applyAll } from './pods.ts';
+import { TUNNEL_CASES, TUNNEL_TARGET } from './tunnels.ts';
+
+/** What `formatPacket` leaves out, in the words of `dissect`. */
+function detail(packet: IpPacket): string {
+  const { message } = packet;
+  switch (message.kind) {
+    case 'echo request':
+    case 'echo reply':
+      return ` id ${message.id} seq 1 with ${message.payloadBytes}`;
+    case 'udp':
+      return ` with ${message.payloadBytes}`;
+    case 'tcp':
+      return ` ack ${message.isAnswer ? 1001 : 0} with ${message.payloadBytes}`;
+    case 'solicitation':
+      return ` option 1 of 8 ${message.mac} flags 0`;
+    case 'advertisement':
+      return ' option 2 of 8 flags 60000000';
+    case 'vxlan':
+      return '';
+  }
+}
+
+function packetText(packet: Packet): string {
+  if (packet.kind === 'arp')
+    return `${formatPacket(packet)} ${packet.operation === 'request' ? `from ${packet.senderMac}` : `to ${packet.targetIp}`}`;
+  const { message, source, destination, ttl } = packet;
+  const fixed = `ttl ${ttl}${familyOf(destination) === 4 && packet.dontFragment ? ' df' : ''} `;
+  if (message.kind !== 'vxlan') return `${fixed}${formatPacket(packet)}${detail(packet)}`;
+  const ports = `from ${message.sourcePort} to ${message.destinationPort}`;
+  return `${fixed}vxlan ${message.vni} ${source} > ${destination} ${ports} (${frameText(message.frame)})`;
+}
+
+function frameText({ source, destination, tag, packet }: Frame): string {
+  return `${source} > ${destination} ${tag === undefined ? '' : `vlan ${tag} `}${packetText(packet)}`;
+}
+
+/** A UDP port of a vxlan with something else behind it would be read as one. */
+function isPlain(frame: Frame): boolean {
+  const { packet } = frame;
+  if (packet.kind === 'arp') return true;
+  const { message } = packet;
+  if (message.kind === 'vxlan') return isPlain(message.frame);
+  return message.kind !== 'udp' || ![4789, 8472].includes(message.destinationPort);
+}
+
+/** The checksum field of a datagram. */
+function sumOf(sourcePort: number): number {
+  const bytes = ipBytes({
+    kind: 'ip',
+    source: parseIp('10.0.0.1'),
+    destination: parseIp('10.0.0.2'),
+    ttl: 64,
+    dontFragment: true,
+    message: { kind: 'udp', sourcePort, destinationPort: 53, isAnswer: false, payloadBytes: 0 },
+  });
+  return ((bytes[26] ?? 0) << 8) | (bytes[27] ?? 0);
+}
+
+describe('a packet in bytes', () => {
+  it('is as long as the MTU takes it to be', () => {
+    fc.assert(
+      fc.property(ipPackets(), (packet) => {
+        expect(ipBytes(packet)).toHaveLength(packetBytes(packet));
+      }),
+    );
+  });
+
+  it('says what it is, to whoever reads it as the RFCs do', () => {
+    fc.assert(
+      fc.property(frames().filter(isPlain), (frame) => {
+        expect(dissect(frameBytes(frame)).text).toBe(frameText(frame));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('has checksums that are right', () => {
+    fc.assert(
+      fc.property(frames(), (frame) => {
+        const { sums } = dissect(frameBytes(frame));
+        expect(sums.every((sum) => sum !== 0n && sum % 65_535n === 0n)).toBe(true);
+        if (frame.packet.kind === 'ip') expect(sums).not.toHaveLength(0);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('never has 0 for the sum of a UDP datagram, which would say that there is none', () => {
+    // What is missing to a sum of 0 is what the field says without a source port.
+    const missing = sumOf(0);
+    expect(sumOf(missing - 1)).toBe(1);
+    expect(sumOf(missing)).toBe(0xffff);
+  });
+
+  it('has no length where that does not fit', () => {
+    const message = { kind: 'echo request', id: 1, payloadBytes: 65_508 } as const;
+    const ends = { source: parseIp('127.0.0.1'), destination: parseIp('127.0.0.1') };
+    const bytes = ipBytes({ kind: 'ip', ...ends, ttl: 64, dontFragment: true, message });
+    expect(bytes).toHaveLength(65_536);
+    expect([...bytes.subarray(0, 4)]).toEqual([0x45, 0, 0, 0]);
+  });
+});
+
+/** The blocks of a pcapng file, each with its type and what is in it. */
+function blocksOf(file: Uint8Array): { readonly type: number; readonly body: DataView }[] {
+  const view = new DataView(file.buffer, file.byteOffset, file.length);
+  const blocks: { type: number; body: DataView }[] = [];
+  for (let at = 0; at < file.length;) {
+    const length = view.getUint32(at + 4, true);
+    expect(length % 4).toBe(0);
+    expect(view.getUint32(at + length - 4, true)).toBe(length);
+    const body = new DataView(file.buffer, file.byteOffset + at + 8, length - 12);
+    blocks.push({ type: view.getUint32(at, true), body });
+    at += length;
+  }
+  return blocks;
+}
+
+/** Where an echo goes between the ends of the tunnel, once everybody is known. */
+function way(from: string, port: string, to: string): readonly string[] {
+  return [`${from}/vx0 plain`, `${from}/eth0 packed`, `node/${port} packed`, `${to}/vx0 plain`];
+}
+
+describe('a capture', () => {
+  const start = 2 ** 40;
+
+  it('gives back its frames, with their links and times', () => {
+    const lists = fc.array(fc.tuple(fc.constantFrom('a/eth0', 'b/é', 'c/x'), frames(1)), {
+      maxLength: 6,
+    });
+    fc.assert(
+      fc.property(lists, (list) => {
+        const packets = list.map(([link, frame], at) => ({
+          link,
+          bytes: frameBytes(frame),
+          microseconds: start + at,
+        }));
+        const [section, ...blocks] = blocksOf(pcap(packets));
+        expect(section?.type).toBe(0x0a0d0d0a);
+        expect(section?.body.getUint32(0, true)).toBe(0x1a2b3c4d);
+        const names = blocks
+          .filter(({ type }) => type === 1)
+          .map(({ body }) =>
+            new TextDecoder().decode(
+              new Uint8Array(body.buffer, body.byteOffset + 12, body.getUint16(10, true)),
+            ),
+          );
+        const read = blocks
+          .filter(({ type }) => type === 6)
+          .map(({ body }) => ({
+            link: names[body.getUint32(0, true)],
+            microseconds: body.getUint32(4, true) * 2 ** 32 + body.getUint32(8, true),
+            bytes: new Uint8Array(body.buffer, body.byteOffset + 20, body.getUint32(12, true)),
+          }));
+        expect(names).toHaveLength(Math.max(1, new Set(list.map(([link]) => link)).size));
+        expect(read).toEqual(packets);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('has each frame where it is sent, and a vxlan both where it is packed and where unpacked', () => {
+    const [tunnel] = TUNNEL_CASES;
+    const host = applyAll(ROUTED, tunnel?.ops ?? []);
+    const journey = travel(makeWorld(host), { netns: 'a', destination: TUNNEL_TARGET });
+    const captured = capture([...journey.forward, ...journey.return], start);
+    const echoes = captured
+      .map(({ link, bytes }) => ({ link, text: dissect(bytes).text }))
+      .filter(({ text }) => text.includes('echo'))
+      .map(({ link, text }) => `${link} ${text.includes('vxlan') ? 'packed' : 'plain'}`);
+    expect(echoes).toEqual([...way('a', 'v-c', 'c'), ...way('c', 'v-a', 'a')]);
+    expect(captured.map(({ microseconds }) => microseconds)).toEqual(
+      captured.map((_, at) => start + at),
+    );
+  });
+
+  it('has no frame that the queue of a link drops', () => {
+    const down = { netns: 'node', ifname: parseIfname('v-b'), op: 'link.set' } as const;
+    const host = applyAll(ROUTED, [{ ...down, set: { up: false } }]);
+    const journey = travel(makeWorld(host), { netns: 'b', destination: parseIp('10.244.1.2') });
+    expect(journey.forward.map(({ dropped }) => dropped)).toContain('QDISC_DROP');
+    expect(capture(journey.forward, start)).toEqual([]);
+  });
+});
