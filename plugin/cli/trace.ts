@@ -1,11 +1,14 @@
 /** `cube-cni trace`: what becomes of a packet on this host, or on a saved one, and what is to blame where it does not arrive. */
+import { writeFileSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
 import type picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
 import type { Host } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
-import { formatJourney, travel } from '../../sim/journey.ts';
+import { capture } from '../../sim/capture.ts';
+import { type Journey, formatJourney, travel } from '../../sim/journey.ts';
+import { pcap } from '../../sim/pcap.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
 import { type World, makeWorld } from '../../sim/world.ts';
 import { parseSnapshot } from '../format/snapshot-file.ts';
@@ -18,6 +21,7 @@ type Colors = ReturnType<typeof picocolors.createColors>;
 
 interface TraceFlags {
   readonly json?: boolean;
+  readonly pcap?: string;
   readonly snapshot?: string;
   readonly size?: string;
   readonly ttl?: string;
@@ -36,6 +40,7 @@ Examples:
   cube-cni trace pod-a 10.96.0.1:80/tcp
   cube-cni snapshot --all >host.json
   cube-cni trace --snapshot host.json pod-a '[fd00::1]:53/udp'
+  cube-cni trace pod-a 10.244.1.3 --pcap trace.pcapng && wireshark trace.pcapng
 `;
 
 /** This host as it is, and the name in it of what was asked from. */
@@ -95,6 +100,28 @@ function questionOf(from: string, to: string, flags: TraceFlags): Question {
   };
 }
 
+/** When the first frame is on its link: nothing was sent, so no time is true, and 1970 shows it. */
+const CAPTURE_START_MICROSECONDS = 0;
+
+/** Writes every frame of a journey, there and back. Throws an error that names the file where it cannot be written. */
+function writeCapture(file: string, journey: Journey): void {
+  const hops = [...journey.forward, ...journey.return];
+  try {
+    writeFileSync(file, pcap(capture(hops, CAPTURE_START_MICROSECONDS)));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`cannot write the capture file ${file}: ${reason}`, { cause: error });
+  }
+}
+
+/** Sends what is asked, and writes its frames where that is asked too. Throws where a word means nothing, and where they cannot be written. */
+function answer(from: string, to: string, flags: TraceFlags): Journey {
+  const { world, request } = questionOf(from, to, flags);
+  const journey = travel(world, request);
+  if (flags.pcap !== undefined) writeCapture(flags.pcap, journey);
+  return journey;
+}
+
 /** Adds the command. It hands its exit status to `end`. */
 export function addTraceCommand(
   program: Command,
@@ -109,6 +136,7 @@ export function addTraceCommand(
     .argument('<from>', 'a network namespace, container id, link or address')
     .argument('<to>', 'an address, or ADDRESS:PORT/tcp or /udp')
     .option('--json', 'print it for machines')
+    .option('--pcap <file>', 'also write every frame there and back to a pcapng file')
     .option('--snapshot <file>', 'on the host that was saved there; - reads standard input')
     .option('--size <bytes>', 'what the packet carries, beside its headers')
     .option('--ttl <hops>', 'by how many hosts it may be passed on')
@@ -117,16 +145,15 @@ export function addTraceCommand(
       throw new CommanderError(exitCode === 0 ? 0 : NOT_UNDERSTOOD, code, message);
     })
     .action((from: string, to: string, flags: TraceFlags) => {
-      let question: Question;
+      let journey: Journey;
       try {
-        question = questionOf(from, to, flags);
+        journey = answer(from, to, flags);
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
         writeAll(2, `${err.red('error:')} ${message}\n`);
         end(NOT_UNDERSTOOD);
         return;
       }
-      const journey = travel(question.world, question.request);
       if (flags.json === true) writeAll(1, `${JSON.stringify(journey, null, 2)}\n`);
       else writeAll(1, `${formatJourney(journey, out).join('\n')}\n`);
       end(STATUS[journey.verdict.kind]);
