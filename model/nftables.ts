@@ -1,6 +1,7 @@
 import type { Ifname } from './ifname.ts';
 import { type Family, type Ip, familyOf, findIp } from './ip.ts';
 import { type Mac, findMac } from './mac.ts';
+import type { Expression, RawSet } from './nft-expression.ts';
 import type { Prefix } from './prefix.ts';
 
 /** Table families: those of IP packets, and frames that pass a bridge (include/uapi/linux/netfilter.h, NFPROTO_*). */
@@ -83,8 +84,13 @@ export type Statement =
   /** Only packets whose mark has all of these bits. */
   | { readonly kind: 'marked'; readonly bits: number }
   | ({ readonly kind: 'verdict' } & Verdict)
-  /** Something that is not understood: kept by the kernel's expression names, never written. */
-  | { readonly kind: 'opaque'; readonly expression: string };
+  /** Something that no plan needs: kept by the kernel's expression names, never written. */
+  | {
+      readonly kind: 'opaque';
+      readonly expression: string;
+      /** What it says, where that was asked for and is known. */
+      readonly detail?: Expression;
+    };
 
 /** A comparison of a field with a value. */
 export type Match = Statement & { readonly kind: 'match' };
@@ -169,6 +175,8 @@ export interface Table {
   readonly name: string;
   readonly chains: Readonly<Record<string, Chain>>;
   readonly sets: Readonly<Record<string, NftSet>>;
+  /** Sets that no plan needs, where they were asked for. */
+  readonly rawSets?: Readonly<Record<string, RawSet>>;
 }
 
 /** The tables of a netns by `tableKey`. */

@@ -79,6 +79,8 @@ export interface SkbState {
   readonly mark: number;
   /** Its connection; absent: it is not tracked. */
   readonly track?: Track;
+  /** A rule said that it is not to be tracked. */
+  readonly untracked?: true;
   /** Has a bridge had it pass prerouting already, which its netns then does not do again (br_netfilter_hooks.c, ip_sabotage_in)? */
   readonly prerouted?: true;
 }

@@ -1,10 +1,10 @@
 /** Addresses that a connection's packets have on either side of a netns (net/netfilter/nf_nat_core.c). */
 import type { Netns, NetnsName } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
-import { type Ip, familyOf } from '../model/ip.ts';
+import { type Family, type Ip, familyOf, parseIp } from '../model/ip.ts';
 import { type Connection, type Track, type Tuple, inverse, isKnown } from './conntrack.ts';
 import type { IpPacket } from './frame.ts';
-import type { Translation } from './ruleset.ts';
+import type { Translation } from './seen.ts';
 import { selectIpv4, selectIpv6 } from './source.ts';
 import type { World } from './world.ts';
 
@@ -47,33 +47,55 @@ export function masqueradeSource(
     : selectIpv6(netns, device, destination);
 }
 
+/** Where packets of a connection go, or whom they come from; null: as it is. */
+interface Target {
+  readonly ip: Ip | null;
+  readonly port: number | null;
+}
+
 /** What a new connection's answers are once it is decided how one side of it is translated; null: not at all. */
 export function decide(
   world: World,
   netns: NetnsName,
   connection: Connection,
   side: Side,
-  to: { readonly ip: Ip; readonly port: number | null } | null,
+  to: Target | null,
 ): Connection {
   const { reply } = connection;
   const decided = { ...connection.decided, [side]: true };
   if (side === 'destination') {
     if (to === null) return { ...connection, decided };
     const port = to.port === null || reply.protocol === 'icmp' ? {} : { sourcePort: to.port };
-    return { ...connection, decided, reply: { ...reply, source: to.ip, ...port } };
+    return { ...connection, decided, reply: { ...reply, source: to.ip ?? reply.source, ...port } };
   }
-  const translated = to === null ? reply : { ...reply, destination: to.ip };
+  const port =
+    to === null || to.port === null || reply.protocol === 'icmp'
+      ? {}
+      : { destinationPort: to.port };
+  const translated =
+    to === null ? reply : { ...reply, destination: to.ip ?? reply.destination, ...port };
   return { ...connection, decided, reply: withFreePort(world, netns, translated) };
 }
 
-/** The translation that a rule asks for, of a packet that leaves by `device`; undefined where the netns has no address for it. */
-export function targetOf(
-  translation: Translation,
-  masquerade: () => Ip | undefined,
-): { readonly ip: Ip; readonly port: number | null } | undefined {
-  if (translation.kind === 'dnat') return { ip: translation.ip, port: translation.port };
-  const ip = masquerade();
-  return ip === undefined ? undefined : { ip, port: null };
+/** Where the kernel looks for an address that a rule does not name; undefined where the netns has none. */
+export interface Sources {
+  readonly masquerade: () => Ip | undefined;
+  readonly redirect: () => Ip | undefined;
+}
+
+/** The translation that a rule asks for; undefined where the netns has no address for it. */
+export function targetOf(translation: Translation, sources: Sources): Target | undefined {
+  if (translation.kind === 'dnat' || translation.kind === 'snat') return translation;
+  const ip = sources[translation.kind]();
+  const port = translation.kind === 'redirect' ? translation.port : null;
+  return ip === undefined ? undefined : { ip, port };
+}
+
+/** The address that packets which came in by a link are redirected to (net/netfilter/nf_nat_redirect.c): its first; of the netns's own, that of the loopback. */
+export function redirectTarget(netns: Netns, iif: Ifname | null, family: Family): Ip | undefined {
+  if (iif === null) return family === 4 ? parseIp('127.0.0.1') : parseIp('::1');
+  const own = netns.links[iif]?.addresses.filter(({ ip }) => familyOf(ip) === family) ?? [];
+  return own.find(({ secondary }) => !secondary)?.ip;
 }
 
 function withEnd(packet: IpPacket, side: Side, ip: Ip, port: number): IpPacket {

@@ -17,9 +17,10 @@ import {
   track,
 } from './conntrack.ts';
 import { type Frame, type IpPacket, formatPacket } from './frame.ts';
-import { type Side, decide, masqueradeSource, targetOf, translate } from './nat.ts';
-import { type ChainEnd, type Seen, evaluateChain } from './ruleset.ts';
+import { type Side, decide, masqueradeSource, redirectTarget, targetOf, translate } from './nat.ts';
+import { type ChainEnd, evaluateChain } from './ruleset.ts';
 import { type Place, type Run, drop, leave, netnsOf, note } from './run.ts';
+import type { Seen } from './seen.ts';
 
 type HookName = ChainHook['hook'];
 
@@ -129,7 +130,9 @@ function filter(
   const mark = packet.skb?.mark ?? 0;
   const seen: Seen = { netns, packet, frame: null, iif, oif, mark };
   const end = evaluateChain(seen, base.table, base.chain);
-  return noteEnd(run, at, packet, base, end) ? marked(packet, end.mark) : undefined;
+  if (!noteEnd(run, at, packet, base, end)) return undefined;
+  const passed = marked(packet, end.mark);
+  return end.untracked ? { ...passed, skb: { mark: end.mark, untracked: true } } : passed;
 }
 
 /** The first packet of a connection asks the chains of type nat, until one says something (nf_nat_inet_fn). */
@@ -141,28 +144,32 @@ function askNat(
   chains: readonly BaseChain[],
   passing: Passing,
   side: Side,
-): Passed<Connection> {
+): Passed<{ readonly connection: Connection; readonly mark: number }> {
+  let mark = packet.skb?.mark ?? 0;
   const { netns: name } = at;
   const netns = netnsOf(run, name);
   const { iif, oif, nextHop } = passing;
   for (const base of chains) {
-    const seen: Seen = { netns, packet, frame: null, iif, oif, mark: packet.skb?.mark ?? 0 };
+    const seen: Seen = { netns, packet, frame: null, iif, oif, mark };
     const end = evaluateChain(seen, base.table, base.chain);
     if (!noteEnd(run, at, packet, base, end)) return undefined;
+    ({ mark } = end);
     if (end.translation === null) continue;
-    const target = targetOf(end.translation, () =>
-      oif === null || nextHop === undefined
-        ? undefined
-        : masqueradeSource(netns, oif, nextHop, packet.destination),
-    );
+    const target = targetOf(end.translation, {
+      masquerade: () =>
+        oif === null || nextHop === undefined
+          ? undefined
+          : masqueradeSource(netns, oif, nextHop, packet.destination),
+      redirect: () => redirectTarget(netns, iif, packetFamily(packet)),
+    });
     if (target === undefined) {
       const text = `${end.text}: ${name} has no address for it`;
       drop(run, at, 'netfilter', packet, 'NETFILTER_DROP', text, { rule: 'K-8.3' });
       return undefined;
     }
-    return decide(run.world, name, found.connection, side, target);
+    return { connection: decide(run.world, name, found.connection, side, target), mark };
   }
-  return decide(run.world, name, found.connection, side, null);
+  return { connection: decide(run.world, name, found.connection, side, null), mark };
 }
 
 function applyNat(
@@ -176,21 +183,23 @@ function applyNat(
   const found = packet.skb?.track;
   if (side === undefined || found === undefined) return packet;
   let now = found;
+  let asked = packet;
   if (found.isNew && !found.connection.decided[side]) {
     const here = chains
       .filter(({ hook }) => hook.hook === passing.hook)
       .toSorted((a, b) => a.hook.priority - b.hook.priority);
-    const connection = askNat(run, at, packet, found, here, passing, side);
-    if (!connection) return undefined;
-    now = { ...found, connection };
+    const answer = askNat(run, at, packet, found, here, passing, side);
+    if (!answer) return undefined;
+    now = { ...found, connection: answer.connection };
+    asked = marked(packet, answer.mark);
   }
-  const translated = translate(packet, now, side);
-  const isSame = formatPacket(translated) === formatPacket(packet);
+  const translated = translate(asked, now, side);
+  const isSame = formatPacket(translated) === formatPacket(asked);
   if (!isSame)
     note(run, at, 'netfilter', translated, `${passing.hook}: its ${side} is translated`, {
       rule: 'K-8.3',
     });
-  return tracked(isSame ? packet : translated, now);
+  return tracked(isSame ? asked : translated, now);
 }
 
 /** A step of a hook: priority, and what it does with the packet. */
@@ -238,7 +247,7 @@ export function passHook(
 
 function trackIn(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
   // It came by the loopback, and was seen when it was sent (nf_conntrack_in).
-  if (packet.skb?.track) return packet;
+  if (packet.skb?.track || packet.skb?.untracked) return packet;
   const found = track(run.world, netns, packet);
   return found ? tracked(packet, found) : packet;
 }

@@ -2,43 +2,27 @@
  * What the rules of a base chain decide about a packet (K-8.1; net/netfilter/nf_tables_core.c, nft_do_chain). A statement that is
  * not understood is asked both ways: where what follows is the same, it does not matter.
  */
-import type { Netns } from '../model/host.ts';
-import type { Ifname } from '../model/ifname.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import {
   type Chain,
   type ChainHook,
+  FIELD_TYPES,
   type Field,
   type LookupField,
   type Match,
-  type NftSet,
   type Rule,
   type SetElement,
   type Table,
   type Verdict,
   fieldsOf,
-  formatRule,
   keyPartsOf,
 } from '../model/nftables.ts';
 import { prefixContains } from '../model/prefix.ts';
 import { localType } from '../model/route-lookup.ts';
-import type { Frame, Packet } from './frame.ts';
-
-/** What rules can look at. */
-export interface Seen {
-  readonly netns: Netns;
-  readonly packet: Packet;
-  /** Where its headers can be looked at: in chains of family bridge. */
-  readonly frame: Frame | null;
-  readonly iif: Ifname | null;
-  readonly oif: Ifname | null;
-  readonly mark: number;
-}
-
-/** What a rule says about the addresses of a connection. */
-export type Translation =
-  | { readonly kind: 'masquerade' }
-  | { readonly kind: 'dnat'; readonly ip: Ip; readonly port: number };
+import { Registers, type Step, perform } from './registers.ts';
+import { ruleText } from './rule-text.ts';
+import type { Seen, Translation } from './seen.ts';
+import { findRawParts } from './sets.ts';
 
 /** How the evaluation of a base chain ends. */
 export interface ChainEnd {
@@ -46,6 +30,8 @@ export interface ChainEnd {
   readonly end: 'accept' | 'drop' | 'unknown';
   /** The packet's mark after it. */
   readonly mark: number;
+  /** Its connection is not to be tracked. */
+  readonly untracked: boolean;
   readonly translation: Translation | null;
   /** Where it was decided: a rule's place in its chain, from 1; null: by the policy. */
   readonly by: { readonly chain: string; readonly rule: number } | null;
@@ -61,11 +47,16 @@ interface Place {
   readonly below: Place | null;
 }
 
-/** Expressions after which every packet goes on as it was. */
+/** Expressions after which every packet goes on as it was; what they keep is for later ones. */
 const LETS_ON: ReadonlySet<string> = new Set([
   'counter',
+  'dynset',
+  'last',
   'log',
+  'objref',
   'quota',
+  'target CHECKSUM',
+  'target TCPMSS',
   'target LOG',
   'target NFLOG',
 ]);
@@ -95,6 +86,29 @@ const ASKS: ReadonlySet<string> = new Set([
   'socket',
   'xfrm',
 ]);
+
+/** Expressions that only load what the packet has; what is not known of it is asked about where it is compared. */
+const LOADS: ReadonlySet<string> = new Set([
+  'bitwise',
+  'byteorder',
+  'ct',
+  'exthdr',
+  'fib',
+  'hash',
+  'immediate',
+  'meta',
+  'numgen',
+  'osf',
+  'payload',
+  'rt',
+  'socket',
+  'xfrm',
+]);
+
+/** Are the expressions of a rule known by more than their names? */
+function hasDetails({ statements }: Rule): boolean {
+  return statements.some((each) => each.kind === 'opaque' && each.detail !== undefined);
+}
 
 function doesAsk(expression: string): boolean {
   return ASKS.has(expression) || expression.startsWith('match ');
@@ -148,13 +162,20 @@ function matches(seen: Seen, { field, negate, value }: Match): boolean {
 /** The element for what the packet has in these fields; null where there is none, undefined where it lacks one of the fields. */
 function findElement(
   seen: Seen,
-  set: NftSet | undefined,
+  table: Table,
+  name: string,
   field: LookupField,
-): SetElement | null | undefined {
+): Pick<SetElement, 'verdict' | 'target'> | null | undefined {
+  const set = table.sets[name];
   const values = fieldsOf(field).map((each) => valueOf(seen, each));
   if (values.includes(undefined)) return undefined;
   const key = values.join(' . ');
-  return set && Object.hasOwn(set.elements, key) ? (set.elements[key] ?? null) : null;
+  if (!set) {
+    const types = fieldsOf(field).map((each) => FIELD_TYPES[each]);
+    const found = findRawParts(table.rawSets?.[name], types, values as string[]);
+    return found ? { verdict: found.verdict ?? null } : null;
+  }
+  return Object.hasOwn(set.elements, key) ? (set.elements[key] ?? null) : null;
 }
 
 /** Evaluates one base chain for one packet. */
@@ -162,7 +183,9 @@ class Evaluation {
   readonly #seen: Seen;
   readonly #table: Table;
   readonly #hook: ChainHook;
+  readonly #registers = new Registers();
   #forks = 0;
+  #untracked = false;
 
   constructor(seen: Seen, table: Table, hook: ChainHook) {
     this.#seen = seen;
@@ -181,6 +204,7 @@ class Evaluation {
         place = below;
         continue;
       }
+      if (part === 0) this.#registers.forget();
       const nextRule: Place = { chain, rule: at + 1, statement: 0, below };
       const statement = rule.statements[part];
       if (!statement) {
@@ -194,6 +218,7 @@ class Evaluation {
       ): ChainEnd => ({
         end,
         mark,
+        untracked: this.#untracked,
         translation,
         by: { chain: chain.name, rule: at + 1 },
         text: this.#ruleText(chain, at, rule),
@@ -203,14 +228,15 @@ class Evaluation {
           place = matches(this.#seen, statement) ? goesOn : nextRule;
           break;
         case 'lookup': {
-          const found = findElement(this.#seen, this.#table.sets[statement.set], statement.field);
+          const found = findElement(this.#seen, this.#table, statement.set, statement.field);
           place = found !== undefined && (found !== null) !== statement.negate ? goesOn : nextRule;
           break;
         }
         case 'vmap': {
           const verdict = findElement(
             this.#seen,
-            this.#table.sets[statement.map],
+            this.#table,
+            statement.map,
             statement.field,
           )?.verdict;
           if (!verdict) place = nextRule;
@@ -232,7 +258,8 @@ class Evaluation {
         case 'dnat': {
           const target = findElement(
             this.#seen,
-            this.#table.sets[statement.map],
+            this.#table,
+            statement.map,
             statement.field,
           )?.target;
           if (target === undefined) place = nextRule;
@@ -261,15 +288,34 @@ class Evaluation {
           break;
         case 'opaque': {
           const { expression } = statement;
-          if (LETS_ON.has(expression)) place = goesOn;
+          if (statement.detail) {
+            const seen = { ...this.#seen, mark };
+            const step = perform(seen, this.#table, this.#registers, statement.detail);
+            const next = this.#take(step, goesOn, nextRule, decided);
+            if (next === 'unknown')
+              return this.#fork(expression, goesOn, nextRule, decided('accept'));
+            if (next && 'end' in next) return next;
+            if (step.kind === 'mark') ({ mark } = step);
+            place = next;
+          } else if (LETS_ON.has(expression)) place = goesOn;
           else if (REJECTS.has(expression)) return decided('drop');
-          else return this.#fork(expression, goesOn, nextRule, decided('accept'));
+          else if (LOADS.has(expression) && hasDetails(rule)) {
+            this.#registers.forget();
+            place = goesOn;
+          } else return this.#fork(expression, goesOn, nextRule, decided('accept'));
           break;
         }
       }
     }
     const text = `policy of ${this.#hook.hook}`;
-    return { end: this.#hook.policy, mark, translation: null, by: null, text };
+    return {
+      end: this.#hook.policy,
+      mark,
+      untracked: this.#untracked,
+      translation: null,
+      by: null,
+      text,
+    };
   }
 
   #chainText(chain: Chain): string {
@@ -277,7 +323,34 @@ class Evaluation {
   }
 
   #ruleText(chain: Chain, at: number, rule: Rule): string {
-    return `rule ${at + 1} of chain ${this.#chainText(chain)}, ${formatRule(rule)}`;
+    return `rule ${at + 1} of chain ${this.#chainText(chain)}, ${ruleText(rule)}`;
+  }
+
+  /** Where what an expression came to leads, or how it ends. */
+  #take(
+    step: Step,
+    goesOn: Place,
+    nextRule: Place,
+    decided: (end: 'accept' | 'drop', translation?: Translation | null) => ChainEnd,
+  ): Place | null | ChainEnd | 'unknown' {
+    switch (step.kind) {
+      case 'on':
+      case 'mark':
+        return goesOn;
+      case 'untracked':
+        this.#untracked = true;
+        return goesOn;
+      case 'past':
+        return nextRule;
+      case 'unknown':
+        return 'unknown';
+      case 'drop':
+        return decided('drop');
+      case 'translation':
+        return decided('accept', step.translation);
+      case 'verdict':
+        return this.#follow(step.verdict, goesOn, decided);
+    }
   }
 
   /** Where a verdict leads, or how it ends. */
@@ -315,7 +388,8 @@ class Evaluation {
     if (this.#forks > FORKS_MAX)
       return unknown(`${expression} is not understood, nor much before it`);
     // Most such statements stand together, and ask one thing.
-    const fits = this.walk(behindQuestion(on), mark);
+    const rule = on.chain.rules[on.rule];
+    const fits = this.walk(rule && hasDetails(rule) ? on : behindQuestion(on), mark);
     const fails = this.walk(past, mark);
     const isSame =
       fits.end === fails.end &&

@@ -2,6 +2,7 @@ import type { Backend } from '../backend.ts';
 import { executeOp } from './executors.ts';
 import { missingFeatures } from './features.ts';
 import { Kernel } from './kernel.ts';
+import type { ForeignDecoder } from './nftables-message.ts';
 import { observeHost } from './observe.ts';
 import { readRelease } from './release.ts';
 
@@ -9,17 +10,19 @@ import { readRelease } from './release.ts';
 export interface LinuxChoice {
   /** The kernel's release stands in what is observed: plans say it, and nothing that ADD, DEL or STATUS does depends on it. */
   readonly tellsRelease?: boolean;
+  /** Reads of rulesets also what no plan needs; FOREIGN of nftables-foreign.ts. */
+  readonly foreign?: ForeignDecoder;
 }
 
 /**
  * The backend over the kernel of this machine: rtnetlink, nf_tables and /proc/sys, on the main thread, without a wait.
  * It keeps the netns it has seen open, and alive, until `close`. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN for all but reading.
  */
-export function makeLinuxBackend({ tellsRelease = false }: LinuxChoice = {}): Backend {
+export function makeLinuxBackend({ tellsRelease = false, foreign }: LinuxChoice = {}): Backend {
   const kernel = new Kernel();
   return {
     observe: (scope) => {
-      const host = observeHost(kernel, scope);
+      const host = observeHost(kernel, scope, foreign);
       return tellsRelease ? { ...host, kernel: { ...host.kernel, ...readRelease() } } : host;
     },
     execute: (op) => executeOp(kernel, op),

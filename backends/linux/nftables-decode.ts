@@ -1,5 +1,6 @@
 /** The kernel's expressions as a rule's statements (nftables: src/netlink_delinearize.c). */
 import { type Family, ipFromBytes } from '../../model/ip.ts';
+import type { Expression as Detail } from '../../model/nft-expression.ts';
 import {
   type AddressField,
   FIELD_BYTES,
@@ -375,7 +376,14 @@ function decodeMark(expressions: readonly Expression[], at: number): Statement |
   return { kind: 'mark', bits, on: flips !== 0 };
 }
 
-function decodeSingle({ name, data }: Expression): Statement {
+/** What an expression says, in a table of a family; undefined where that is not known. */
+export type DetailOf = (name: string, data: Attributes, table: NftFamily) => Detail | undefined;
+
+function decodeSingle(
+  { name, data }: Expression,
+  table: NftFamily,
+  detailOf: DetailOf | undefined,
+): Statement {
   if (name === 'counter') return { kind: 'counter' };
   if (name === 'masq' && data.starts.length === 0) return { kind: 'masquerade' };
   if (name === 'immediate' && findBe32(data, NFTA_IMMEDIATE_DREG) === NFT_REG_VERDICT) {
@@ -384,7 +392,8 @@ function decodeSingle({ name, data }: Expression): Statement {
     const verdict = nest && decodeVerdict(nest);
     if (verdict) return { kind: 'verdict', ...verdict };
   }
-  return { kind: 'opaque', expression: nameOf(name, data) };
+  const detail = detailOf?.(name, data, table);
+  return { kind: 'opaque', expression: nameOf(name, data), ...(detail ? { detail } : {}) };
 }
 
 /** An expression's name; where it is one of iptables (net/netfilter/nft_compat.c), with the name that it has there. */
@@ -456,6 +465,7 @@ export function decodeStatements(
   attributes: Attributes,
   type: number,
   table: NftFamily,
+  detailOf?: DetailOf,
 ): Statement[] {
   const span = findSpan(attributes, type);
   const expressions = (span ? readExpressions(attributes, span.start, span.end) : []).filter(
@@ -480,7 +490,7 @@ export function decodeStatements(
       protocol = asked ?? protocol;
       at += field.count + (asked ? 2 : 0);
     } else {
-      statements.push(decodeSingle(expressions[at] as Expression));
+      statements.push(decodeSingle(expressions[at] as Expression, table, detailOf));
       at += 1;
     }
   }

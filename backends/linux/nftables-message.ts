@@ -1,4 +1,5 @@
 /** Reading a ruleset (net/netfilter/nf_tables_api.c, nf_tables_get* and nf_tables_dump_*). */
+import type { RawElement, RawSet } from '../../model/nft-expression.ts';
 import {
   type Chain,
   type ChainHook,
@@ -24,7 +25,7 @@ import {
 } from './attribute.ts';
 import { type Message, NLM_F_DUMP, encodeMessage } from './message.ts';
 import { putElement } from './nftables-batch.ts';
-import { decodeStatements, findXtComment } from './nftables-decode.ts';
+import { type DetailOf, decodeStatements, findXtComment } from './nftables-decode.ts';
 import { decodeKey, decodeTarget, findKeyType, findTargetType } from './nftables-key.ts';
 import {
   DATA_VERDICT,
@@ -202,6 +203,17 @@ export function decodeBaseChain(
   return { family, table: record.table, chain: record.chain.name, hook: record.chain.hook };
 }
 
+/** Reads what the model leaves out of the ruleset, for who wants that too. */
+export interface ForeignDecoder {
+  readonly expression: DetailOf;
+  readonly set: (attributes: Attributes) => {
+    readonly table: string;
+    readonly set: Omit<RawSet, 'elements'>;
+  };
+  readonly element: (attributes: Attributes) => RawElement;
+  readonly whole: (set: Omit<RawSet, 'elements'>, elements: readonly RawElement[]) => RawSet;
+}
+
 /** A rule with its chain and table. */
 export interface RuleRecord {
   readonly table: string;
@@ -210,7 +222,7 @@ export interface RuleRecord {
 }
 
 /** A rule in an answer. */
-export function decodeRule(message: Message): RuleRecord | undefined {
+export function decodeRule(message: Message, detailOf?: DetailOf): RuleRecord | undefined {
   const attributes = attributesOf(message, NFT_MSG.newRule);
   const family = findFamily(message.bytes[message.start]);
   if (!attributes || !family) return undefined;
@@ -218,7 +230,7 @@ export function decodeRule(message: Message): RuleRecord | undefined {
     table: findText(attributes, NFTA_RULE_TABLE) ?? '',
     chain: findText(attributes, NFTA_RULE_CHAIN) ?? '',
     rule: {
-      statements: decodeStatements(attributes, NFTA_RULE_EXPRESSIONS, family),
+      statements: decodeStatements(attributes, NFTA_RULE_EXPRESSIONS, family, detailOf),
       comment:
         decodeComment(findBytes(attributes, NFTA_RULE_USERDATA)) ||
         findXtComment(attributes, NFTA_RULE_EXPRESSIONS),
@@ -265,6 +277,30 @@ export function decodeSet(message: Message): SetRecord | undefined {
       holds,
     },
   };
+}
+
+/** A set in an answer that the model lacks. */
+export function decodeForeignSet(
+  message: Message,
+  foreign: ForeignDecoder,
+): ReturnType<ForeignDecoder['set']> | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newSet);
+  return attributes && !decodeSet(message) ? foreign.set(attributes) : undefined;
+}
+
+/** The elements in an answer, by the bytes of their keys. */
+export function decodeForeignElements(
+  message: Message,
+  foreign: ForeignDecoder,
+): readonly RawElement[] | undefined {
+  const attributes = attributesOf(message, NFT_MSG.newSetElem);
+  const span = attributes && findSpan(attributes, NFTA_SET_ELEM_LIST_ELEMENTS);
+  if (!attributes || !span) return undefined;
+  const elements: RawElement[] = [];
+  eachAttribute(attributes, span.start, span.end, (_type, start, end) => {
+    elements.push(foreign.element(readAttributes(attributes, start, end)));
+  });
+  return elements;
 }
 
 function decodeElement(

@@ -1,6 +1,7 @@
 /** Reads tables with their chains, rules, sets and elements. */
 import { sameJson } from '../../model/canonical.ts';
 import type { Fault } from '../../model/errno.ts';
+import type { RawSet } from '../../model/nft-expression.ts';
 import {
   type Chain,
   type NftCommand,
@@ -19,9 +20,12 @@ import type { KernelNetns } from './kernel.ts';
 import type { Message } from './message.ts';
 import {
   type ElementsRecord,
+  type ForeignDecoder,
   decodeBaseChain,
   decodeChain,
   decodeElements,
+  decodeForeignElements,
+  decodeForeignSet,
   decodeGeneration,
   decodeNumberedRule,
   decodeRule,
@@ -125,13 +129,36 @@ function readElements(
   return elements;
 }
 
-function readTable(asker: Asker, scope: TableScope): Table {
+/** The sets of a table that the model lacks. */
+function readRawSets(
+  asker: Asker,
+  scope: TableScope,
+  foreign: ForeignDecoder,
+): Record<string, RawSet> {
+  const sets: Record<string, RawSet> = {};
+  const what = `table "${tableKey(scope)}"`;
+  const found = asker.dump(what, encodeSetDump(scope), (answer) =>
+    decodeForeignSet(answer, foreign),
+  );
+  for (const { table, set } of found) {
+    if (table !== scope.table) continue;
+    const elements = asker.dump(what, encodeElementDump(scope, set.name), (answer) =>
+      decodeForeignElements(answer, foreign),
+    );
+    sets[set.name] = foreign.whole(set, elements.flat());
+  }
+  return sets;
+}
+
+function readTable(asker: Asker, scope: TableScope, foreign?: ForeignDecoder): Table {
   const what = `table "${tableKey(scope)}"`;
   const chains: Record<string, Chain & { rules: Chain['rules'][number][] }> = {};
   for (const { table, chain } of asker.dump(what, encodeChainDump(scope.family), decodeChain)) {
     if (table === scope.table) chains[chain.name] = { ...chain, rules: [] };
   }
-  for (const { table, chain, rule } of asker.dump(what, encodeRuleDump(scope), decodeRule)) {
+  for (const { table, chain, rule } of asker.dump(what, encodeRuleDump(scope), (answer) =>
+    decodeRule(answer, foreign?.expression),
+  )) {
     if (table === scope.table) chains[chain]?.rules.push(rule);
   }
   const sets: Record<string, NftSet> = {};
@@ -139,21 +166,27 @@ function readTable(asker: Asker, scope: TableScope): Table {
     if (table === scope.table)
       sets[set.name] = { ...set, elements: readElements(asker, scope, set) };
   }
-  return { family: scope.family, name: scope.table, chains, sets };
+  const rawSets = foreign ? readRawSets(asker, scope, foreign) : {};
+  const more = Object.keys(rawSets).length > 0 ? { rawSets } : {};
+  return { family: scope.family, name: scope.table, chains, sets, ...more };
 }
 
-function readTables(asker: Asker, scope: NetnsScope['nftables']): Ruleset {
+function readTables(
+  asker: Asker,
+  scope: NetnsScope['nftables'],
+  foreign: ForeignDecoder | undefined,
+): Ruleset {
   const tables: Record<string, Table> = {};
   if (scope === 'all') {
     for (const ref of asker.dump('the tables', encodeTableDump(), decodeTable)) {
-      tables[tableKey(ref)] = readTable(asker, { ...ref, elements: 'all' });
+      tables[tableKey(ref)] = readTable(asker, { ...ref, elements: 'all' }, foreign);
     }
     return tables;
   }
   for (const each of scope) {
     const what = `table "${tableKey(each)}"`;
     if (asker.find(what, encodeTableGet(each), decodeTable))
-      tables[tableKey(each)] = readTable(asker, each);
+      tables[tableKey(each)] = readTable(asker, each, foreign);
   }
   return tables;
 }
@@ -169,7 +202,9 @@ function readForwardChains(asker: Asker, known: Ruleset): Ruleset {
     const key = tableKey({ family, table });
     if (!filtersForwarded(family, hook) || Object.hasOwn(known, key)) continue;
     const what = `chain "${chain}" of table "${key}"`;
-    const rules = asker.dump(what, encodeChainRuleDump({ family, table }, chain), decodeRule);
+    const rules = asker.dump(what, encodeChainRuleDump({ family, table }, chain), (answer) =>
+      decodeRule(answer),
+    );
     const read: Chain = { name: chain, hook, rules: rules.map(({ rule }) => rule) };
     const chains = { ...tables[key]?.chains, [chain]: read };
     tables[key] = { family, name: table, chains, sets: {} };
@@ -179,11 +214,12 @@ function readForwardChains(asker: Asker, known: Ruleset): Ruleset {
 
 /**
  * The tables that `scope` names, those that exist. Nobody's change falls in the middle: the number of the ruleset
- * is the same before and after, or reading begins anew.
+ * is the same before and after, or reading begins anew. What the model leaves out is read by `foreign`.
  */
 export function observeRuleset(
   netns: KernelNetns,
   { nftables: scope, forwardChains }: Pick<NetnsScope, 'nftables' | 'forwardChains'>,
+  foreign?: ForeignDecoder,
 ): Ruleset {
   if (scope !== 'all' && scope.length === 0 && !forwardChains) return {};
   const socket = netns.netfilter();
@@ -196,7 +232,7 @@ export function observeRuleset(
     decodeGeneration,
   )?.generation;
   for (let tries = 1; ; tries += 1) {
-    const named = readTables(asker, scope);
+    const named = readTables(asker, scope, foreign);
     const tables = forwardChains ? { ...named, ...readForwardChains(asker, named) } : named;
     const after = asker.find(
       'the nft ruleset',

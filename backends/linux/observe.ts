@@ -33,6 +33,7 @@ import {
 import { makeLink } from './link.ts';
 import type { Message } from './message.ts';
 import { decodeNeighbour, encodeNeighbourDump } from './neighbour-message.ts';
+import type { ForeignDecoder } from './nftables-message.ts';
 import { observeRuleset } from './nftables.ts';
 import { decodePolicyRule, encodePolicyRuleDump } from './policy-rule-message.ts';
 import { decodeRoute, encodeRouteDump, encodeTableDump } from './route-message.ts';
@@ -399,8 +400,8 @@ function hasUppers({ links }: Reading): boolean {
   return false;
 }
 
-/** Reads what `scope` names; netns and links that do not exist are absent. Throws when the kernel cannot be asked. */
-export function observeHost(kernel: Kernel, scope: Scope): Host {
+/** Reads what `scope` names, and of rulesets by `foreign` what the model leaves out; netns and links that do not exist are absent. Throws when the kernel cannot be asked. */
+export function observeHost(kernel: Kernel, scope: Scope, foreign?: ForeignDecoder): Host {
   kernel.forgetStale();
   const readings: Reading[] = [];
   const outward = new Map<NetnsName, Route>();
@@ -439,7 +440,7 @@ export function observeHost(kernel: Kernel, scope: Scope): Host {
       routes: routes === 'all' ? readRoutes(reading) : routesOut(outward.get(name)),
       ...(policyRules ? readPolicyRules(reading) : {}),
       sysctls: readSysctls(reading.netns, sysctls),
-      nftables: observeRuleset(reading.netns, wanted),
+      nftables: observeRuleset(reading.netns, wanted, foreign),
     };
   }
   const host = readings.some(hasUppers) ? tellLowers({ netns }) : { netns };

@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns } from '../../backends/linux/netns-list.ts';
+import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import { HOST_NETNS } from '../../model/host.ts';
 import type { Paint } from '../../model/plan-text.ts';
 import { VERSION } from '../about.ts';
@@ -235,7 +236,7 @@ export async function commandLine(
     .argument('[netns...]', 'names under /run/netns, or paths')
     .option('--all', 'every network namespace that has a name')
     .action((names: readonly string[], flags: { readonly all?: boolean }) => {
-      const backend = makeLinuxBackend({ tellsRelease: true });
+      const backend = makeLinuxBackend({ tellsRelease: true, foreign: FOREIGN });
       const others = flags.all === true ? listNetns() : [HOST_NETNS];
       const host = observeWhole(backend, [...new Set([...others, ...names])]);
       const missing = names.filter((name) => !Object.hasOwn(host.netns, name));

@@ -4,6 +4,7 @@ import { type Command, CommanderError } from 'commander';
 import type picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
+import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import type { Host } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import { capture } from '../../sim/capture.ts';
@@ -48,7 +49,7 @@ function readLive(from: string): { readonly host: Host; readonly origin: string 
   const names = listNetns();
   const isPath = from.startsWith('/');
   const known = isPath ? nameOfNetns(from, names) : undefined;
-  const backend = makeLinuxBackend({ tellsRelease: true });
+  const backend = makeLinuxBackend({ tellsRelease: true, foreign: FOREIGN });
   try {
     const all = isPath && known === undefined ? [...names, from] : names;
     return { host: observeWhole(backend, all), origin: known ?? from };

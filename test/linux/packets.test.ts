@@ -1,8 +1,18 @@
 /** The simulator against the kernel where netfilter has a say: the routed host, random rulesets, and who reaches whom as whom. */
 import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { QUESTIONS, compareRuleset, warmUp, warmWorld } from '../packets/compare.ts';
+import {
+  QUESTIONS,
+  compareForeign,
+  compareRuleset,
+  foreignTexts,
+  warmUp,
+  warmWorld,
+} from '../packets/compare.ts';
+import { FOREIGN_RULESETS } from '../packets/foreign.ts';
 import { type RoutedKernel, buildHost, buildRouted } from '../packets/routed-kernel.ts';
 import { requirement } from '../requirements.ts';
 import { HAIRPIN_CASES } from '../sim/hairpin.ts';
@@ -19,6 +29,9 @@ import { TUNNEL_CASES, TUNNEL_TARGET } from '../sim/tunnels.ts';
 const SEED = 8;
 const RULESETS = 8;
 const SECONDS = 60;
+
+/** What rules of others read like. */
+const FOREIGN_TEXTS = join(import.meta.dirname, '../packets/foreign-rules.txt');
 
 describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through netfilter', () => {
   let kernel: RoutedKernel | undefined;
@@ -67,6 +80,25 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
     },
     SECONDS * 1000,
   );
+
+  it.each(FOREIGN_RULESETS)(
+    'arrive through rules of $name as the simulator says',
+    async (ruleset) => {
+      const { partings, unknown } = await compareForeign(built(), warm, ruleset);
+      expect(partings).toEqual([]);
+      expect(unknown).toEqual([]);
+    },
+    SECONDS * 1000,
+  );
+
+  it('reads rules of others as their authors would write them', async () => {
+    const texts: string[] = [];
+    // One after the other: they are in one netns.
+    for (const ruleset of FOREIGN_RULESETS) texts.push(...(await foreignTexts(built(), ruleset)));
+    const written = `${texts.join('\n')}\n`;
+    if (process.env['UPDATE'] === '1') writeFileSync(FOREIGN_TEXTS, written);
+    expect(written).toBe(readFileSync(FOREIGN_TEXTS, 'utf8'));
+  });
 
   it.each(HAIRPIN_CASES)(
     'of a service for $name arrive: $reaches (K-8.5)',

@@ -1,12 +1,19 @@
 /** The same questions to the simulator and to the kernel. */
-import type { NetnsName } from '../../model/host.ts';
+import { execFileSync } from 'node:child_process';
+import { makeLinuxBackend } from '../../backends/linux/linux.ts';
+import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
+import { type Host, type NetnsName, getNetns } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
+import type { Ruleset } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
+import type { IpPacket } from '../../sim/frame.ts';
 import { type ProbeRequest, probe } from '../../sim/probe.ts';
+import { ruleText } from '../../sim/rule-text.ts';
 import { type Trace, formatTrace } from '../../sim/trace.ts';
 import { type World, makeWorld, withHost } from '../../sim/world.ts';
 import { ROUTED, ROUTED_DESTINATIONS, ROUTED_SENDERS, carriedOut } from '../sim/hosts.ts';
 import { LISTEN_PORT, NO_RULESET, SERVICES, SERVICE_PORT } from '../sim/rulesets.ts';
+import type { ForeignRuleset } from './foreign.ts';
 import type { Question, Reached } from './prober.ts';
 import type { RoutedKernel } from './routed-kernel.ts';
 
@@ -33,12 +40,21 @@ function requestOf({ netns, protocol, destination, port }: Asked): ProbeRequest 
   return { netns, destination: parseIp(destination), ...to };
 }
 
-/** From whom whoever answered saw the question come. */
-function seenFrom({ hops }: Trace): string {
+/** The question as it came to whoever answered. */
+function arrived({ hops }: Trace): IpPacket | undefined {
   const hop = hops.find(
     ({ stage, decision }) => stage === 'deliver' && decision.endsWith('replies'),
   );
-  return hop?.data.kind === 'ip' ? hop.data.source : '';
+  return hop?.data.kind === 'ip' ? hop.data : undefined;
+}
+
+/** Is there somebody on the kernel for whom it reaches in the simulator, where all answer on every port? */
+function isHeard(trace: Trace): boolean {
+  const message = arrived(trace)?.message;
+  return (
+    message !== undefined &&
+    (!('destinationPort' in message) || message.destinationPort === LISTEN_PORT)
+  );
 }
 
 /** A world in which everybody has asked everybody once, as in the kernel before its first ruleset. */
@@ -74,6 +90,8 @@ export interface Comparison {
   readonly partings: readonly string[];
   /** Verdicts of the simulator by their kind, and drops by their reason. */
   readonly verdicts: Readonly<Record<string, number>>;
+  /** Why the simulator does not know. */
+  readonly unknown: readonly string[];
 }
 
 /** A busy machine may be too late with an answer: what parts is asked again, so often. */
@@ -82,9 +100,9 @@ const ASKED_AGAIN = 3;
 function isSame({ protocol }: Asked, { verdict, ...trace }: Trace, answer: Reached): boolean {
   // It says what it does not know.
   if (verdict.kind === 'unknown') return true;
-  const reaches = verdict.kind === 'delivered';
+  const reaches = verdict.kind === 'delivered' && isHeard({ verdict, ...trace });
   if (reaches !== (answer !== null)) return false;
-  return !reaches || protocol === 'icmp' || answer === seenFrom({ verdict, ...trace });
+  return !reaches || protocol === 'icmp' || answer === arrived({ verdict, ...trace })?.source;
 }
 
 function say({ netns, protocol, destination, port }: Asked, trace: Trace, answer: Reached): string {
@@ -102,11 +120,82 @@ export async function compareRuleset(
   const { ops: done, host } = carriedOut(ROUTED, ops);
   kernel.execute(NO_RULESET);
   for (const op of done) kernel.execute(op);
+  return compareHost(kernel, warm, host, questions);
+}
+
+/** Does something while rules of others are in netns node. */
+async function withForeign<T>(
+  kernel: RoutedKernel,
+  { nft, iptables, ip6tables }: ForeignRuleset,
+  act: (netns: string) => T | Promise<T>,
+): Promise<T> {
+  kernel.execute(NO_RULESET);
+  const netns = kernel.places.real('node');
+  const run = (input: string, ...command: readonly string[]): void => {
+    execFileSync('ip', ['netns', 'exec', netns, ...command], { input, stdio: 'pipe' });
+  };
+  run('flush ruleset', 'nft', '-f', '-');
+  try {
+    if (nft !== undefined) run(nft, 'nft', '-f', '-');
+    if (iptables !== undefined) run(iptables, 'iptables-nft-restore');
+    if (ip6tables !== undefined) run(ip6tables, 'ip6tables-nft-restore');
+    return await act(netns);
+  } finally {
+    run('flush ruleset', 'nft', '-f', '-');
+  }
+}
+
+/** The same of rules that others have written, as they are read from the kernel. */
+export async function compareForeign(
+  kernel: RoutedKernel,
+  warm: World,
+  ruleset: ForeignRuleset,
+): Promise<Comparison> {
+  return withForeign(kernel, ruleset, (netns) => {
+    const questions = [...QUESTIONS, ...(ruleset.questions ?? [])];
+    return compareHost(kernel, warm, withHostRuleset(readRuleset(netns)), questions);
+  });
+}
+
+/** The rules of others in words, as they are read from the kernel, by their chains. */
+export async function foreignTexts(
+  kernel: RoutedKernel,
+  ruleset: ForeignRuleset,
+): Promise<readonly string[]> {
+  const tables = await withForeign(kernel, ruleset, readRuleset);
+  return Object.values(tables).flatMap(({ family, name, chains }) =>
+    Object.values(chains).flatMap((chain) =>
+      chain.rules.map((rule) => `${family} ${name} ${chain.name}: ${ruleText(rule)}`),
+    ),
+  );
+}
+
+function readRuleset(netns: string): Ruleset {
+  const backend = makeLinuxBackend({ foreign: FOREIGN });
+  const scope = { links: [], routes: 'none', sysctls: [], nftables: 'all' } as const;
+  const host = backend.observe({ [netns]: scope });
+  backend.close();
+  return host.netns[netns]?.nftables ?? {};
+}
+
+function withHostRuleset(nftables: Ruleset): Host {
+  const node = getNetns(ROUTED, 'node');
+  return { ...ROUTED, netns: { ...ROUTED.netns, node: { ...node, nftables } } };
+}
+
+async function compareHost(
+  kernel: RoutedKernel,
+  warm: World,
+  host: Host,
+  questions: readonly Asked[],
+): Promise<Comparison> {
   const world = { ...withHost(warm, host), connections: {} };
   const verdicts: Record<string, number> = {};
+  const unknown = new Set<string>();
   let parted = questions.map((asked) => {
     const trace = probe(world, requestOf(asked));
     const { verdict } = trace;
+    if (verdict.kind === 'unknown') unknown.add(verdict.text);
     const kind = verdict.kind === 'dropped' ? verdict.reason : verdict.kind;
     verdicts[kind] = (verdicts[kind] ?? 0) + 1;
     return { asked, trace, answer: null as Reached };
@@ -121,5 +210,5 @@ export async function compareRuleset(
       .filter(({ asked, trace, answer }) => !isSame(asked, trace, answer));
   }
   const partings = parted.map(({ asked, trace, answer }) => say(asked, trace, answer));
-  return { partings, verdicts };
+  return { partings, verdicts, unknown: [...unknown] };
 }
