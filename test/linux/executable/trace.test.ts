@@ -7,7 +7,9 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { makeAddress } from '../../../model/address.ts';
 import { parseIfname } from '../../../model/ifname.ts';
 import { parsePrefixedIp } from '../../../model/prefix.ts';
+import { capture } from '../../../sim/capture.ts';
 import type { Journey } from '../../../sim/journey.ts';
+import { pcap } from '../../../sim/pcap.ts';
 import { type RoutedHost, buildHost } from '../../packets/routed-kernel.ts';
 import { requirement } from '../../requirements.ts';
 import { BROKEN_HOSTS } from '../../sim/faults.ts';
@@ -111,6 +113,22 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace', 
       'is a snapshot of format 7.0, and this program reads 1.0',
     );
     expect(damage(text.replace('"mtuBytes": 1500', '"mtuBytes": "big"'))).toContain('mtuBytes');
+  });
+
+  test('writes the frames of the trace to a file', () => {
+    const file = join(folder, 'trace.pcapng');
+    const args = [real('a'), '10.244.2.4', '--json'] as const;
+    const { status, stdout } = run('trace', ...args, '--pcap', file);
+    expect(status).toBe(0);
+    expect(stdout).toBe(run('trace', ...args).stdout);
+    const { forward, return: back } = JSON.parse(stdout) as Journey;
+    const captured = capture([...forward, ...back], 0);
+    expect(captured.map(({ link }) => link)).toContain(`${real('c')}/eth0`);
+    expect(Buffer.from(pcap(captured)).equals(readFileSync(file))).toBe(true);
+    const nowhere = join(folder, 'nowhere', 'trace.pcapng');
+    expect(refusal(...args, '--pcap', nowhere)).toContain(
+      `cannot write the capture file ${nowhere}: ENOENT`,
+    );
   });
 
   test('says what it does not understand about its arguments', () => {
