@@ -15,7 +15,8 @@ export interface Journey {
   readonly return: readonly Hop[];
 }
 
-function isOfAnswer({ data }: Hop): boolean {
+/** Is this the answer on its way? */
+export function isOfAnswer({ data }: Hop): boolean {
   const packet = innermost(data.kind === 'frame' ? data.packet : data);
   return packet.kind === 'ip' && isProbeMessage(packet.message) && isAnswer(packet.message);
 }

@@ -1,0 +1,197 @@
+/** Who reaches whom: what a change of a host connects and cuts, by probes of the host before it and after it. */
+import { canonicalJson } from '../model/canonical.ts';
+import { HOST_NETNS, type Host, type NetnsName, findLink, findNetns } from '../model/host.ts';
+import { type Family, type Ip, familyOf, parseIp } from '../model/ip.ts';
+import type { Link } from '../model/link.ts';
+import { isOfAnswer } from './journey.ts';
+import { probe } from './probe.ts';
+import type { Trace } from './trace.ts';
+import { makeWorld } from './world.ts';
+
+/** A global address of a netns. */
+export interface Endpoint {
+  readonly netns: NetnsName;
+  readonly ip: Ip;
+}
+
+/** Somebody who is not on this host, as an address that nobody has: of it is known only whether packets leave for it. */
+export interface Outside {
+  readonly netns: null;
+  readonly ip: Ip;
+}
+
+/** An endpoint that asks, and whom it asks. */
+export interface Pair {
+  readonly from: Endpoint;
+  readonly to: Endpoint | Outside;
+}
+
+/** Does the answer come back, from who was asked? Of the outside: does the packet leave this host? */
+export type Reach = 'reached' | 'lost' | 'unknown';
+
+export interface ReachDelta {
+  /** Reached after and not before. */
+  readonly connected: readonly Pair[];
+  /** Reached before and not after. */
+  readonly cut: readonly Pair[];
+  /** Not known before, or not known after, and known at the other time. */
+  readonly unclear: readonly Pair[];
+  /** Of how many pairs this was found out. */
+  readonly tried: number;
+  /** Of how many it was not, because they were too many. */
+  readonly leftOut: number;
+}
+
+/** Addresses for documentation, which are routed as every foreign one (RFC 5737, RFC 3849). */
+const OUTSIDE: Readonly<Record<Family, Outside>> = {
+  4: { netns: null, ip: parseIp('192.0.2.1') },
+  6: { netns: null, ip: parseIp('2001:db8::1') },
+};
+
+function linksOf(host: Host, netns: NetnsName): readonly Link[] {
+  return Object.values(findNetns(host, netns)?.links ?? {});
+}
+
+function isReachable(link: Link, { scope }: Link['addresses'][number]): boolean {
+  return link.kind !== 'loopback' && scope === 'global';
+}
+
+/** The global addresses of all netns, those of loopbacks left out, sorted. */
+export function endpointsOf(host: Host): Endpoint[] {
+  const found = Object.keys(host.netns).flatMap((netns) =>
+    linksOf(host, netns).flatMap((link) =>
+      link.addresses.filter((each) => isReachable(link, each)).map(({ ip }) => ({ netns, ip })),
+    ),
+  );
+  return distinct(found);
+}
+
+function keyOf({ netns, ip }: Endpoint | Outside): string {
+  return `${netns ?? ''} ${ip}`;
+}
+
+function distinct(endpoints: readonly Endpoint[]): Endpoint[] {
+  const byKey = new Map(endpoints.map((each) => [keyOf(each), each]));
+  return [...byKey].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each);
+}
+
+/** Pairs that are tried together: both directions of two endpoints of one family in two netns, or an endpoint and the outside. */
+function knotsOf(endpoints: readonly Endpoint[]): Pair[][] {
+  return endpoints.flatMap((a, index) => [
+    ...endpoints
+      .slice(index + 1)
+      .filter((b) => b.netns !== a.netns && familyOf(b.ip) === familyOf(a.ip))
+      .map((b) => [
+        { from: a, to: b },
+        { from: b, to: a },
+      ]),
+    [{ from: a, to: OUTSIDE[familyOf(a.ip)] }],
+  ]);
+}
+
+/** Every endpoint with every other of its family in another netns, and with the outside. */
+export function pairsOf(endpoints: readonly Endpoint[]): Pair[] {
+  return knotsOf(endpoints).flat();
+}
+
+/** Is the other side of this link somebody else's: behind a network card, or in a netns that nobody looked at? */
+function leadsOut(host: Host, link: Link | undefined): boolean {
+  if (link?.kind === 'veth') return link.peer === null || findLink(host, link.peer) === undefined;
+  return link?.kind === 'device';
+}
+
+/** Did a frame leave the host, so that only others know what became of it? */
+function leaves(host: Host, { hops, verdict }: Trace): boolean {
+  return (
+    verdict.kind === 'unknown' &&
+    hops.some(
+      ({ stage, netns, link }) =>
+        stage === 'transmit' &&
+        link !== null &&
+        leadsOut(host, findLink(host, { netns, ifname: link })),
+    )
+  );
+}
+
+function linkWith(host: Host, { netns, ip }: Endpoint): Link | undefined {
+  return linksOf(host, netns).find((link) => link.addresses.some((each) => each.ip === ip));
+}
+
+/** Whether a pair reaches, by an echo in a world in which nothing was sent before. Who is not there neither asks nor answers. */
+export function reachOf(host: Host, { from, to }: Pair): Reach {
+  if (!linkWith(host, from)) return 'lost';
+  if (to.netns !== null && !linkWith(host, to)) return 'lost';
+  const request = { netns: from.netns, source: from.ip, destination: to.ip };
+  const trace = probe(makeWorld(host), request);
+  const { verdict, hops } = trace;
+  if (to.netns === null && leaves(host, trace)) return 'reached';
+  if (verdict.kind !== 'delivered') return verdict.kind === 'dropped' ? 'lost' : 'unknown';
+  // Another netns with the same address may have answered.
+  return hops.find(isOfAnswer)?.netns === to.netns ? 'reached' : 'lost';
+}
+
+/** What of a netns decides about an endpoint before all else: its link, the far end of that, and of a pod everything. */
+function groundsOf(host: Host, endpoint: Endpoint): string {
+  const link = linkWith(host, endpoint);
+  const far = link?.kind === 'veth' && link.peer !== null ? findLink(host, link.peer) : undefined;
+  const whole = endpoint.netns === HOST_NETNS ? undefined : findNetns(host, endpoint.netns);
+  return canonicalJson([link ?? null, far ?? null, whole ?? null]);
+}
+
+/** So many pairs of the list at most, from all over it. */
+function spread(knots: readonly Pair[][], most: number): readonly Pair[] {
+  const pairs = knots.flat();
+  if (pairs.length <= most) return pairs;
+  // Of which none has more than two pairs.
+  const count = Math.floor(most / 2);
+  const before = (index: number): number => Math.floor((index * count) / knots.length);
+  return knots.filter((_, index) => before(index + 1) > before(index)).flat();
+}
+
+interface Chosen {
+  readonly pairs: readonly Pair[];
+  readonly leftOut: number;
+}
+
+/** The pairs to try: those of endpoints that change come first, and of the others as many as there is room for. */
+function choose(before: Host, after: Host, most: number): Chosen {
+  const endpoints = distinct([...endpointsOf(before), ...endpointsOf(after)]);
+  const changed = new Set(
+    endpoints
+      .filter((each) => groundsOf(before, each) !== groundsOf(after, each))
+      .map((each) => keyOf(each)),
+  );
+  const isNear = (knot: readonly Pair[]): boolean =>
+    knot.some(({ from, to }) => changed.has(keyOf(from)) || changed.has(keyOf(to)));
+  const all = knotsOf(endpoints);
+  const near = spread(all.filter(isNear), most);
+  const far = spread(
+    all.filter((knot) => !isNear(knot)),
+    most - near.length,
+  );
+  const pairs = [...near, ...far];
+  return { pairs, leftOut: all.flat().length - pairs.length };
+}
+
+/**
+ * What becomes of who reaches whom when `before` turns into `after`. Of at most `most` pairs: first those of endpoints that
+ * come, go or change, then others from all over; how many were left out is in the answer. The exchanged hosts give the exchanged answer.
+ */
+export function reachDelta(before: Host, after: Host, most: number): ReachDelta {
+  if (before === after) return { connected: [], cut: [], unclear: [], tried: 0, leftOut: 0 };
+  const { pairs, leftOut } = choose(before, after, most);
+  const outcomes = pairs.map((pair) => ({
+    pair,
+    was: reachOf(before, pair),
+    is: reachOf(after, pair),
+  }));
+  const those = (isMeant: (was: Reach, is: Reach) => boolean): Pair[] =>
+    outcomes.filter(({ was, is }) => isMeant(was, is)).map(({ pair }) => pair);
+  return {
+    connected: those((was, is) => was === 'lost' && is === 'reached'),
+    cut: those((was, is) => was === 'reached' && is === 'lost'),
+    unclear: those((was, is) => was !== is && (was === 'unknown' || is === 'unknown')),
+    tried: pairs.length,
+    leftOut,
+  };
+}
