@@ -6,6 +6,7 @@ import { listNetns } from '../../backends/linux/netns-list.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import { HOST_NETNS } from '../../model/host.ts';
 import type { Paint } from '../../model/plan-text.ts';
+import { formatReach } from '../../sim/reach-text.ts';
 import { VERSION } from '../about.ts';
 import { formatKey } from '../attachment.ts';
 import type { PlanFormat } from '../call-options.ts';
@@ -26,7 +27,7 @@ import { makeLog } from '../log/log.ts';
 import { asCniError } from '../process/cni-call.ts';
 import { FOR_PLANS, linuxContext, lookingContext } from '../process/context.ts';
 import { delUnrecorded, prepared } from '../process/network-call.ts';
-import { printPlan } from '../process/plan-output.ts';
+import { type Planned, printPlan } from '../process/plan-output.ts';
 import { writeAll } from '../process/stdio.ts';
 import { observeWhole } from '../process/whole-host.ts';
 import {
@@ -39,6 +40,7 @@ import {
 import { addImportCommand } from './import.ts';
 import { addIpamCommands } from './ipam.ts';
 import type { Opened } from './opened.ts';
+import { USUAL_PAIRS, parsePairs, withReach } from './reach.ts';
 import { addTraceCommand } from './trace.ts';
 
 /** What the terminal says about colours. */
@@ -55,6 +57,7 @@ const SUMMARY =
 const EXAMPLES = `
 Examples:
   cube-cni plan add --config net.conflist --netns pod-a --container-id a
+  cube-cni plan add --config net.conflist --netns pod-a --container-id a --reach
   cube-cni plan add --config net.conflist --netns pod-a --container-id a --format json >plan.json
   cube-cni apply plan.json --config net.conflist
   cube-cni check --config net.conflist --netns pod-a --container-id a
@@ -65,6 +68,7 @@ Examples:
 interface PlanFlags extends CallFlags {
   readonly format: PlanFormat;
   readonly detailedExitcode?: boolean;
+  readonly reach?: number;
 }
 
 /** Adds the flags that say which attachment is meant. */
@@ -86,7 +90,15 @@ function withPlanFlags(command: Command): Command {
         .choices(['text', 'json', 'sh'])
         .default('text'),
     )
-    .option('--detailed-exitcode', 'exit with status 2 when something would change');
+    .option('--detailed-exitcode', 'exit with status 2 when something would change')
+    .addOption(
+      new Option(
+        '-r, --reach [pairs]',
+        'show also which addresses would reach each other then, or no longer, of so many pairs',
+      )
+        .preset(`${USUAL_PAIRS}`)
+        .argParser(parsePairs),
+    );
 }
 
 function painter(colors: ReturnType<typeof picocolors.createColors>): Paint {
@@ -126,7 +138,16 @@ export async function commandLine(
     planned: ReturnType<typeof planDel>,
     flags: PlanFlags,
   ): void => {
-    printPlan(verb, planned, flags.format, painter(out));
+    if (flags.reach !== undefined && flags.format === 'sh')
+      throw new CniError(
+        CNI_ERROR.invalidEnvironment,
+        '--reach is for the formats text and json: a script has no place for it',
+      );
+    const shown: Planned | undefined =
+      planned && flags.reach !== undefined ? withReach(planned, flags.reach) : planned;
+    printPlan(verb, shown, flags.format, painter(out));
+    if (shown?.reach && flags.format === 'text')
+      writeAll(1, formatReach(shown.reach, painter(out)));
     if (flags.detailedExitcode === true && (planned?.plan.ops.length ?? 0) > 0) status = 2;
   };
 

@@ -6,6 +6,7 @@ import { countOps, stepsOf } from '../../model/plan-text.ts';
 import type { Plan } from '../../model/plan.ts';
 import { isNetSysctl } from '../../model/sysctl.ts';
 import { VLAN_ID_MAX, VLAN_ID_MIN } from '../../model/vlan.ts';
+import type { ReachDelta } from '../../sim/reach.ts';
 import type { Attachment } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { ifname, ip, mac, prefix } from './values.ts';
@@ -21,6 +22,8 @@ export interface PlanFile {
   readonly scope: Scope;
   /** Undefined: there was no such attachment, and nothing to do. */
   readonly attachment: Attachment | undefined;
+  /** For who reads it; `apply` does not. */
+  readonly reach?: ReachDelta;
 }
 
 const name = z
@@ -174,7 +177,7 @@ export interface SavedPlan {
 }
 
 /** The text of a plan file. */
-export function formatPlanFile({ verb, plan, scope, attachment: made }: PlanFile): string {
+export function formatPlanFile({ verb, plan, scope, attachment: made, reach }: PlanFile): string {
   const value = {
     formatVersion: PLAN_FORMAT_VERSION,
     verb,
@@ -183,6 +186,7 @@ export function formatPlanFile({ verb, plan, scope, attachment: made }: PlanFile
     attachment: made ?? null,
     operations: plan.ops satisfies readonly Op[],
     effects: stepsOf(plan).map(({ effects }) => effects),
+    ...(reach ? { reach } : {}),
     scope,
     before: plan.before,
   };

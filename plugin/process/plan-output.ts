@@ -2,6 +2,7 @@ import type { Scope } from '../../backends/backend.ts';
 import { formatScript } from '../../model/plan-script.ts';
 import { type Paint, formatPlan } from '../../model/plan-text.ts';
 import type { Plan } from '../../model/plan.ts';
+import type { ReachDelta } from '../../sim/reach.ts';
 import type { Attachment } from '../attachment.ts';
 import type { PlanFormat } from '../call-options.ts';
 import { type PlanFile, formatPlanFile } from '../format/plan-file.ts';
@@ -12,6 +13,8 @@ export interface Planned {
   readonly plan: Plan;
   readonly attachment: Attachment;
   readonly scope: Scope;
+  /** Whom it connects and cuts, where that was asked. */
+  readonly reach?: ReachDelta;
 }
 
 /** What else a person should know about the plan of a call. */
@@ -47,6 +50,7 @@ export function formatPlanned(
         plan,
         scope: planned?.scope ?? {},
         attachment: planned?.attachment,
+        ...(planned?.reach ? { reach: planned.reach } : {}),
       });
   }
 }

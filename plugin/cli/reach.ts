@@ -1,0 +1,68 @@
+/** What a plan connects and cuts on this host: the simulator's answer before it and after it. */
+import { InvalidArgumentError } from 'commander';
+import { makeLinuxBackend } from '../../backends/linux/linux.ts';
+import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
+import type { Host, NetnsName } from '../../model/host.ts';
+import type { Op } from '../../model/op.ts';
+import { applyOp } from '../../model/ops.ts';
+import { type Pair, type ReachDelta, reachDelta } from '../../sim/reach.ts';
+import { CNI_ERROR, CniError } from '../cni/error.ts';
+import type { Planned } from '../process/plan-output.ts';
+import { observeWhole } from '../process/whole-host.ts';
+
+/** So many pairs are tried where nobody says how many: about two seconds beside 100 pods. */
+export const USUAL_PAIRS = 400;
+
+/** Reads how many pairs are to be tried. */
+export function parsePairs(text: string): number {
+  const count = Number(text);
+  if (/^\d+$/.test(text) && count >= 2 && count <= 10_000_000) return count;
+  throw new InvalidArgumentError('It is a whole number of pairs from 2 to 10000000.');
+}
+
+/** The host after operations that were planned on a part of it. */
+function afterAll(host: Host, ops: readonly Op[]): Host {
+  return ops.reduce((state, op) => {
+    const outcome = applyOp(state, op);
+    if (outcome.ok) return outcome.host;
+    const { errno, text } = outcome.fault;
+    throw new CniError(
+      CNI_ERROR.drift,
+      `netns "${op.netns}" has changed since the plan was made: ${op.op} would fail now; make the plan again`,
+      text === '' ? errno : `${errno}: ${text}`,
+    );
+  }, host);
+}
+
+/** Netns by the names that people know, where the plan has the paths that the runtime gave. */
+function withNames(delta: ReachDelta, names: ReadonlyMap<NetnsName, NetnsName>): ReachDelta {
+  const name = <E extends { readonly netns: NetnsName | null }>(end: E): E => ({
+    ...end,
+    netns: end.netns === null ? null : (names.get(end.netns) ?? end.netns),
+  });
+  const named = (pairs: readonly Pair[]): Pair[] =>
+    pairs.map(({ from, to }) => ({ from: name(from), to: name(to) }));
+  const { connected, cut, unclear } = delta;
+  return { ...delta, connected: named(connected), cut: named(cut), unclear: named(unclear) };
+}
+
+/** The plan with what it connects and cuts, of at most `most` pairs. Throws where it cannot be carried out on this host as it is now. */
+export function withReach(planned: Planned, most: number): Planned {
+  const { before, ops } = planned.plan;
+  const listed = listNetns();
+  const known = new Map(
+    Object.keys(before.netns).flatMap((path): [NetnsName, NetnsName][] => {
+      const name = path.startsWith('/') ? nameOfNetns(path, listed) : undefined;
+      return name === undefined ? [] : [[path, name]];
+    }),
+  );
+  const replaced = new Set(known.values());
+  const others = listed.filter((name) => !replaced.has(name));
+  const backend = makeLinuxBackend({ tellsRelease: true });
+  try {
+    const host = observeWhole(backend, [...new Set([...others, ...Object.keys(before.netns)])]);
+    return { ...planned, reach: withNames(reachDelta(host, afterAll(host, ops), most), known) };
+  } finally {
+    backend.close();
+  }
+}
