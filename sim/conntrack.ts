@@ -30,6 +30,8 @@ export interface Track {
   readonly direction: Direction;
   /** Is it the first packet, and on its way still? */
   readonly isNew: boolean;
+  /** Is it an error about a packet of the connection, in the direction that would answer that one? */
+  readonly isRelated?: true;
 }
 
 /** By netns and the text of either tuple. */
@@ -39,7 +41,7 @@ export type Connections = Readonly<
 
 /** The tuple of a packet; undefined for one that is not tracked, as neighbour messages are not. */
 function tupleOf({ source, destination, message }: IpPacket): Tuple | undefined {
-  if (isNeighbourMessage(message)) return undefined;
+  if (isNeighbourMessage(message) || message.kind === 'error') return undefined;
   if (!('sourcePort' in message))
     return {
       protocol: 'icmp',
@@ -90,8 +92,23 @@ function isSyn(message: IpPacket['message']): boolean {
   return message.kind === 'tcp' && !message.isAnswer;
 }
 
+/** An error belongs to the connection of which what it quotes is a packet, if it goes to whom answers would (nf_conntrack_inet_error). */
+function trackError(
+  world: World,
+  netns: NetnsName,
+  destination: Ip,
+  quoted: IpPacket,
+): Track | undefined {
+  const tuple = tupleOf(quoted);
+  const known = tuple && world.connections[netns]?.[textOf(inverse(tuple))];
+  if (known?.connection[known.direction].destination !== destination) return undefined;
+  return { ...known, isNew: false, isRelated: true };
+}
+
 /** What a packet is to the connections of a netns; undefined where it is of none and begins none. */
 export function track(world: World, netns: NetnsName, packet: IpPacket): Track | undefined {
+  const { destination, message } = packet;
+  if (message.kind === 'error') return trackError(world, netns, destination, message.quoted);
   const tuple = tupleOf(packet);
   if (!tuple) return undefined;
   const known = world.connections[netns]?.[textOf(tuple)];

@@ -60,6 +60,25 @@ export interface NeighbourMessage {
   readonly mac: Mac;
 }
 
+/** What an ICMP or ICMPv6 error says, in the words of both: IPv6 has "no route" for the net, and "packet too big". */
+export type ErrorKind =
+  | 'time exceeded'
+  | 'net unreachable'
+  | 'host unreachable'
+  | 'port unreachable'
+  | 'admin prohibited'
+  | 'too big';
+
+/** An error about a packet, to whom that came from (RFC 792, RFC 4443). */
+export interface IcmpError {
+  readonly kind: 'error';
+  readonly error: ErrorKind;
+  /** Of what is too big: what would not be; else null. */
+  readonly mtuBytes: number | null;
+  /** The packet that it is about, as whoever sends the error saw it. */
+  readonly quoted: IpPacket;
+}
+
 /** An IPv4 or IPv6 packet; its addresses say which. */
 export interface IpPacket {
   readonly kind: 'ip';
@@ -69,7 +88,7 @@ export interface IpPacket {
   readonly ttl: number;
   /** IPv4: no router may fragment it. Never read for IPv6, where none does. */
   readonly dontFragment: boolean;
-  readonly message: ProbeMessage | NeighbourMessage | VxlanMessage;
+  readonly message: ProbeMessage | NeighbourMessage | VxlanMessage | IcmpError;
   /** What the netns that it goes through keeps beside it; absent: nothing. */
   readonly skb?: SkbState;
 }
@@ -83,6 +102,11 @@ export interface SkbState {
   readonly untracked?: true;
   /** Has a bridge had it pass prerouting already, which its netns then does not do again (br_netfilter_hooks.c, ip_sabotage_in)? */
   readonly prerouted?: true;
+}
+
+/** A packet of a netns's own; a source of `null` is still to be chosen. */
+export interface OwnPacket extends Omit<IpPacket, 'kind' | 'source'> {
+  readonly source: Ip | null;
 }
 
 export type Packet = Arp | IpPacket;
@@ -124,6 +148,9 @@ export function packetBytes(packet: Packet): number {
     case 'solicitation':
     case 'advertisement':
       return header + 32;
+    // It quotes as much as fits into a packet that goes everywhere (icmp_send, icmp6_send).
+    case 'error':
+      return Math.min(header + 8 + packetBytes(message.quoted), header === 20 ? 576 : 1280);
   }
 }
 
@@ -159,7 +186,7 @@ export function innermost(packet: Packet): Packet {
 
 /** Is it what a probe asks, or its answer? */
 export function isProbeMessage(message: IpPacket['message']): message is ProbeMessage {
-  return !isNeighbourMessage(message) && message.kind !== 'vxlan';
+  return !isNeighbourMessage(message) && message.kind !== 'vxlan' && message.kind !== 'error';
 }
 
 /** Is it about neighbours? */
@@ -208,6 +235,8 @@ function formatMessage(packet: IpPacket): string {
     }
     case 'vxlan':
       return `vxlan ${message.vni} ${source} > ${destination} (${formatPacket(message.frame.packet)})`;
+    case 'error':
+      return `${message.error} ${source} > ${destination} (${formatPacket(message.quoted)})`;
     case 'solicitation':
       return `nd who-has ${message.target} tell ${source}`;
     case 'advertisement':

@@ -7,15 +7,17 @@ import type { Route } from '../model/route.ts';
 import { receiveArp } from './arp.ts';
 import {
   type Frame,
+  type IcmpError,
   type IpPacket,
   answerTo,
   isAnswer,
   isMulticast,
   isNeighbourMessage,
 } from './frame.ts';
+import { DEFAULT_TTL, sendIcmpError } from './icmp-error.ts';
 import { receiveNd } from './nd.ts';
 import { passHook } from './netfilter.ts';
-import { sendByRoute, sendOwn } from './output.ts';
+import { isRefusedBySize, sendByRoute, sendOwn } from './output.ts';
 import { formatRoute, routeInput } from './route.ts';
 import {
   type AddressedTo,
@@ -28,9 +30,6 @@ import {
   note,
 } from './run.ts';
 import { receiveVxlan } from './vxlan.ts';
-
-/** What the kernel gives packets of its own (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit). */
-export const DEFAULT_TTL = 64;
 
 /** The address that a reply comes from: the one that was asked, unless that is anycast (icmp_reply, icmpv6_echo_reply). */
 function replySource(run: Run, netns: string, asked: Ip): Ip | null {
@@ -50,12 +49,40 @@ function isAwaited(run: Run, { source, message }: IpPacket): boolean {
   );
 }
 
+/** Is the error about the question? Of what is quoted a socket looks at what it looks at in an answer (icmp_socket_deliver). */
+function isAboutQuestion(run: Run, { quoted }: IcmpError): boolean {
+  const { from, message: asked } = run.awaited;
+  const { message } = quoted;
+  if (message.kind !== asked.kind) return false;
+  if ('id' in message) return 'id' in asked && message.id === asked.id;
+  return (
+    'sourcePort' in message &&
+    'sourcePort' in asked &&
+    quoted.destination === from &&
+    message.sourcePort === asked.sourcePort &&
+    message.destinationPort === asked.destinationPort
+  );
+}
+
+/** An error arrives: whoever asked is told, and nobody else whom it would stop. */
+function receiveError(run: Run, at: LinkRef, packet: IpPacket, message: IcmpError): void {
+  const isTold = at.netns === run.sender && isAboutQuestion(run, message);
+  const text = isTold ? 'the sender is told' : 'it is about nothing that is waited for here';
+  note(run, at, 'deliver', packet, text, { rule: 'K-7.7' });
+  const { error, mtuBytes } = message;
+  if (isTold) run.error ??= { from: packet.source, error, mtuBytes };
+}
+
 /** The packet is for this netns, because of this route in its local table; loopback packets keep the one they were sent with. */
 function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null): void {
   const packet = passHook(run, at, arrived, { hook: 'input', iif: at.ifname, oif: null });
   if (!packet || isNeighbourMessage(packet.message)) return;
   if (packet.message.kind === 'vxlan') {
     receiveVxlan(run, at, packet, packet.message);
+    return;
+  }
+  if (packet.message.kind === 'error') {
+    receiveError(run, at, packet, packet.message);
     return;
   }
   const { destination, message } = packet;
@@ -92,23 +119,17 @@ function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null):
 function forward(run: Run, at: LinkRef, packet: IpPacket, route: Route): void {
   const lookedUp = { kind: 'route', destination: packet.destination, found: route } as const;
   if (packet.ttl <= 1) {
-    drop(
-      run,
-      at,
-      'forward',
-      packet,
-      'IP_INHDR',
-      `the TTL is used up; answers time exceeded, which is not followed`,
-      { rule: 'K-7.7', lookedUp },
-    );
+    drop(run, at, 'forward', packet, 'IP_INHDR', `the TTL is used up`, { rule: 'K-7.7', lookedUp });
+    sendIcmpError(run, at, packet, 'time exceeded');
     return;
   }
+  const [iif, oif] = [at.ifname, route.device];
+  if (oif !== null && isRefusedBySize(run, { netns: at.netns, ifname: oif }, packet, iif)) return;
   const aged = { ...packet, ttl: packet.ttl - 1 };
   note(run, at, 'forward', aged, `${formatRoute(route)}, ttl ${aged.ttl}`, {
     rule: 'K-7.6',
     lookedUp,
   });
-  const [iif, oif] = [at.ifname, route.device];
   const passed = passHook(run, at, aged, { hook: 'forward', iif, oif });
   if (passed && oif !== null)
     sendByRoute(run, { netns: at.netns, ifname: oif }, route, passed, iif);
@@ -146,6 +167,7 @@ function receiveIp(run: Run, at: LinkRef, frame: Frame, came: IpPacket, to: Addr
   if (answer.kind === 'drop') {
     const lookedUp = { kind: 'route', destination: packet.destination, found: null } as const;
     drop(run, at, 'route', packet, answer.reason, answer.text, { rule: answer.rule, lookedUp });
+    if (answer.error !== undefined && to === 'us') sendIcmpError(run, at, packet, answer.error);
   } else if (answer.kind === 'broadcast') {
     drop(
       run,

@@ -2,13 +2,23 @@
 import { type Cause, causeOf, formatCause } from './cause.ts';
 import { innermost, isAnswer, isProbeMessage } from './frame.ts';
 import { type ProbeRequest, probe } from './probe.ts';
-import { type Hop, type Trace, type Verdict, formatHops, formatVerdict } from './trace.ts';
+import {
+  type Hop,
+  type SenderError,
+  type Trace,
+  type Verdict,
+  formatHops,
+  formatSenderError,
+  formatVerdict,
+} from './trace.ts';
 import type { World } from './world.ts';
 
 export interface Journey {
   /** Whether the probe arrives, and its answer; null: not known. */
   readonly reachable: { readonly there: boolean | null; readonly back: boolean | null };
   readonly verdict: Verdict;
+  /** By which ICMP error the sender learns that its question does not arrive; null: by none. */
+  readonly error: SenderError | 'unknown' | null;
   /** What is to blame; null where it arrives, and where that is not known. */
   readonly cause: Cause | null;
   readonly forward: readonly Hop[];
@@ -30,13 +40,14 @@ function split({ hops }: Trace): readonly [Hop[], Hop[]] {
 /** Sends a probe, and says whether it arrives, whether its answer does, and what is to blame if not. Throws as `probe` does. */
 export function travel(world: World, request: ProbeRequest): Journey {
   const trace = probe(world, request);
-  const { verdict } = trace;
+  const { verdict, error } = trace;
   const [forward, back] = split(trace);
   const open = verdict.kind === 'unknown' ? null : false;
   const there = back.length > 0 ? true : open;
   return {
     reachable: { there, back: there !== true ? open : verdict.kind === 'delivered' ? true : open },
     verdict,
+    error,
     cause: verdict.kind === 'dropped' ? causeOf(world.host, verdict) : null,
     forward,
     return: back,
@@ -67,13 +78,14 @@ function headline({ reachable, verdict }: Journey, marks: Marks): string {
 
 /** A journey in lines: the hops there and back, how it ended, and what is to blame with what would mend it. */
 export function formatJourney(journey: Journey, marks: Marks = PLAIN): string[] {
-  const { forward, cause } = journey;
+  const { forward, cause, error } = journey;
   return [
     marks.bold('there'),
     ...formatHops(forward).map((line) => `  ${line}`),
     ...(journey.return.length > 0 ? [marks.bold('back')] : []),
     ...formatHops(journey.return).map((line) => `  ${line}`),
     headline(journey, marks),
+    ...(error !== null && error !== 'unknown' ? [`  ${formatSenderError(error)}`] : []),
     ...(cause ? [`  ${formatCause(cause)}`] : []),
     ...(cause?.mend ?? []).map((line) => marks.dim(`    ${line}`)),
   ];

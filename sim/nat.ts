@@ -122,3 +122,26 @@ export function translate(
     ? withEnd(packet, side, wanted.source, wanted.sourcePort)
     : withEnd(packet, side, wanted.destination, wanted.destinationPort);
 }
+
+const OTHER = { source: 'destination', destination: 'source' } as const;
+
+/** Has the connection other addresses, or another port, on this side of it (IPS_SRC_NAT and IPS_DST_NAT)? */
+function isTranslated({ original, reply }: Connection, side: Side): boolean {
+  const seen = inverse(reply);
+  return original[side] !== seen[side] || original[`${side}Port`] !== seen[`${side}Port`];
+}
+
+/** An error about a packet of a translated connection: it quotes what its receiver has sent (nf_nat_icmp_reply_translation). */
+export function translateError(
+  packet: IpPacket,
+  { connection, direction }: Track,
+  side: Side,
+): IpPacket {
+  const { message } = packet;
+  const of = direction === 'original' ? side : OTHER[side];
+  if (message.kind !== 'error' || !isTranslated(connection, of)) return packet;
+  const back = direction === 'original' ? connection.reply : connection.original;
+  const inner = OTHER[side];
+  const quoted = withEnd(message.quoted, inner, back[inner], back[`${inner}Port`]);
+  return { ...packet, [side]: inverse(back)[side], message: { ...message, quoted } };
+}

@@ -3,6 +3,7 @@ import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { type Mac, ZERO_MAC } from '../model/mac.ts';
 import { type Packet, innermost } from './frame.ts';
+import { sendIcmpError } from './icmp-error.ts';
 import { type Run, type Waiting, drop, leave, linkAt } from './run.ts';
 import { formatPlace } from './trace.ts';
 import { findNeighbour, findPermanentNeighbour, withNeighbour } from './world.ts';
@@ -58,7 +59,7 @@ function answersFor(outer: Packet, ip: Ip): boolean {
 /** Nothing is under way any more: whoever still waits will not be answered, after three probes in the kernel. */
 export function giveUp(run: Run): void {
   // Who waits later may be why who waits longer had no answer: its question is in a packet of a vxlan.
-  for (const { at, nextHop, packet } of run.waiting.splice(0).toReversed()) {
+  for (const { at, nextHop, packet, iif } of run.waiting.splice(0).toReversed()) {
     const ends = run.ends.filter(
       (end) => asksFor(end.packet, nextHop) || answersFor(end.packet, nextHop),
     );
@@ -84,5 +85,8 @@ export function giveUp(run: Run): void {
       lookedUp: { kind: 'neighbour', ip: nextHop, found: null },
       ...because,
     });
+    // Who sends itself is told by its own kernel, without a packet to another netns.
+    if (iif !== null)
+      sendIcmpError(run, { netns: at.netns, ifname: iif }, packet, 'host unreachable');
   }
 }

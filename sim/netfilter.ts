@@ -17,7 +17,15 @@ import {
   track,
 } from './conntrack.ts';
 import { type Frame, type IpPacket, formatPacket } from './frame.ts';
-import { type Side, decide, masqueradeSource, redirectTarget, targetOf, translate } from './nat.ts';
+import {
+  type Side,
+  decide,
+  masqueradeSource,
+  redirectTarget,
+  targetOf,
+  translate,
+  translateError,
+} from './nat.ts';
 import { type ChainEnd, evaluateChain } from './ruleset.ts';
 import { type Place, type Run, drop, leave, netnsOf, note } from './run.ts';
 import type { Seen } from './seen.ts';
@@ -193,7 +201,7 @@ function applyNat(
     now = { ...found, connection: answer.connection };
     asked = marked(packet, answer.mark);
   }
-  const translated = translate(asked, now, side);
+  const translated = (now.isRelated ? translateError : translate)(asked, now, side);
   const isSame = formatPacket(translated) === formatPacket(asked);
   if (!isSame)
     note(run, at, 'netfilter', translated, `${passing.hook}: its ${side} is translated`, {

@@ -6,7 +6,8 @@ import type { LinkRef } from '../model/link.ts';
 import { ZERO_MAC } from '../model/mac.ts';
 import type { Route } from '../model/route.ts';
 import { arpQuestion } from './arp.ts';
-import { type Frame, type IpPacket, isUnspecified, packetBytes } from './frame.ts';
+import { type Frame, type IpPacket, type OwnPacket, isUnspecified, packetBytes } from './frame.ts';
+import { sendIcmpError } from './icmp-error.ts';
 import { ndQuestion } from './nd.ts';
 import { isAsked, sendTo } from './neighbour.ts';
 import { passHook, passHooks, unrouted } from './netfilter.ts';
@@ -23,7 +24,7 @@ function sendQuestion(run: Run, at: LinkRef, question: Frame): void {
 }
 
 /** Sends a packet to its next hop: at once, or when the neighbour has answered (K-7.3). */
-function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket): void {
+function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket, iif: Ifname | null): void {
   const mac = findNeighbour(run.world, at, nextHop);
   const grounds = {
     rule: 'K-7.3',
@@ -43,7 +44,7 @@ function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket): void {
     return;
   }
   const wasAsked = isAsked(run, at, nextHop);
-  run.waiting.push({ at, nextHop, packet });
+  run.waiting.push({ at, nextHop, packet, iif });
   if (wasAsked) {
     note(run, at, 'neighbour', packet, `${nextHop} is asked for already: waits too`, grounds);
     return;
@@ -73,6 +74,25 @@ function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket): void {
   sendQuestion(run, at, question);
 }
 
+/** Is it for nobody on the way to fragment? */
+function mayNotBeSplit({ dontFragment, destination }: IpPacket): boolean {
+  return dontFragment || familyOf(destination) === 6;
+}
+
+function dropTooBig(run: Run, at: LinkRef, packet: IpPacket, mtuBytes: number): void {
+  const text = `${packetBytes(packet)} bytes, and the mtu is ${mtuBytes}`;
+  drop(run, at, 'route', packet, 'PKT_TOO_BIG', text, { rule: 'K-7.7' });
+}
+
+/** A router looks at the size before the chains of forward do (ip_forward, ip6_forward): is the packet too big, of which its sender is told? */
+export function isRefusedBySize(run: Run, at: LinkRef, packet: IpPacket, iif: Ifname): boolean {
+  const { mtuBytes } = linkAt(run, at);
+  if (packetBytes(packet) <= mtuBytes || !mayNotBeSplit(packet)) return false;
+  dropTooBig(run, at, packet, mtuBytes);
+  sendIcmpError(run, { netns: at.netns, ifname: iif }, packet, 'too big', mtuBytes);
+  return true;
+}
+
 /** Sends a packet by a unicast route; `iif` is the link that it came in by, null for one of the netns itself. */
 export function sendByRoute(
   run: Run,
@@ -88,11 +108,9 @@ export function sendByRoute(
   if (!packet) return;
   const bytes = packetBytes(packet);
   if (bytes <= mtuBytes) {
-    toNextHop(run, at, nextHop, packet);
-  } else if (packet.dontFragment || familyOf(packet.destination) === 6) {
-    drop(run, at, 'route', packet, 'PKT_TOO_BIG', `${bytes} bytes, and the mtu is ${mtuBytes}`, {
-      rule: 'K-7.7',
-    });
+    toNextHop(run, at, nextHop, packet, iif);
+  } else if (mayNotBeSplit(packet)) {
+    dropTooBig(run, at, packet, mtuBytes);
   } else {
     leave(
       run,
@@ -102,11 +120,6 @@ export function sendByRoute(
       `${bytes} bytes exceed mtu ${mtuBytes}, and fragments are not modelled yet`,
     );
   }
-}
-
-/** A packet of the netns itself; a source of `null` is still to be chosen. */
-export interface OwnPacket extends Omit<IpPacket, 'kind' | 'source'> {
-  readonly source: Ip | null;
 }
 
 /** Finds the loopback link, by which packets to own addresses go. */

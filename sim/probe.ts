@@ -5,6 +5,7 @@ import { type Ip, familyOf } from '../model/ip.ts';
 import { localType } from '../model/route-lookup.ts';
 import {
   type IpPacket,
+  type OwnPacket,
   type Packet,
   type ProbeMessage,
   innermost,
@@ -13,10 +14,11 @@ import {
   isMulticast,
   isProbeMessage,
 } from './frame.ts';
-import { DEFAULT_TTL, receiveUp } from './input.ts';
+import { DEFAULT_TTL } from './icmp-error.ts';
+import { receiveUp } from './input.ts';
 import { receive, transmit } from './link.ts';
 import { giveUp } from './neighbour.ts';
-import { type OwnPacket, sendOwn } from './output.ts';
+import { sendOwn } from './output.ts';
 import { type End, type Event, type Run, drop, leave, linkAt, startRun } from './run.ts';
 import { UNSPECIFIED } from './source.ts';
 import type { Trace, Verdict } from './trace.ts';
@@ -46,6 +48,9 @@ const MAX_STEPS = 20_000;
 
 function perform(run: Run, event: Event): void {
   switch (event.step) {
+    case 'send':
+      sendOwn(run, event.netns, event.own, event.device);
+      break;
     case 'transmit':
       transmit(run, event.at, event.frame);
       break;
@@ -72,7 +77,7 @@ function settle(run: Run): void {
     const key = isAtPort ? JSON.stringify(event) : '';
     const count = (visits.get(key) ?? 0) + 1;
     visits.set(key, count);
-    if (key === '' || count <= MAX_VISITS) perform(run, event);
+    if (!isAtPort || count <= MAX_VISITS) perform(run, event);
     else
       drop(
         run,
@@ -83,8 +88,10 @@ function settle(run: Run): void {
         `this very frame came by ${MAX_VISITS} times before`,
       );
   }
-  for (const { at, frame } of run.queue.splice(0)) {
-    drop(run, at, 'receive', frame, 'STEP_LIMIT', `not done after ${MAX_STEPS} steps`);
+  for (const event of run.queue.splice(0)) {
+    if (event.step === 'send') continue;
+    const text = `not done after ${MAX_STEPS} steps`;
+    drop(run, event.at, 'receive', event.frame, 'STEP_LIMIT', text);
   }
   giveUp(run);
 }
@@ -112,6 +119,19 @@ function conclude(run: Run): Verdict {
     .toSorted((a, b) => rank(a) - rank(b));
   if (!decisive) throw new Error('a probe came to no end');
   return decisive.verdict;
+}
+
+/** Of what the sender is told; who has its answer hears of nothing else. */
+function errorOf(run: Run, verdict: Verdict): Trace['error'] {
+  if (verdict.kind === 'delivered') return null;
+  if (run.error) return run.error;
+  const isLost = run.ends.some(
+    (end) =>
+      end.verdict.kind === 'unknown' &&
+      end.packet.kind === 'ip' &&
+      end.packet.message.kind === 'error',
+  );
+  return isLost || verdict.kind === 'unknown' ? 'unknown' : null;
 }
 
 /** What the socket refuses before there is a packet, or the model does not know. */
@@ -174,5 +194,12 @@ export function probe(world: World, request: ProbeRequest): Trace {
     sendOwn(run, request.netns, own, null);
     settle(run);
   }
-  return { hops: run.hops, verdict: conclude(run), laterHops: run.laterHops, world: run.world };
+  const verdict = conclude(run);
+  return {
+    hops: run.hops,
+    verdict,
+    error: errorOf(run, verdict),
+    laterHops: run.laterHops,
+    world: run.world,
+  };
 }

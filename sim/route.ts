@@ -5,7 +5,7 @@ import { type Ip, familyOf, isLoopback } from '../model/ip.ts';
 import { type Flow, OWN_PACKETS, lookup } from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import { linkSysctl } from '../model/sysctl.ts';
-import { isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
+import { type ErrorKind, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
 import type { DropReason } from './reason.ts';
 
 /** No way on, and the reason. */
@@ -14,6 +14,8 @@ export interface NoRoute {
   readonly reason: DropReason;
   readonly text: string;
   readonly rule: string;
+  /** What the packet's sender is told, if that is anything. */
+  readonly error?: ErrorKind;
 }
 
 export type OutputRoute = { readonly kind: 'local' | 'forward'; readonly route: Route } | NoRoute;
@@ -64,6 +66,14 @@ export function routeOutput(
       ? `no route to ${destination}`
       : `the route to ${destination} is ${route.type}`;
   return { kind: 'drop', reason: 'IP_OUTNOROUTES', text: `${errno}: ${found}`, rule: 'K-5.1' };
+}
+
+/** What a router says of a route that ends packets: of a blackhole nothing (ip_error; ip6_pkt_drop says of an unreachable one what it says of none). */
+function noRouteError(family: 4 | 6, type: string | undefined): { readonly error?: ErrorKind } {
+  if (type === 'blackhole') return {};
+  if (type === 'prohibit') return { error: 'admin prohibited' };
+  const isNamed = family === 4 && type === 'unreachable';
+  return { error: isNamed ? 'host unreachable' : 'net unreachable' };
 }
 
 function ipv4Number(netns: Netns, device: Ifname, name: string): number {
@@ -171,7 +181,7 @@ function routeInputIpv4(
       route === undefined
         ? `no route to ${destination}`
         : `the route to ${destination} is ${route.type}`;
-    return noRoute('IP_INNOROUTES', found, 'K-7.7');
+    return { ...noRoute('IP_INNOROUTES', found, 'K-7.7'), ...noRouteError(4, route?.type) };
   }
   const back = { source: destination, iif: route.device };
   return sourceFault(netns, device, source, back) ?? { kind: 'forward', route };
@@ -190,7 +200,8 @@ function routeInputIpv6(
   const route = findRoute(netns, destination, device, { source, iif: device, mark });
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type !== 'unicast' || route.device === null) {
-    return noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');
+    const none = noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');
+    return { ...none, ...noRouteError(6, route?.type) };
   }
   if (!forwards(netns, 6, device)) {
     return noRoute(

@@ -7,16 +7,23 @@ import { type Netns, type NetnsName, getLink, getNetns } from '../model/host.ts'
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
-import type { Frame, IpPacket, Packet, ProbeMessage } from './frame.ts';
+import type { Frame, IpPacket, OwnPacket, Packet, ProbeMessage } from './frame.ts';
 import type { DropReason } from './reason.ts';
-import type { Hop, LookedUp, Stage, Verdict } from './trace.ts';
+import type { Hop, LookedUp, SenderError, Stage, Verdict } from './trace.ts';
 import type { World } from './world.ts';
 
 /** What a frame's destination MAC means to the link that received it (the kernel's skb->pkt_type). */
 export type AddressedTo = 'us' | 'broadcast' | 'multicast' | 'other';
 
-/** What happens next to a frame. */
+/** What happens next. */
 export type Event =
+  /** The netns sends a packet of its own; `device` is the link that a link-local destination is on. */
+  | {
+      readonly step: 'send';
+      readonly netns: NetnsName;
+      readonly own: OwnPacket;
+      readonly device: Ifname | null;
+    }
   /** The link sends it. */
   | { readonly step: 'transmit'; readonly at: LinkRef; readonly frame: Frame }
   /** It arrives at the link. */
@@ -29,6 +36,8 @@ export interface Waiting {
   readonly at: LinkRef;
   readonly nextHop: Ip;
   readonly packet: IpPacket;
+  /** The link that it came in by; null: the netns sends it itself. */
+  readonly iif: Ifname | null;
 }
 
 /** One copy of a packet and what became of it. */
@@ -53,6 +62,8 @@ export interface Run {
   readonly waiting: Waiting[];
   readonly ends: End[];
   delivered: boolean;
+  /** The first error about the question that reached whoever asked. */
+  error: SenderError | null;
   laterHops: number;
 }
 
@@ -66,6 +77,7 @@ export function startRun(world: World, sender: NetnsName, awaited: Awaited): Run
     waiting: [],
     ends: [],
     delivered: false,
+    error: null,
     laterHops: 0,
   };
 }

@@ -6,7 +6,7 @@ import type { LinkRef } from '../model/link.ts';
 import type { Mac } from '../model/mac.ts';
 import type { NftFamily } from '../model/nftables.ts';
 import type { Route } from '../model/route.ts';
-import { type Frame, type Packet, formatPacket } from './frame.ts';
+import { type ErrorKind, type Frame, type Packet, formatPacket } from './frame.ts';
 import type { DropReason } from './reason.ts';
 import type { World } from './world.ts';
 
@@ -84,9 +84,19 @@ export type Verdict =
       readonly text: string;
     };
 
+/** The ICMP error by which the sender learns that its question does not arrive. */
+export interface SenderError {
+  readonly from: Ip;
+  readonly error: ErrorKind;
+  /** Of what is too big: what would not be; else null. */
+  readonly mtuBytes: number | null;
+}
+
 export interface Trace {
   readonly hops: readonly Hop[];
   readonly verdict: Verdict;
+  /** Null: the sender hears of none, and waits. What its own kernel refuses it knows without one. */
+  readonly error: SenderError | 'unknown' | null;
   /** Hops of flooded copies that went on after the verdict was certain; they are not in `hops`. */
   readonly laterHops: number;
   /** With what was learned on the way. */
@@ -111,6 +121,12 @@ export function formatVerdict(verdict: Verdict): string {
     case 'unknown':
       return `unknown beyond ${formatPlace(verdict)}: ${verdict.text}`;
   }
+}
+
+/** `10.0.0.1 tells the sender: time exceeded`. */
+export function formatSenderError({ from, error, mtuBytes }: SenderError): string {
+  const mtu = mtuBytes === null ? '' : `, the mtu is ${mtuBytes}`;
+  return `${from} tells the sender: ${error}${mtu}`;
 }
 
 function formatData(data: Frame | Packet): string {

@@ -1,0 +1,42 @@
+/** ICMP errors: whoever cannot take a packet further tells whom that came from (net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send; K-7.7). */
+import { familyOf } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
+import { type ErrorKind, type IpPacket, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
+import type { Run } from './run.ts';
+
+/** What the kernel gives packets of its own (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit). */
+export const DEFAULT_TTL = 64;
+
+/** Of these nobody is told: who sent them is not one host, or they are errors or about neighbours. */
+function isUntold({ source, destination, message }: IpPacket): boolean {
+  const isHost = !isUnspecified(source) && !isMulticast(source) && !isMulticast(destination);
+  return !isHost || message.kind === 'error';
+}
+
+/**
+ * Has the netns tell a packet's sender what became of it. `at` is the link that the packet came in by, `mtuBytes` what would
+ * not be too big. The source is the one that the route back chooses. Limits on how many are sent are not followed.
+ */
+export function sendIcmpError(
+  run: Run,
+  at: LinkRef,
+  packet: IpPacket,
+  error: ErrorKind,
+  mtuBytes: number | null = null,
+): void {
+  if (isUntold(packet)) return;
+  const { skb: _, ...quoted } = packet;
+  const destination = packet.source;
+  run.queue.push({
+    step: 'send',
+    netns: at.netns,
+    own: {
+      source: null,
+      destination,
+      ttl: DEFAULT_TTL,
+      dontFragment: false,
+      message: { kind: 'error', error, mtuBytes, quoted },
+    },
+    device: familyOf(destination) === 6 && isLinkLocal(destination) ? at.ifname : null,
+  });
+}
