@@ -1,6 +1,7 @@
 /** ICMP errors: whoever cannot take a packet further tells whom that came from (net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send; K-7.7). */
 import { familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
+import type { Track } from './conntrack.ts';
 import { type ErrorKind, type IpPacket, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
 import type { Run } from './run.ts';
 
@@ -11,6 +12,12 @@ export const DEFAULT_TTL = 64;
 function isUntold({ source, destination, message }: IpPacket): boolean {
   const isHost = !isUnspecified(source) && !isMulticast(source) && !isMulticast(destination);
   return !isHost || message.kind === 'error';
+}
+
+/** What an error is to the connection of the packet that it is about, also where that one is not kept yet (nf_conntrack_attach). */
+function relatedTo({ connection, direction }: Track): Track {
+  const back = direction === 'original' ? 'reply' : 'original';
+  return { connection, direction: back, isNew: false, isRelated: true };
 }
 
 /**
@@ -25,7 +32,7 @@ export function sendIcmpError(
   mtuBytes: number | null = null,
 ): void {
   if (isUntold(packet)) return;
-  const { skb: _, ...quoted } = packet;
+  const { skb, ...quoted } = packet;
   const destination = packet.source;
   run.queue.push({
     step: 'send',
@@ -36,6 +43,7 @@ export function sendIcmpError(
       ttl: DEFAULT_TTL,
       dontFragment: false,
       message: { kind: 'error', error, mtuBytes, quoted },
+      ...(skb?.track ? { skb: { mark: 0, track: relatedTo(skb.track) } } : {}),
     },
     device: familyOf(destination) === 6 && isLinkLocal(destination) ? at.ifname : null,
   });

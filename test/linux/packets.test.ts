@@ -12,6 +12,7 @@ import {
   warmUp,
   warmWorld,
 } from '../packets/compare.ts';
+import { compareErrors } from '../packets/errors.ts';
 import { FOREIGN_RULESETS } from '../packets/foreign.ts';
 import { type RoutedKernel, buildHost, buildRouted } from '../packets/routed-kernel.ts';
 import { requirement } from '../requirements.ts';
@@ -28,6 +29,7 @@ import { TUNNEL_CASES, TUNNEL_TARGET } from '../sim/tunnels.ts';
 /** Kept, so that every run asks the same; `npm run fuzz:packets` asks others. */
 const SEED = 8;
 const RULESETS = 8;
+const ERROR_RULESETS = 4;
 const SECONDS = 60;
 
 /** What rules of others read like. */
@@ -65,6 +67,23 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
         ),
         { numRuns: RULESETS, seed: SEED, endOnFailure: true },
       );
+    },
+    SECONDS * 1000,
+  );
+
+  it(
+    'are told of by the errors that the simulator says, or by none (K-7.7)',
+    async () => {
+      let errors = 0;
+      await fc.assert(
+        fc.asyncProperty(rulesets(), async (ops) => {
+          const { partings, told } = await compareErrors(built(), warm, ops);
+          expect(partings).toEqual([]);
+          errors += told;
+        }),
+        { numRuns: ERROR_RULESETS, seed: SEED, endOnFailure: true },
+      );
+      expect(errors).toBeGreaterThan(0);
     },
     SECONDS * 1000,
   );

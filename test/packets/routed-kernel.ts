@@ -28,6 +28,7 @@ const PINS: Readonly<Record<string, string>> = {
   'net/ipv6/conf/default/accept_dad': '0',
   'net/ipv6/conf/default/router_solicitations': '0',
   'net/ipv4/icmp_ratemask': '0',
+  'net/ipv6/icmp/ratelimit': '0',
   'net/bridge/bridge-nf-call-iptables': '0',
   'net/bridge/bridge-nf-call-ip6tables': '0',
 };

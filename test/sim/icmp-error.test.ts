@@ -6,6 +6,7 @@ import { formatJourney, travel } from '../../sim/journey.ts';
 import { type ProbeRequest, probe } from '../../sim/probe.ts';
 import { formatTrace } from '../../sim/trace.ts';
 import { makeWorld } from '../../sim/world.ts';
+import { HAIRPIN_CASES } from './hairpin.ts';
 import { ROUTED, ROUTED_DESTINATIONS, ROUTED_SENDERS, breakageLists, carriedOut } from './hosts.ts';
 import {
   ERRING_CASES,
@@ -16,7 +17,7 @@ import {
   requestOf,
 } from './icmp-errors.ts';
 import { applyAll, routeOps } from './pods.ts';
-import { rulesets } from './rulesets.ts';
+import { SERVICES, SERVICE_PORT, rulesets } from './rulesets.ts';
 import { TUNNEL_CASES, TUNNEL_TARGET } from './tunnels.ts';
 
 const ERRING = applyAll(ROUTED, ERRING_OPS);
@@ -42,6 +43,15 @@ describe('the sender is told (K-7.7)', () => {
   it('of an echo as of a datagram', () => {
     const request = { netns: 'a', destination: parseIp('10.244.2.4'), ttl: 1 };
     expect(probe(makeWorld(ERRING), request).error).toMatchObject({ error: 'time exceeded' });
+  });
+
+  it('by the service that it asked, of whomever that stands for, from the first packet on (K-8.3)', () => {
+    const routed = HAIRPIN_CASES.find(({ name }) => name.endsWith('bridge-nf-call-iptables 0'));
+    const [service = parseIp('0.0.0.0')] = SERVICES;
+    const to = { protocol: 'udp', port: SERVICE_PORT } as const;
+    const request = { netns: 'a', destination: service, ttl: 1, to };
+    const { error } = probe(makeWorld(applyAll(ROUTED, routed?.ops ?? [])), request);
+    expect(error).toEqual({ from: service, error: 'time exceeded', mtuBytes: null });
   });
 
   it('through a vxlan too', () => {
