@@ -46,7 +46,10 @@ function everyAnswer(host: Host): ReadonlySet<string> {
     .filter(({ from, to }) => from.netns !== to.netns && familyOf(from.ip) === familyOf(to.ip))
     .filter(({ from, to }) => {
       const request = { netns: from.netns, source: from.ip, destination: to.ip };
-      return probe(makeWorld(host), request).verdict.kind === 'delivered';
+      const { verdict, hops } = probe(makeWorld(host), request);
+      // Somebody else may have the address too.
+      const hasIt = hops.some(({ stage, netns }) => stage === 'deliver' && netns === to.netns);
+      return verdict.kind === 'delivered' && hasIt;
     });
   return new Set(reached.map(textOf));
 }
@@ -89,6 +92,15 @@ describe('what a change of a host connects and cuts', () => {
       }),
       runs,
     );
+  });
+
+  it('is that also where somebody takes the address of another', () => {
+    const after = applyAll(ROUTED, addressOps('a', 'eth0', '10.244.1.3/24'));
+    const { connected, cut } = reachDelta(ROUTED, after, ALL);
+    const [was, is] = [everyAnswer(ROUTED), everyAnswer(after)];
+    expect(new Set(connected.map(textOf))).toEqual(is.difference(was));
+    expect(new Set(cut.map(textOf))).toEqual(was.difference(is));
+    expect(cut.map(textOf)).toContain('a 10.244.1.2 > b 10.244.1.3');
   });
 
   it('says of how many pairs it is, and finds no others than all of them would', () => {
