@@ -2,17 +2,20 @@
  * What is sent, in bytes, as the kernel lays it out. Fields that the model leaves open have fixed values, so that a packet always
  * has the same bytes: IPv4 identification, traffic class and flow label are 0, and TCP's sequence numbers are chosen below.
  */
-import { type Ip, ipBytes as addressBytes, familyOf } from '../model/ip.ts';
+import { type Family, type Ip, ipBytes as addressBytes, familyOf } from '../model/ip.ts';
 import { macBytes } from '../model/mac.ts';
-import type {
-  Arp,
-  Datagram,
-  Echo,
-  Frame,
-  IpPacket,
-  NeighbourMessage,
-  Segment,
-  VxlanMessage,
+import {
+  type Arp,
+  type Datagram,
+  type Echo,
+  type ErrorKind,
+  type Frame,
+  type IcmpError,
+  type IpPacket,
+  type NeighbourMessage,
+  type Segment,
+  type VxlanMessage,
+  packetBytes,
 } from './frame.ts';
 
 const MAX_LENGTH = 0xffff;
@@ -158,6 +161,25 @@ function neighbour(packet: IpPacket, { kind, target, mac }: NeighbourMessage): T
   return icmp(packet, bytes);
 }
 
+/** Types and codes (RFC 792, RFC 1812 §5.2.7.1; RFC 4443 §3). */
+const ERRORS: Readonly<Record<ErrorKind, Readonly<Record<Family, readonly [number, number]>>>> = {
+  'time exceeded': { 4: [11, 0], 6: [3, 0] },
+  'net unreachable': { 4: [3, 0], 6: [1, 0] },
+  'host unreachable': { 4: [3, 1], 6: [1, 3] },
+  'port unreachable': { 4: [3, 3], 6: [1, 4] },
+  'admin prohibited': { 4: [3, 13], 6: [1, 1] },
+  'too big': { 4: [3, 4], 6: [2, 0] },
+};
+
+/** It quotes the packet that it is about, as much of it as `packetBytes` counts. */
+function icmpError(packet: IpPacket, { error, mtuBytes, quoted }: IcmpError): Transport {
+  const family = familyOf(packet.destination);
+  const [type, code] = ERRORS[error][family];
+  const room = packetBytes(packet) - (family === 4 ? 20 : 40) - 8;
+  const header = joined(Uint8Array.of(type, code, 0, 0), u32(mtuBytes ?? 0));
+  return icmp(packet, joined(header, ipBytes(quoted).subarray(0, room)));
+}
+
 function transport(packet: IpPacket): Transport {
   const { message } = packet;
   switch (message.kind) {
@@ -170,6 +192,8 @@ function transport(packet: IpPacket): Transport {
       return tcp(packet, message);
     case 'vxlan':
       return vxlan(packet, message);
+    case 'error':
+      return icmpError(packet, message);
     case 'solicitation':
     case 'advertisement':
       return neighbour(packet, message);

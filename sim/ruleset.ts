@@ -144,7 +144,11 @@ function valueOf(seen: Seen, field: Field): string | undefined {
     case 'arp saddr ip':
       return arp?.senderIp;
     case 'meta l4proto':
-      return ip?.message.kind === 'vxlan' ? 'udp' : ip?.message.kind;
+      return ip?.message.kind === 'tcp'
+        ? 'tcp'
+        : ip && 'sourcePort' in ip.message
+          ? 'udp'
+          : undefined;
     case 'th dport':
       return ip && 'destinationPort' in ip.message ? `${ip.message.destinationPort}` : undefined;
   }

@@ -43,6 +43,7 @@ export function connectionState({ packet }: Seen, untracked: number): number {
   const skb = packet.kind === 'ip' ? packet.skb : undefined;
   if (skb?.untracked) return untracked;
   if (!skb?.track) return STATES.invalid;
+  if (skb.track.isRelated) return STATES.related;
   // Who asks once has not been answered: what goes the way of the first packet begins the connection still.
   return skb.track.direction === 'reply' ? STATES.established : STATES.new;
 }

@@ -36,6 +36,7 @@ function detail(packet: IpPacket): string {
     case 'advertisement':
       return ' option 2 of 8 flags 60000000';
     case 'vxlan':
+    case 'error':
       return '';
   }
 }
@@ -104,6 +105,59 @@ describe('a packet in bytes', () => {
       { numRuns: 300 },
     );
   });
+
+  it.each([
+    ['10.0.0.9', 'time exceeded', null, '0b00', 0],
+    ['10.0.0.9', 'net unreachable', null, '0300', 0],
+    ['10.0.0.9', 'host unreachable', null, '0301', 0],
+    ['10.0.0.9', 'port unreachable', null, '0303', 0],
+    ['10.0.0.9', 'admin prohibited', null, '030d', 0],
+    ['10.0.0.9', 'too big', 1400, '0304', 1400],
+    ['fd00::9', 'time exceeded', null, '0300', 0],
+    ['fd00::9', 'net unreachable', null, '0100', 0],
+    ['fd00::9', 'host unreachable', null, '0103', 0],
+    ['fd00::9', 'port unreachable', null, '0104', 0],
+    ['fd00::9', 'admin prohibited', null, '0101', 0],
+    ['fd00::9', 'too big', 1280, '0200', 1280],
+  ] as const)(
+    'of %s: %s has its type, and quotes what it is about',
+    (from, error, mtuBytes, type, mtu) => {
+      const is4 = familyOf(from) === 4;
+      const [source, destination] = (is4 ? ['10.0.0.1', '10.0.0.2'] : ['fd00::1', 'fd00::2']).map(
+        parseIp,
+      );
+      if (source === undefined || destination === undefined) throw new Error('no ends');
+      const message = { kind: 'echo request', id: 7, payloadBytes: 2000 } as const;
+      const quoted: IpPacket = {
+        kind: 'ip',
+        source,
+        destination,
+        ttl: 1,
+        dontFragment: true,
+        message,
+      };
+      const packet: IpPacket = {
+        ...quoted,
+        source: parseIp(from),
+        destination: source,
+        message: { kind: 'error', error, mtuBytes, quoted },
+      };
+      const bytes = ipBytes(packet);
+      const icmp = bytes.subarray(is4 ? 20 : 40);
+      expect(bytes).toHaveLength(packetBytes(packet));
+      expect(Buffer.from(icmp.subarray(0, 2)).toString('hex')).toBe(type);
+      expect(Buffer.from(icmp).readUInt32BE(4)).toBe(mtu);
+      expect(icmp.subarray(8)).toEqual(ipBytes(quoted).subarray(0, icmp.length - 8));
+      // RFC 1071, with what RFC 4443 §2.3 puts before it.
+      const pseudo = is4
+        ? []
+        : [...bytes.subarray(8, 40), 0, 0, icmp.length >> 8, icmp.length & 255, 0, 0, 0, 58];
+      let sum = 0;
+      for (const [at, byte] of [...pseudo, ...icmp].entries())
+        sum += at % 2 === 0 ? byte * 256 : byte;
+      expect(sum % 65_535).toBe(0);
+    },
+  );
 
   it('never has 0 for the sum of a UDP datagram, which would say that there is none', () => {
     // What is missing to a sum of 0 is what the field says without a source port.
