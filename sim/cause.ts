@@ -1,7 +1,14 @@
 /** What is to blame when a packet does not arrive, in one sentence, and what would mend it. */
 import { hasCarrier } from '../model/carrier.ts';
 import { connectedPrefix } from '../model/connected.ts';
-import { type Host, HOST_NETNS, type NetnsName, findLink, findNetns } from '../model/host.ts';
+import {
+  type Host,
+  HOST_NETNS,
+  type NetnsName,
+  type SysctlKey,
+  findLink,
+  findNetns,
+} from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
 import { prefixContains } from '../model/prefix.ts';
@@ -26,7 +33,7 @@ export interface Cause {
 }
 
 /** A command as it has to be typed on the host to work in a netns. */
-function within(netns: NetnsName, command: string): string {
+export function within(netns: NetnsName, command: string): string {
   if (netns === HOST_NETNS) return command;
   const path = netns.startsWith('/') ? netns : `/run/netns/${netns}`;
   return `nsenter --net=${quoteForShell(path)} ${command}`;
@@ -34,7 +41,8 @@ function within(netns: NetnsName, command: string): string {
 
 type Blame = Omit<Cause, 'netns' | 'reason'> & { readonly netns?: NetnsName };
 
-function linkDown({ netns, ifname }: LinkRef): Blame {
+/** A link that is down. */
+export function linkDown({ netns, ifname }: LinkRef): Omit<Cause, 'reason'> {
   return {
     netns,
     object: `link ${ifname}`,
@@ -63,9 +71,16 @@ function ofSilence(host: Host, at: LinkRef, text: string): Blame {
   return { object, text: what, mend: [] };
 }
 
-function sysctl(netns: NetnsName, key: string, value: string, text: string): Blame {
+/** A setting that should have another value. */
+export function sysctl(
+  netns: NetnsName,
+  key: SysctlKey,
+  value: string,
+  text: string,
+): Omit<Cause, 'reason'> {
   const name = key.replaceAll('/', '.');
   return {
+    netns,
     object: `sysctl ${name}`,
     text,
     mend: [within(netns, `sysctl -w ${name}=${value}`)],
@@ -181,14 +196,27 @@ function segmentOf(host: Host, at: LinkRef): LinkRef | undefined {
   return port && master !== undefined ? { netns: port.netns, ifname: master } : undefined;
 }
 
-/** Whoever has the address that nobody answers for, wherever that is. */
+/** The netns that a link's frames can get to at once: its own, that of its far end, that of its bridge. */
+function surroundings(host: Host, at: LinkRef): (NetnsName | undefined)[] {
+  const link = findLink(host, at);
+  const peer = link?.kind === 'veth' ? link.peer : null;
+  return [at.netns, peer?.netns, segmentOf(host, at)?.netns];
+}
+
+/** Whoever has the address that nobody answers for, wherever that is, but rather near than elsewhere: another node may have the same addresses. */
 function findOwner(host: Host, asker: LinkRef, ip: Ip): LinkRef | undefined {
+  const here = new Set(surroundings(host, asker));
+  let elsewhere: LinkRef | undefined;
   for (const [netns, { links }] of Object.entries(host.netns)) {
     if (netns === asker.netns) continue;
     const link = Object.values(links).find(({ addresses }) => addresses.some((a) => a.ip === ip));
-    if (link) return { netns, ifname: link.ifname };
+    if (!link) continue;
+    const owner = { netns, ifname: link.ifname };
+    const isNear = surroundings(host, owner).some((each) => each !== undefined && here.has(each));
+    if (isNear) return owner;
+    elsewhere ??= owner;
   }
-  return undefined;
+  return elsewhere;
 }
 
 /** What keeps the owner of an address from being asked, or from answering; undefined where nothing is seen. */
@@ -224,15 +252,12 @@ function ofOwner(host: Host, asker: LinkRef, owner: LinkRef, ip: Ip): Blame | un
     return { ...place, ...blame(host, { kind: 'dropped', reason, text, ...place }) };
   }
   if (familyOf(ip) === 4 && ignores !== undefined)
-    return {
-      netns: owner.netns,
-      ...sysctl(
-        owner.netns,
-        `net/ipv4/conf/${ignores}/arp_ignore`,
-        '0',
-        `keeps ARP for ${ip} from being answered`,
-      ),
-    };
+    return sysctl(
+      owner.netns,
+      `net/ipv4/conf/${ignores}/arp_ignore`,
+      '0',
+      `keeps ARP for ${ip} from being answered`,
+    );
   return undefined;
 }
 
@@ -360,6 +385,6 @@ export function causeOf(host: Host, verdict: Dropped): Cause {
 }
 
 /** A cause as a sentence: `netns a: link eth0 is down`. */
-export function formatCause({ netns, object, text }: Cause): string {
+export function formatCause({ netns, object, text }: Omit<Cause, 'reason' | 'mend'>): string {
   return `netns ${netns}: ${object} ${text}`;
 }

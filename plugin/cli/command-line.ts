@@ -8,11 +8,10 @@ import { HOST_NETNS } from '../../model/host.ts';
 import type { Paint } from '../../model/plan-text.ts';
 import { formatReach } from '../../sim/reach-text.ts';
 import { VERSION } from '../about.ts';
-import { formatKey } from '../attachment.ts';
 import type { PlanFormat } from '../call-options.ts';
 import { add, planAdd } from '../call/add.ts';
 import { applySaved } from '../call/apply.ts';
-import { findings, planRepair } from '../call/check.ts';
+import { planRepair } from '../call/check.ts';
 import { del, planDel } from '../call/del.ts';
 import { parseConfig } from '../cni/config.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
@@ -30,6 +29,7 @@ import { delUnrecorded, prepared } from '../process/network-call.ts';
 import { type Planned, printPlan } from '../process/plan-output.ts';
 import { writeAll } from '../process/stdio.ts';
 import { observeWhole } from '../process/whole-host.ts';
+import { addCheckCommand } from './check.ts';
 import {
   CNI_PATH,
   type CallFlags,
@@ -61,6 +61,7 @@ Examples:
   cube-cni plan add --config net.conflist --netns pod-a --container-id a --format json >plan.json
   cube-cni apply plan.json --config net.conflist
   cube-cni check --config net.conflist --netns pod-a --container-id a
+  cube-cni check
   cube-cni snapshot pod-a >host.json
   cube-cni trace pod-a 10.96.0.1:80/tcp
 `;
@@ -213,23 +214,6 @@ export async function commandLine(
     const context = await changing(request, flags);
     if (!del(context, request.key)) await delUnrecorded(context, request);
   });
-  withCallFlags(
-    program
-      .command('check')
-      .description('compare an attachment with the kernel, and name every difference'),
-    'netns needed',
-  ).action(async (flags: CallFlags) => {
-    const request = requestOf('CHECK', flags);
-    const found = findings(await reading(request), request.key);
-    for (const { netns, text, repair } of found) {
-      writeAll(1, `${out.red('✗')} netns ${netns}: ${text}\n`);
-      for (const line of repair) writeAll(1, out.dim(`    ${line}`) + '\n');
-    }
-    if (found.length === 0)
-      writeAll(1, `${out.green('✓')} attachment ${formatKey(request.key)} is as ADD left it\n`);
-    else status = 1;
-  });
-
   program
     .command('apply')
     .description(
@@ -275,9 +259,11 @@ export async function commandLine(
   };
   addIpamCommands(program, opened);
   addImportCommand(program, opened);
-  addTraceCommand(program, { out, err }, (ended) => {
+  const end = (ended: number): void => {
     status = ended;
-  });
+  };
+  addCheckCommand(program, { out, err, opened, log: log.log }, end);
+  addTraceCommand(program, { out, err }, end);
 
   program
     .command('version')

@@ -2,6 +2,7 @@
 import type { Backend, NetnsScope, Scope } from '../../backends/backend.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
 import { decidingSysctls } from '../../sim/sysctls.ts';
+import { withChosenMacs } from './bridge-macs.ts';
 
 const EVERYTHING: NetnsScope = {
   links: 'all',
@@ -31,5 +32,5 @@ export function observeWhole(backend: Backend, names: readonly NetnsName[]): Hos
     const sysctls = settings.netns[name]?.sysctls;
     return sysctls ? [[name, { ...state, sysctls }] as const] : [];
   });
-  return { ...host, netns: Object.fromEntries(netns) };
+  return withChosenMacs({ ...host, netns: Object.fromEntries(netns) });
 }

@@ -1,11 +1,23 @@
 import { describe, expect, it } from 'vitest';
+import type { Netns } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
 import { formatCause } from '../../sim/cause.ts';
 import { travel } from '../../sim/journey.ts';
 import { makeWorld } from '../../sim/world.ts';
-import { BROKEN_HOSTS } from './faults.ts';
+import { BROKEN_HOSTS } from '../broken/all.ts';
+import { brokenState, requestOf } from '../broken/broken-host.ts';
 import { ROUTED } from './hosts.ts';
-import { applyAll } from './pods.ts';
+
+/** A netns of another host, whose netns are called so. */
+function movedTo(netns: Netns, prefix: string): Netns {
+  const links = Object.values(netns.links).map((link) => [
+    link.ifname,
+    link.kind === 'veth' && link.peer
+      ? { ...link, peer: { ...link.peer, netns: `${prefix}${link.peer.netns}` } }
+      : link,
+  ]);
+  return { ...netns, links: Object.fromEntries(links) };
+}
 
 describe('a journey', () => {
   it('is the hops there and those of the answer', () => {
@@ -16,13 +28,13 @@ describe('a journey', () => {
     expect(journey.return.at(-1)).toMatchObject({ netns: 'a', stage: 'deliver' });
   });
 
-  it.each(BROKEN_HOSTS)('names whoever is to blame where $name', (broken) => {
-    const { ops, from, to, payloadBytes, guilty } = broken;
-    const journey = travel(makeWorld(applyAll(ROUTED, ops)), {
-      netns: from,
-      destination: parseIp(to),
-      ...(payloadBytes === undefined ? {} : { payloadBytes }),
-    });
+  const traced = BROKEN_HOSTS.flatMap(({ trace, ...broken }) =>
+    trace ? [{ ...broken, trace }] : [],
+  );
+
+  it.each(traced)('names whoever is to blame where $name', (broken) => {
+    const { trace, guilty } = broken;
+    const journey = travel(makeWorld(brokenState(broken)), requestOf(trace));
     const { cause, reachable } = journey;
     expect(cause, cause ? formatCause(cause) : 'nobody').toMatchObject({
       netns: guilty[0],
@@ -32,5 +44,20 @@ describe('a journey', () => {
     expect(reachable.there).toBe(
       broken.name.includes('answers') || broken.name.includes('way back'),
     );
+  });
+
+  it('names an owner near by where another node has the same addresses', () => {
+    const [broken] = BROKEN_HOSTS.filter(
+      ({ name }) => name === 'the port of the other end is down',
+    );
+    if (!broken) throw new Error('there is no such broken host');
+    const { netns } = brokenState(broken);
+    const elsewhere = Object.fromEntries(
+      Object.entries(ROUTED.netns).map(([name, state]) => [`0-${name}`, movedTo(state, '0-')]),
+    );
+    const host = { netns: { ...elsewhere, ...netns } };
+    const request = { netns: 'a', destination: parseIp('10.244.1.3') };
+    const { cause } = travel(makeWorld(host), request);
+    expect(cause && formatCause(cause)).toBe('netns node: link v-b is down');
   });
 });

@@ -2,23 +2,24 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { parseIp } from '../../model/ip.ts';
 import { formatJourney, travel } from '../../sim/journey.ts';
 import { makeWorld } from '../../sim/world.ts';
-import { BROKEN_HOSTS } from './faults.ts';
-import { ROUTED } from './hosts.ts';
-import { applyAll } from './pods.ts';
+import { BROKEN_HOSTS } from '../broken/all.ts';
+import { brokenState, requestOf } from '../broken/broken-host.ts';
 
 const FILE = join(import.meta.dirname, '../../docs/trace.md');
 const TRANSCRIPT = /<!-- transcript: (.+) -->\n\n?```\n([\s\S]*?)```/g;
 
 function transcriptOf(name: string): string {
   const broken = BROKEN_HOSTS.find((each) => each.name === name);
-  if (!broken) throw new Error(`no broken host is one where ${name}`);
-  const host = applyAll(ROUTED, broken.ops);
-  const request = { netns: broken.from, destination: parseIp(broken.to) };
-  const command = `$ cube-cni trace ${broken.from} ${broken.to}`;
-  return [command, ...formatJourney(travel(makeWorld(host), request)), ''].join('\n');
+  if (!broken?.trace) throw new Error(`no broken host is one where ${name}, seen by a packet`);
+  const { from, to } = broken.trace;
+  const command = `$ cube-cni trace ${from} ${to}`;
+  return [
+    command,
+    ...formatJourney(travel(makeWorld(brokenState(broken)), requestOf(broken.trace))),
+    '',
+  ].join('\n');
 }
 
 it('docs/trace.md holds what is printed', () => {

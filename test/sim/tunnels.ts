@@ -25,7 +25,7 @@ const ENDS = {
 
 type End = keyof typeof ENDS;
 
-function tunnel(netns: End, changes: Partial<NewLink & { kind: 'vxlan' }> = {}): Op[] {
+export function tunnel(netns: End, changes: Partial<NewLink & { kind: 'vxlan' }> = {}): Op[] {
   const { local, ip, mac } = ENDS[netns];
   return [
     {
@@ -49,9 +49,16 @@ function tunnel(netns: End, changes: Partial<NewLink & { kind: 'vxlan' }> = {}):
   ];
 }
 
-function flood(netns: End, to: string = ENDS[netns].remote): Op {
+export function flood(netns: End, to: string = ENDS[netns].remote): Op {
   const remote = { mac: ZERO_MAC, ip: parseIp(to) };
   return { op: 'remote.add', netns, ifname: VX0, remote, append: false };
+}
+
+/** The other end's address, as somebody sets it. */
+export function tunnelNeighbour(netns: End): Op {
+  const { ip, mac } = ENDS[netns === 'a' ? 'c' : 'a'];
+  const neighbour = { ip: parseIp(ip.split('/')[0] ?? ''), mac: parseMac(mac) };
+  return { op: 'neighbour.add', netns, ifname: VX0, neighbour };
 }
 
 const BOTH = [...tunnel('a'), flood('a'), ...tunnel('c'), flood('c')];
@@ -107,7 +114,6 @@ export const TUNNEL_CASES: readonly TunnelCase[] = [
       ...(['a', 'c'] as const).flatMap((netns): Op[] => {
         const other = ENDS[netns === 'a' ? 'c' : 'a'];
         const mac = parseMac(other.mac);
-        const ip = parseIp(other.ip.split('/')[0] ?? '');
         return [
           {
             op: 'remote.add',
@@ -116,7 +122,7 @@ export const TUNNEL_CASES: readonly TunnelCase[] = [
             remote: { mac, ip: parseIp(other.local) },
             append: false,
           },
-          { op: 'neighbour.add', netns, ifname: VX0, neighbour: { ip, mac } },
+          tunnelNeighbour(netns),
         ];
       }),
     ],

@@ -1,6 +1,6 @@
-/** `cube-cni trace` on broken hosts: one fault each, seen by a ping, and whoever is to blame is named. */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+/** `cube-cni trace` and `cube-cni check` on broken hosts: one fault each, where a packet dies of it seen by a ping, and whoever is to blame is named. */
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -8,14 +8,19 @@ import { makeAddress } from '../../../model/address.ts';
 import { parseIfname } from '../../../model/ifname.ts';
 import { parsePrefixedIp } from '../../../model/prefix.ts';
 import { capture } from '../../../sim/capture.ts';
+import type { HostFinding, Severity } from '../../../sim/findings/finding.ts';
 import type { Journey } from '../../../sim/journey.ts';
 import { pcap } from '../../../sim/pcap.ts';
+import { BROKEN_HOSTS } from '../../broken/all.ts';
+import type { BrokenHost, Guilty } from '../../broken/broken-host.ts';
 import { type RoutedHost, buildHost } from '../../packets/routed-kernel.ts';
 import { requirement } from '../../requirements.ts';
-import { BROKEN_HOSTS } from '../../sim/faults.ts';
+import { ROUTED_SENDERS } from '../../sim/hosts.ts';
 
 const ETH0 = parseIfname('eth0');
 const EXECUTABLE = join(import.meta.dirname, '../../../dist/cube-cni');
+
+type Asked = NonNullable<BrokenHost['trace']>;
 
 interface Ended {
   readonly status: number | null;
@@ -27,6 +32,18 @@ function run(...args: readonly string[]): Ended {
   return spawnSync(EXECUTABLE, args, { encoding: 'utf8', maxBuffer: 1 << 28 });
 }
 
+/** The same of any program, while others run. */
+function ended(program: string, args: readonly string[]): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.on('data', (data: Buffer) => (stdout += data.toString()));
+    child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
+    child.once('error', reject);
+    child.once('close', (status) => resolve({ status, stdout, stderr }));
+  });
+}
+
 /** What it says where it refuses. */
 function refusal(...args: readonly string[]): string {
   const { status, stdout, stderr } = run('trace', ...args);
@@ -36,7 +53,7 @@ function refusal(...args: readonly string[]): string {
   return stderr;
 }
 
-describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace', () => {
+describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace and check', () => {
   let host: RoutedHost | undefined;
   const folder = mkdtempSync(join(tmpdir(), 'cube-trace-'));
 
@@ -52,29 +69,72 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace', 
   }
   const real = (netns: string): string => built().places.real(netns);
 
-  function isReached(netns: string, to: string, payloadBytes: number): boolean {
+  async function isReached(netns: string, to: string): Promise<boolean> {
     const family = to.includes(':') ? '-6' : '-4';
-    const ping = ['ping', family, '-c', '1', '-W', '1', '-s', `${payloadBytes}`, to];
+    const ping = ['ping', family, '-c', '1', '-W', '1', '-s', '56', to];
     const words = ['netns', 'exec', real(netns), 'busybox', 'timeout', '2', 'busybox', ...ping];
-    return spawnSync('ip', words).status === 0;
+    return (await ended('ip', words)).status === 0;
   }
 
-  test.each(BROKEN_HOSTS)('names whoever is to blame where $name', (broken) => {
-    const { ops, from, to, payloadBytes, guilty } = broken;
+  /** Breaks the host. What a netns is kept by is closed by what this answers. */
+  function breakHost({ ops, beyond }: BrokenHost): () => void {
     for (const op of ops) built().execute(op);
-    // A router fragments what ping lets it, and the trace does not: there the kernel is not asked.
-    if (payloadBytes === undefined) expect(isReached(from, to, 56)).toBe(false);
+    // A netns that loses its name stays for as long as somebody has it open.
+    const kept = beyond ? [...ROUTED_SENDERS] : [];
+    const open = kept.map((netns) => openSync(`/run/netns/${real(netns)}`, 'r'));
+    for (const command of beyond?.commands(real) ?? []) {
+      const [program = '', ...args] = command;
+      const { status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+      expect(status, `${command.join(' ')}: ${stderr}`).toBe(0);
+    }
+    return () => open.forEach((fd) => closeSync(fd));
+  }
+
+  async function traceNames(asked: Asked, guilty: Guilty): Promise<void> {
+    const { from, to, payloadBytes, udpPort } = asked;
     const size = payloadBytes === undefined ? [] : ['--size', `${payloadBytes}`];
-    const { status, stdout, stderr } = run('trace', real(from), to, '--json', ...size);
-    expect(stderr).toBe('');
-    const journey = JSON.parse(stdout) as Journey;
+    const args = [real(from), udpPort === undefined ? to : `${to}:${udpPort}/udp`, ...size];
+    // A router fragments what ping lets it, and the trace does not: there the kernel is not asked.
+    const isPing = payloadBytes === undefined && udpPort === undefined;
+    const [reached, json, text] = await Promise.all([
+      isPing && isReached(from, to),
+      ended(EXECUTABLE, ['trace', ...args, '--json']),
+      ended(EXECUTABLE, ['trace', ...args]),
+    ]);
+    expect(reached).toBe(false);
+    expect(json.stderr).toBe('');
+    const journey = JSON.parse(json.stdout) as Journey;
     expect(journey.cause).toMatchObject({ netns: real(guilty[0]), object: guilty[1] });
-    expect(status).toBe(1);
-    const text = run('trace', real(from), to, ...size);
+    expect(json.status).toBe(1);
     expect(text.stdout).toContain(`netns ${real(guilty[0])}: ${guilty[1]} `);
+  }
+
+  /** Others that run at the same time have hosts of their own, so that only what is found on this one counts. */
+  async function checkNames(severity: Severity, guilty: Guilty): Promise<void> {
+    const { status, stdout, stderr } = await ended(EXECUTABLE, ['check', '--json']);
+    expect(stderr).toBe('');
+    const { findings } = JSON.parse(stdout) as { readonly findings: readonly HostFinding[] };
+    const own = ROUTED_SENDERS.map(real);
+    expect(
+      findings
+        .filter(({ netns }) => own.includes(netns))
+        .map((each) => [each.severity, each.netns, each.object]),
+    ).toEqual([[severity, real(guilty[0]), guilty[1]]]);
+    if (severity === 'error') expect(status).toBe(1);
+  }
+
+  test.each(BROKEN_HOSTS)('names whoever is to blame where $name', async (broken) => {
+    const { guilty, trace, check, checkNames: checked = guilty } = broken;
+    expect.hasAssertions();
+    const close = breakHost(broken);
+    try {
+      await Promise.all([trace && traceNames(trace, guilty), check && checkNames(check, checked)]);
+    } finally {
+      close();
+    }
   });
 
-  test('follows a packet there and back, from whatever names its origin', () => {
+  test('follows a packet there and back, from whatever names its origin', async () => {
     // Others that run at the same time have the addresses of the routed host too.
     const own = makeAddress(parsePrefixedIp('10.244.1.213/24'));
     built().execute({ op: 'address.add', netns: 'a', ifname: ETH0, address: own });
@@ -85,7 +145,7 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace', 
       expect(stdout).toContain('it arrives, and the answer too');
       expect(status).toBe(0);
     }
-    expect(isReached('a', '10.244.2.4', 56)).toBe(true);
+    expect(await isReached('a', '10.244.2.4')).toBe(true);
   });
 
   test('does the same on a saved host', () => {

@@ -1,0 +1,74 @@
+/** What is broken on a host, and whom the command line is to name for it. */
+import type { Host } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import { parseIp } from '../../model/ip.ts';
+import type { Op } from '../../model/op.ts';
+import type { LinkAttribute } from '../../model/ops/link-set.ts';
+import type { Severity } from '../../sim/findings/finding.ts';
+import type { ProbeRequest } from '../../sim/probe.ts';
+import { ROUTED } from '../sim/hosts.ts';
+import { applyAll } from '../sim/pods.ts';
+
+/** A netns and an object in it, in the words of `Cause`. */
+export type Guilty = readonly [netns: string, object: string];
+
+/** The routed host with one fault. */
+export interface BrokenHost {
+  readonly name: string;
+  readonly ops: readonly Op[];
+  /** What no operation can do, after them: to a host of the model, and on the kernel by commands in which names of netns are the real ones. */
+  readonly beyond?: {
+    readonly host: (host: Host) => Host;
+    readonly commands: (real: (netns: string) => string) => readonly (readonly string[])[];
+  };
+  readonly guilty: Guilty;
+  /** A packet that dies of it, where `trace` names the guilty. */
+  readonly trace?: {
+    readonly from: string;
+    readonly to: string;
+    readonly payloadBytes?: number;
+    readonly udpPort?: number;
+  };
+  /** How bad `check` finds it, where it names the guilty. */
+  readonly check?: Severity;
+  /** What `check` names instead. */
+  readonly checkNames?: Guilty;
+}
+
+/** The host of the model. */
+export function brokenState({ ops, beyond }: BrokenHost): Host {
+  const host = applyAll(ROUTED, ops);
+  return beyond ? beyond.host(host) : host;
+}
+
+/** The packet, as a probe. */
+export function requestOf({ from, to, payloadBytes, udpPort }: Asked): ProbeRequest {
+  return {
+    netns: from,
+    destination: parseIp(to),
+    ...(payloadBytes === undefined ? {} : { payloadBytes }),
+    ...(udpPort === undefined ? {} : { to: { protocol: 'udp', port: udpPort } }),
+  };
+}
+
+type Asked = NonNullable<BrokenHost['trace']>;
+
+export const name = (text: string): Ifname => text as Ifname;
+
+/** The addresses of pods b, c and d. */
+export const [B4, C4, C6, D4] = ['10.244.1.3', '10.244.2.4', 'fd00:2::4', '10.244.3.2'] as const;
+
+export function set(netns: string, ifname: string, attribute: LinkAttribute): Op {
+  return { op: 'link.set', netns, ifname: name(ifname), set: attribute };
+}
+
+export function sysctl(netns: string, key: string, value: string): Op {
+  return { op: 'sysctl.set', netns, key, value };
+}
+
+/** Takes an address away that the routed host has. */
+export function withoutAddress(netns: string, ifname: string, ip: string): Op {
+  const address = ROUTED.netns[netns]?.links[ifname]?.addresses.find((each) => each.ip === ip);
+  if (!address) throw new Error(`${ifname} in netns ${netns} has no ${ip}`);
+  return { op: 'address.del', netns, ifname: name(ifname), address };
+}

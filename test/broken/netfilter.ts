@@ -1,0 +1,135 @@
+/** Chains that drop packets, and chains that translate what they should not. */
+import { parseIp } from '../../model/ip.ts';
+import type { ChainHook, NftCommand, NftFamily, Statement } from '../../model/nftables.ts';
+import type { Op } from '../../model/op.ts';
+import { parsePrefix } from '../../model/prefix.ts';
+import { HAIRPIN_CASES } from '../sim/hairpin.ts';
+import { SERVICE_PORT } from '../sim/rulesets.ts';
+import { B4, type BrokenHost, C4, C6, name, sysctl } from './broken-host.ts';
+
+function chain(
+  netns: string,
+  hook: ChainHook['hook'],
+  policy: ChainHook['policy'],
+  statements: readonly Statement[] = [],
+  family: NftFamily = 'inet',
+): Op {
+  const ref = { family, table: 'fuzz' };
+  const commands: NftCommand[] = [
+    { ...ref, do: 'add table' },
+    { ...ref, do: 'add chain', chain: hook, hook: { type: 'filter', hook, priority: 0, policy } },
+    ...(statements.length > 0
+      ? [{ ...ref, do: 'add rule', chain: hook, rule: { statements, comment: '' } } as const]
+      : []),
+  ];
+  return { op: 'nft.batch', netns, commands };
+}
+
+const DROP: Statement = { kind: 'verdict', verdict: 'drop' };
+
+/** Everything that pods of the first bridge send. */
+const MASQUERADE: Op = {
+  op: 'nft.batch',
+  netns: 'node',
+  commands: [
+    { family: 'inet', table: 'fuzz', do: 'add table' },
+    {
+      family: 'inet',
+      table: 'fuzz',
+      do: 'add chain',
+      chain: 'masq',
+      hook: { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' },
+    },
+    {
+      family: 'inet',
+      table: 'fuzz',
+      do: 'add rule',
+      chain: 'masq',
+      rule: {
+        statements: [
+          { kind: 'match', field: 'ip saddr', negate: false, value: parsePrefix('10.244.1.0/24') },
+          { kind: 'masquerade' },
+        ],
+        comment: '',
+      },
+    },
+  ],
+};
+
+function hairpin(caseName: string): readonly Op[] {
+  const found = HAIRPIN_CASES.find((each) => each.name === caseName);
+  if (!found) throw new Error(`there is no case "${caseName}"`);
+  return found.ops;
+}
+
+export const BROKEN_NETFILTER: readonly BrokenHost[] = [
+  {
+    name: 'the policy of forward is drop',
+    ops: [chain('node', 'forward', 'drop')],
+    trace: { from: 'a', to: C4 },
+    check: 'error',
+    guilty: ['node', 'chain inet fuzz forward'],
+  },
+  {
+    name: 'a rule drops what goes to the other end',
+    ops: [
+      chain('node', 'forward', 'accept', [
+        { kind: 'match', field: 'ip6 daddr', negate: false, value: parseIp(C6) },
+        DROP,
+      ]),
+    ],
+    trace: { from: 'a', to: C6 },
+    guilty: ['node', 'chain inet fuzz forward'],
+  },
+  {
+    name: 'a rule drops what the other end answers',
+    ops: [
+      chain('node', 'postrouting', 'accept', [
+        { kind: 'match', field: 'ip saddr', negate: false, value: parseIp(C4) },
+        DROP,
+      ]),
+    ],
+    trace: { from: 'a', to: C4 },
+    guilty: ['node', 'chain inet fuzz postrouting'],
+  },
+  {
+    name: 'the node takes nothing in',
+    ops: [chain('node', 'input', 'drop')],
+    trace: { from: 'a', to: '10.244.1.1' },
+    guilty: ['node', 'chain inet fuzz input'],
+  },
+  {
+    name: 'the sender lets nothing out',
+    ops: [chain('a', 'output', 'drop')],
+    trace: { from: 'a', to: C4 },
+    guilty: ['a', 'chain inet fuzz output'],
+  },
+  {
+    name: 'a chain of frames drops what comes in by a port',
+    ops: [
+      chain(
+        'node',
+        'prerouting',
+        'accept',
+        [{ kind: 'match', field: 'iifname', negate: false, value: name('v-a') }, DROP],
+        'bridge',
+      ),
+    ],
+    trace: { from: 'a', to: B4 },
+    guilty: ['node', 'chain bridge fuzz prerouting'],
+  },
+  {
+    name: 'a pod asks a service that it is itself, and its port is no hairpin',
+    ops: hairpin('itself, masqueraded, plain, bridge-nf-call-iptables 1'),
+    trace: { from: 'a', to: '10.96.0.1', udpPort: SERVICE_PORT },
+    guilty: ['node', 'bridge port v-a'],
+    check: 'warning',
+    checkNames: ['node', 'chain inet fuzz masq'],
+  },
+  {
+    name: 'what pods of a bridge send each other is masqueraded',
+    ops: [sysctl('node', 'net/bridge/bridge-nf-call-iptables', '1'), MASQUERADE],
+    check: 'warning',
+    guilty: ['node', 'chain inet fuzz masq'],
+  },
+];
