@@ -21,7 +21,7 @@ import { parseSnapshot } from '../format/snapshot-file.ts';
 import { readingContext } from '../process/context.ts';
 import { readNetworkd } from '../process/networkd-files.ts';
 import { writeAll } from '../process/stdio.ts';
-import { observeWhole } from '../process/whole-host.ts';
+import { WHOLE, observeWhole } from '../process/whole-host.ts';
 import {
   CNI_PATH,
   type CallFlags,
@@ -82,7 +82,7 @@ interface Checked {
 /** This host, with what only its files tell. */
 function checkLive(config: string | undefined, log: Log): Checked {
   const dataDir = dataDirOf(config);
-  const backend = makeLinuxBackend({ tellsRelease: true });
+  const backend = makeLinuxBackend(WHOLE);
   try {
     const host = observeWhole(backend, listNetns());
     const { state, isAlive } = readingContext(dataDir, log);

@@ -3,7 +3,6 @@ import { Command, CommanderError, Option } from 'commander';
 import picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns } from '../../backends/linux/netns-list.ts';
-import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import { HOST_NETNS } from '../../model/host.ts';
 import type { Paint } from '../../model/plan-text.ts';
 import { formatReach } from '../../sim/reach-text.ts';
@@ -28,7 +27,7 @@ import { FOR_PLANS, linuxContext, lookingContext } from '../process/context.ts';
 import { delUnrecorded, prepared } from '../process/network-call.ts';
 import { type Planned, printPlan } from '../process/plan-output.ts';
 import { writeAll } from '../process/stdio.ts';
-import { observeWhole } from '../process/whole-host.ts';
+import { WHOLE, observeWhole } from '../process/whole-host.ts';
 import { addCheckCommand } from './check.ts';
 import {
   CNI_PATH,
@@ -241,7 +240,7 @@ export async function commandLine(
     .argument('[netns...]', 'names under /run/netns, or paths')
     .option('--all', 'every network namespace that has a name')
     .action((names: readonly string[], flags: { readonly all?: boolean }) => {
-      const backend = makeLinuxBackend({ tellsRelease: true, foreign: FOREIGN });
+      const backend = makeLinuxBackend(WHOLE);
       const others = flags.all === true ? listNetns() : [HOST_NETNS];
       const host = observeWhole(backend, [...new Set([...others, ...names])]);
       const missing = names.filter((name) => !Object.hasOwn(host.netns, name));

@@ -8,7 +8,7 @@ import { applyOp } from '../../model/ops.ts';
 import { type Pair, type ReachDelta, reachDelta } from '../../sim/reach.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { Planned } from '../process/plan-output.ts';
-import { observeWhole } from '../process/whole-host.ts';
+import { WHOLE, observeWhole } from '../process/whole-host.ts';
 
 /** So many pairs are tried where nobody says how many: about two seconds beside 100 pods. */
 export const USUAL_PAIRS = 400;
@@ -58,7 +58,7 @@ export function withReach(planned: Planned, most: number): Planned {
   );
   const replaced = new Set(known.values());
   const others = listed.filter((name) => !replaced.has(name));
-  const backend = makeLinuxBackend({ tellsRelease: true });
+  const backend = makeLinuxBackend(WHOLE);
   try {
     const host = observeWhole(backend, [...new Set([...others, ...Object.keys(before.netns)])]);
     return { ...planned, reach: withNames(reachDelta(host, afterAll(host, ops), most), known) };

@@ -4,7 +4,6 @@ import { type Command, CommanderError } from 'commander';
 import type picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
-import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import type { Host } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import { capture } from '../../sim/capture.ts';
@@ -14,7 +13,7 @@ import type { ProbeRequest } from '../../sim/probe.ts';
 import { type World, makeWorld } from '../../sim/world.ts';
 import { parseSnapshot } from '../format/snapshot-file.ts';
 import { writeAll } from '../process/stdio.ts';
-import { observeWhole } from '../process/whole-host.ts';
+import { WHOLE, observeWhole } from '../process/whole-host.ts';
 import { findOrigin, parseTarget } from '../trace/endpoints.ts';
 import { readText } from './configuration.ts';
 
@@ -49,7 +48,7 @@ function readLive(from: string): { readonly host: Host; readonly origin: string 
   const names = listNetns();
   const isPath = from.startsWith('/');
   const known = isPath ? nameOfNetns(from, names) : undefined;
-  const backend = makeLinuxBackend({ tellsRelease: true, foreign: FOREIGN });
+  const backend = makeLinuxBackend(WHOLE);
   try {
     const all = isPath && known === undefined ? [...names, from] : names;
     return { host: observeWhole(backend, all), origin: known ?? from };

@@ -1,8 +1,13 @@
 /** Everything of this machine that decides about packets, as it is now. */
 import type { Backend, NetnsScope, Scope } from '../../backends/backend.ts';
+import type { LinuxChoice } from '../../backends/linux/linux.ts';
+import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
 import { decidingSysctls } from '../../sim/sysctls.ts';
 import { withChosenMacs } from './bridge-macs.ts';
+
+/** For who reads everything: the rules of others too, and which kernel it is. */
+export const WHOLE: LinuxChoice = { tellsRelease: true, foreign: FOREIGN };
 
 const EVERYTHING: NetnsScope = {
   links: 'all',
