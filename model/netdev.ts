@@ -269,7 +269,8 @@ export function removeNetns(whole: Host, name: NetnsName): Host {
   const emptied = links.reduce((host, { ifname }) => {
     const link = findLink(host, { netns: name, ifname });
     const isTied = link && (link.kind === 'veth' || link.uppers || lowerOf(link));
-    return isTied ? removeLink(host, { netns: name, ifname }) : host;
+    // All go at once: whoever is left has the carrier that it had before the first.
+    return isTied ? removeLink(host, { netns: name, ifname }, whole) : host;
   }, before);
   return { ...emptied, netns: without(emptied.netns, name) };
 }

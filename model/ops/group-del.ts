@@ -27,7 +27,8 @@ export const groupDel: OpKind<'group.del'> = {
       found.reduce((state, { ifname }) => {
         const ref = { netns, ifname };
         // The other end of a veth goes with it.
-        return findNetns(state, netns)?.links[ifname] ? removeLink(state, ref) : state;
+        // All go at once: whoever is left has the carrier that it had before the first.
+        return findNetns(state, netns)?.links[ifname] ? removeLink(state, ref, host) : state;
       }, host),
     );
   },
