@@ -1,9 +1,10 @@
 /** ICMP errors: whoever cannot take a packet further tells whom that came from (net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send; K-7.7). */
 import { familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
+import { localType } from '../model/route-lookup.ts';
 import type { Track } from './conntrack.ts';
 import { type ErrorKind, type IpPacket, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
-import type { Run } from './run.ts';
+import { type Run, netnsOf } from './run.ts';
 
 /** What the kernel gives packets of its own (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit). */
 export const DEFAULT_TTL = 64;
@@ -22,7 +23,7 @@ function relatedTo({ connection, direction }: Track): Track {
 
 /**
  * Has the netns tell a packet's sender what became of it. `at` is the link that the packet came in by, `mtuBytes` what would
- * not be too big. The source is the one that the route back chooses. Limits on how many are sent are not followed.
+ * not be too big. The source is who was asked, where that is the netns, and else the one that the route back chooses. Limits on how many are sent are not followed.
  */
 export function sendIcmpError(
   run: Run,
@@ -34,11 +35,12 @@ export function sendIcmpError(
   if (isUntold(packet)) return;
   const { skb, ...quoted } = packet;
   const destination = packet.source;
+  const isOwn = localType(netnsOf(run, at.netns), packet.destination) === 'local';
   run.queue.push({
     step: 'send',
     netns: at.netns,
     own: {
-      source: null,
+      source: isOwn ? packet.destination : null,
       destination,
       ttl: DEFAULT_TTL,
       dontFragment: false,

@@ -16,7 +16,8 @@ import {
   seesFamily,
   track,
 } from './conntrack.ts';
-import { type Frame, type IpPacket, formatPacket } from './frame.ts';
+import { type ErrorKind, type Frame, type IpPacket, formatPacket } from './frame.ts';
+import { sendIcmpError } from './icmp-error.ts';
 import {
   type Side,
   decide,
@@ -127,6 +128,31 @@ function noteEnd(
   return true;
 }
 
+/** What senders are told by a rule, by the words of nft behind the protocol. */
+const REJECTIONS: Readonly<Record<string, ErrorKind | undefined>> = {
+  'net-unreachable': 'net unreachable',
+  'no-route': 'net unreachable',
+  'host-unreachable': 'host unreachable',
+  'addr-unreachable': 'host unreachable',
+  'port-unreachable': 'port unreachable',
+  'admin-prohibited': 'admin prohibited',
+};
+
+/** Tells the sender of a packet that a rule rejects; what of that is not simulated, resets among it, the trace leaves open. */
+function reject(
+  run: Run,
+  { netns }: Place,
+  packet: IpPacket,
+  ifname: Ifname | null,
+  answer: string,
+): void {
+  const [answer4 = '', answer6 = answer4] = answer.split(' or ');
+  const own = packetFamily(packet) === 4 ? answer4 : answer6;
+  const error = REJECTIONS[own.split(' ')[1] ?? ''];
+  if (error === undefined || ifname === null) run.isTold = 'unknown';
+  else sendIcmpError(run, { netns, ifname }, packet, error);
+}
+
 function filter(
   run: Run,
   at: Place,
@@ -138,7 +164,10 @@ function filter(
   const mark = packet.skb?.mark ?? 0;
   const seen: Seen = { netns, packet, frame: null, iif, oif, mark };
   const end = evaluateChain(seen, base.table, base.chain);
-  if (!noteEnd(run, at, packet, base, end)) return undefined;
+  if (!noteEnd(run, at, packet, base, end)) {
+    if (end.answer !== undefined) reject(run, at, packet, iif ?? oif, end.answer);
+    return undefined;
+  }
   const passed = marked(packet, end.mark);
   return end.untracked ? { ...passed, skb: { mark: end.mark, untracked: true } } : passed;
 }

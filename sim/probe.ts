@@ -124,7 +124,7 @@ function conclude(run: Run): Verdict {
 /** Of what the sender is told; who has its answer hears of nothing else. */
 function errorOf(run: Run, verdict: Verdict): Trace['error'] {
   if (verdict.kind === 'delivered') return null;
-  if (run.error) return run.error;
+  if (run.error ?? run.isTold) return run.error ?? run.isTold;
   const isLost = run.ends.some(
     (end) =>
       end.verdict.kind === 'unknown' &&

@@ -17,7 +17,9 @@ import { meetsMatch } from './xt.ts';
 
 /** What a statement comes to: the rule goes on or ends, or more is decided; unknown: it hangs on what is not known. */
 export type Step =
-  | { readonly kind: 'on' | 'past' | 'unknown' | 'drop' | 'untracked' }
+  | { readonly kind: 'on' | 'past' | 'unknown' | 'untracked' }
+  /** The packet is dropped, and its sender told so. */
+  | { readonly kind: 'reject'; readonly answer: string }
   | { readonly kind: 'verdict'; readonly verdict: Verdict }
   | { readonly kind: 'mark'; readonly mark: number }
   | { readonly kind: 'translation'; readonly translation: Translation };
@@ -259,7 +261,7 @@ function target(seen: Seen, expression: Expression & { readonly name: 'target' }
     case 'NOTRACK':
       return { kind: 'untracked' };
     case 'REJECT':
-      return { kind: 'drop' };
+      return { kind: 'reject', answer: expression.answer };
     case 'MARK':
       return {
         kind: 'mark',
@@ -353,7 +355,7 @@ export function perform(
     case 'notrack':
       return { kind: 'untracked' };
     case 'reject':
-      return { kind: 'drop' };
+      return { kind: 'reject', answer: expression.answer };
     case 'match': {
       const meets = meetsMatch(seen, expression);
       return meets === undefined ? UNKNOWN : meets ? ON : PAST;

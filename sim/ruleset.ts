@@ -33,6 +33,8 @@ export interface ChainEnd {
   /** Its connection is not to be tracked. */
   readonly untracked: boolean;
   readonly translation: Translation | null;
+  /** What the sender of a packet that is dropped is told: `icmp port-unreachable`, `tcp reset`. */
+  readonly answer?: string;
   /** Where it was decided: a rule's place in its chain, from 1; null: by the policy. */
   readonly by: { readonly chain: string; readonly rule: number } | null;
   /** Which rule decided, or the policy; for an unknown end what it hangs on, and what would follow either way. */
@@ -302,7 +304,8 @@ class Evaluation {
             if (step.kind === 'mark') ({ mark } = step);
             place = next;
           } else if (LETS_ON.has(expression)) place = goesOn;
-          else if (REJECTS.has(expression)) return decided('drop');
+          else if (REJECTS.has(expression))
+            return { ...decided('drop'), ...(expression === 'target DROP' ? {} : { answer: '' }) };
           else if (LOADS.has(expression) && hasDetails(rule)) {
             this.#registers.forget();
             place = goesOn;
@@ -348,8 +351,8 @@ class Evaluation {
         return nextRule;
       case 'unknown':
         return 'unknown';
-      case 'drop':
-        return decided('drop');
+      case 'reject':
+        return { ...decided('drop'), answer: step.answer };
       case 'translation':
         return decided('accept', step.translation);
       case 'verdict':

@@ -64,6 +64,8 @@ export interface Run {
   delivered: boolean;
   /** The first error about the question that reached whoever asked. */
   error: SenderError | null;
+  /** Was the sender told something that is not simulated? */
+  isTold: 'unknown' | null;
   laterHops: number;
 }
 
@@ -78,6 +80,7 @@ export function startRun(world: World, sender: NetnsName, awaited: Awaited): Run
     ends: [],
     delivered: false,
     error: null,
+    isTold: null,
     laterHops: 0,
   };
 }

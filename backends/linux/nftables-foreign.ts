@@ -228,9 +228,12 @@ const reject: Decode = (data, table) => {
   const code = findU8(data, 2) ?? 0;
   if (type === 1) return { name: 'reject', answer: 'tcp reset' };
   if (type === 2) return { name: 'reject', answer: `icmpx ${UNREACHABLE_ANY[code] ?? code}` };
-  return table === 'ip6'
-    ? { name: 'reject', answer: `icmpv6 ${UNREACHABLE6[code] ?? code}` }
-    : { name: 'reject', answer: `icmp ${UNREACHABLE4[code] ?? code}` };
+  const answer4 = `icmp ${UNREACHABLE4[code] ?? code}`;
+  const answer6 = `icmpv6 ${UNREACHABLE6[code] ?? code}`;
+  if (table === 'ip' || table === 'ip6')
+    return { name: 'reject', answer: table === 'ip' ? answer4 : answer6 };
+  // The code is that of the packet's own protocol.
+  return { name: 'reject', answer: `${answer4} or ${answer6}` };
 };
 
 /** An expression of nft_compat: name, revision and the structure. */

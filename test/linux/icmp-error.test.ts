@@ -2,6 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseIp } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
+import { probe } from '../../sim/probe.ts';
+import { makeWorld } from '../../sim/world.ts';
+import { readRuleset, withForeign, withHostRuleset } from '../packets/compare.ts';
 import type { Datagram } from '../packets/error-prober.ts';
 import { askForErrors, formatError } from '../packets/errors.ts';
 import { type RoutedHost, buildHost } from '../packets/routed-kernel.ts';
@@ -19,6 +22,25 @@ import { LISTEN_PORT } from '../sim/rulesets.ts';
 /** Longer than a neighbour that is asked three times, every tenth of a second. */
 const WAIT_MS = 900;
 const SECONDS = 30;
+
+/** Rules that reject what is forwarded, and what arrives. */
+const REJECTING = {
+  name: 'rejecting',
+  nft: `table inet rejecting {
+    chain passing {
+      type filter hook forward priority 0;
+      ip daddr 10.244.2.4 udp dport 7000 reject
+      ip daddr 10.244.3.2 meta l4proto udp reject with icmp type admin-prohibited
+      ip6 daddr fd00:2::4 reject with icmpx type no-route
+      ip6 daddr fd00:3::2 udp dport 7000 reject with icmpv6 type port-unreachable
+    }
+    chain arriving {
+      type filter hook input priority 0;
+      ip daddr 10.244.2.1 udp dport 7000 reject with icmp type host-unreachable
+    }
+  }`,
+};
+const REJECTED = ['10.244.2.4', '10.244.3.2', 'fd00:2::4', 'fd00:3::2', '10.244.2.1'];
 
 const QUICK: readonly Op[] = ['ipv4', 'ipv6'].map((family) => ({
   op: 'sysctl.set',
@@ -56,6 +78,35 @@ describe.skipIf(requirement('root', 'iproute2'))('the sender is told by the kern
   it(
     'as the simulator says',
     async () => expect(await answersTo(ERRING_CASES)).toEqual(ERRING_CASES.map(say)),
+    SECONDS * 1000,
+  );
+
+  it(
+    'by rules that reject',
+    async () => {
+      if (!host) throw new Error('there is no host');
+      const questions = REJECTED.map((destination): Datagram => ({
+        destination: parseIp(destination),
+        port: LISTEN_PORT,
+        ttl: 64,
+        payloadBytes: 0,
+      }));
+      const [told, expected] = await withForeign(host, REJECTING, async (netns) => {
+        const world = makeWorld(withHostRuleset(readRuleset(netns)));
+        const answers = questions.map(({ destination, port }) => {
+          const { error } = probe(world, {
+            netns: 'a',
+            destination,
+            to: { protocol: 'udp', port },
+          });
+          return error === 'unknown' ? error : formatError(error);
+        });
+        if (!host) throw new Error('there is no host');
+        return [await askForErrors(host, 'a', questions, WAIT_MS), answers];
+      });
+      expect(told).toEqual(expected);
+      expect(expected).not.toContain('nothing');
+    },
     SECONDS * 1000,
   );
 

@@ -15,7 +15,7 @@ import { ROUTED, ROUTED_DESTINATIONS, ROUTED_SENDERS, carriedOut } from '../sim/
 import { LISTEN_PORT, NO_RULESET, SERVICES, SERVICE_PORT } from '../sim/rulesets.ts';
 import type { ForeignRuleset } from './foreign.ts';
 import type { Question, Reached } from './prober.ts';
-import type { RoutedKernel } from './routed-kernel.ts';
+import type { RoutedHost, RoutedKernel } from './routed-kernel.ts';
 
 /** A question of a netns. */
 export interface Asked extends Question {
@@ -124,8 +124,8 @@ export async function compareRuleset(
 }
 
 /** Does something while rules of others are in netns node. */
-async function withForeign<T>(
-  kernel: RoutedKernel,
+export async function withForeign<T>(
+  kernel: RoutedHost,
   { nft, iptables, ip6tables }: ForeignRuleset,
   act: (netns: string) => T | Promise<T>,
 ): Promise<T> {
@@ -170,7 +170,8 @@ export async function foreignTexts(
   );
 }
 
-function readRuleset(netns: string): Ruleset {
+/** The ruleset of a netns on the kernel, with what others have in it. */
+export function readRuleset(netns: string): Ruleset {
   const backend = makeLinuxBackend({ foreign: FOREIGN });
   const scope = { links: [], routes: 'none', sysctls: [], nftables: 'all' } as const;
   const host = backend.observe({ [netns]: scope });
@@ -178,7 +179,8 @@ function readRuleset(netns: string): Ruleset {
   return host.netns[netns]?.nftables ?? {};
 }
 
-function withHostRuleset(nftables: Ruleset): Host {
+/** The routed host with that in netns node. */
+export function withHostRuleset(nftables: Ruleset): Host {
   const node = getNetns(ROUTED, 'node');
   return { ...ROUTED, netns: { ...ROUTED.netns, node: { ...node, nftables } } };
 }
