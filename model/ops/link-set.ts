@@ -2,7 +2,7 @@ import { withOwnMac, withoutStrangers } from '../fdb.ts';
 import { type Host, findLink, getLink, getNetns, withLink } from '../host.ts';
 import type { Ifname } from '../ifname.ts';
 import { trustsSameMac } from '../kernel-profile.ts';
-import { type Link, type LinkRef, TX_QUEUE_LENGTH } from '../link.ts';
+import { type Link, type LinkRef, MTU_MAX_BYTES, MTU_MIN_BYTES, TX_QUEUE_LENGTH } from '../link.ts';
 import { type Mac, ZERO_MAC, isUnicastMac } from '../mac.ts';
 import { collides, isBusyMac } from '../macvlan.ts';
 import { changeMtu, claimMac, followMaster, linkDown, linkUp } from '../netdev.ts';
@@ -37,8 +37,17 @@ const ALIAS_MAX_BYTES = 255;
 /** The kinds with limits of their own for MTUs (K-1.12). */
 const LIMITED: ReadonlySet<Link['kind']> = new Set(['veth', 'bridge', 'vxlan', 'macvlan']);
 
+/** Has it no largest MTU? A macvlan has that of its link, and an ifb none (K-1.18; drivers/net/macvlan.c, macvlan_common_newlink). */
+function isUnlimited(host: Host, link: Link): boolean {
+  return (
+    link.kind === 'macvlan' && link.lower !== null && findLink(host, link.lower)?.kind === 'ifb'
+  );
+}
+
 function setMtu(before: Host, ref: LinkRef, link: Link, mtuBytes: number): Outcome {
-  const fault = LIMITED.has(link.kind) ? mtuFault(mtuBytes) : undefined;
+  const isTooLarge = mtuBytes > MTU_MAX_BYTES && !isUnlimited(before, link);
+  const isLimited = LIMITED.has(link.kind) && (isTooLarge || mtuBytes < MTU_MIN_BYTES);
+  const fault = isLimited ? mtuFault(mtuBytes) : undefined;
   if (fault) return fault;
   // What a link has already is not looked at, not even by routes with a metric of their own
   // (net/core/dev.c, netif_set_mtu_ext).
