@@ -23,6 +23,7 @@ export const ERRNO = {
   EROFS: 30,
   EMLINK: 31,
   ERANGE: 34,
+  ENOSYS: 38,
   ELOOP: 40,
   EXFULL: 54,
   ENODATA: 61,
@@ -36,9 +37,13 @@ export const ERRNO = {
   ENETDOWN: 100,
   ENETUNREACH: 101,
   ENOBUFS: 105,
+  EISCONN: 106,
   ENOTCONN: 107,
+  ETIMEDOUT: 110,
   ECONNREFUSED: 111,
   EHOSTUNREACH: 113,
+  EALREADY: 114,
+  EINPROGRESS: 115,
 } as const;
 
 /** An errno by its name; one without a name here is written as its number. */

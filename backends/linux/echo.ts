@@ -4,7 +4,7 @@ import type { NetnsName } from '../../model/host.ts';
 import { type Ip, familyOf, ipBytes } from '../../model/ip.ts';
 import { encodeEcho, isEchoReply } from './echo-message.ts';
 import { Kernel } from './kernel.ts';
-import { EchoSocket, isFault, openEcho } from './socket.ts';
+import { type InetSocket, isFault, openInet } from './socket.ts';
 
 /** What to ask, of whom, and how long to wait for the answer. */
 export interface EchoRequest {
@@ -36,7 +36,7 @@ function refuse({ errno, text }: Fault): EchoReply {
   return { ok: false, reason: errno, text };
 }
 
-function exchange(socket: EchoSocket, request: EchoRequest): EchoReply {
+function exchange(socket: InetSocket, request: EchoRequest): EchoReply {
   const { destination, source, timeoutMs } = request;
   const family = familyOf(destination);
   const fault =
@@ -72,7 +72,7 @@ export function echo(request: EchoRequest): EchoReply {
   try {
     const netns = kernel.netns(request.netns);
     if (isFault(netns)) return refuse(netns);
-    const socket = netns.run(() => openEcho(familyOf(request.destination)));
+    const socket = netns.run(() => openInet(familyOf(request.destination), 'icmp'));
     if (isFault(socket)) return refuse(socket);
     try {
       return exchange(socket, request);

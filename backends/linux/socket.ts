@@ -18,7 +18,10 @@ import {
 } from './message.ts';
 
 const AF_NETLINK = 16;
+const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
 const SOCK_RAW = 3;
+const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const MSG_DONTWAIT = 0x40;
 /** Makes recv(2) answer the true length of a message that did not fit. */
@@ -221,46 +224,61 @@ const AF_INET = 2;
 const AF_INET6 = 10;
 const IPPROTO_IP = 0;
 const IPPROTO_ICMP = 1;
+const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
 const IPPROTO_IPV6 = 41;
 const IPPROTO_ICMPV6 = 58;
+const IP_TTL = 2;
 const IP_RECVERR = 11;
 const IP_MTU_DISCOVER = 10;
+const IPV6_UNICAST_HOPS = 16;
 const IPV6_RECVERR = 25;
 const IPV6_MTU_DISCOVER = 23;
 /** Neither we nor a router cuts a packet: one that is too long for the path is EMSGSIZE. */
 const PMTUDISC_DO = 2;
 const SO_RCVTIMEO = 20;
 
-/** struct sockaddr_in or sockaddr_in6 for an address of 4 or 16 bytes, without port and zone. */
-function socketAddress(address: Uint8Array): Uint8Array {
+/** struct sockaddr_in or sockaddr_in6 for an address of 4 or 16 bytes, without zone. */
+function socketAddress(address: Uint8Array, port: number): Uint8Array {
   const isIpv4 = address.length === 4;
   const bytes = new Uint8Array(isIpv4 ? 16 : 28);
-  new DataView(bytes.buffer).setUint16(0, isIpv4 ? AF_INET : AF_INET6, true);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, isIpv4 ? AF_INET : AF_INET6, true);
+  view.setUint16(2, port);
   bytes.set(address, isIpv4 ? 4 : 8);
   return bytes;
 }
 
-/** A raw ICMP socket for one conversation. Unlike a netlink socket it waits. */
-export class EchoSocket {
+/** A socket of ICMP, UDP or TCP for one conversation. Unlike a netlink socket it can wait. */
+export class InetSocket {
   readonly #fd: number;
   readonly #libc = socketFunctions();
   readonly #buffer = new Uint8Array(RECEIVE_BYTES);
 
-  /** Takes over an open raw socket. */
+  /** Takes over an open socket. */
   constructor(fd: number) {
     this.#fd = fd;
   }
 
-  /** Takes the address as the source: EADDRNOTAVAIL when it is not ours. */
-  bind(address: Uint8Array): Fault | undefined {
-    const sockaddr = socketAddress(address);
+  /** Takes the address as the source, all zeros for any: EADDRNOTAVAIL when it is not ours, EADDRINUSE when others have the port. */
+  bind(address: Uint8Array, port = 0): Fault | undefined {
+    const sockaddr = socketAddress(address, port);
     const failed = addressFunctions().bind(this.#fd, sockaddr, sockaddr.length) < 0;
     return failed ? { errno: lastErrno(), text: 'bind' } : undefined;
   }
 
-  /** Talks to this address only, in whole packets, and hears of ICMP errors. ENETUNREACH without a route. */
-  connect(address: Uint8Array): Fault | undefined {
-    const sockaddr = socketAddress(address);
+  /** By how many hosts what is sent may be passed on, 1 to 255. */
+  limitTtl(family: 4 | 6, ttl: number): void {
+    const [level, option] = family === 4 ? [IPPROTO_IP, IP_TTL] : [IPPROTO_IPV6, IPV6_UNICAST_HOPS];
+    this.#libc.setsockopt(this.#fd, level, option, Int32Array.of(ttl), 4);
+  }
+
+  /**
+   * Talks to this address only, in whole packets, and hears of ICMP errors. ENETUNREACH without a route. TCP sends
+   * its SYN and does not wait: EINPROGRESS; called again, undefined once the other end has answered, EALREADY before.
+   */
+  connect(address: Uint8Array, port = 0): Fault | undefined {
+    const sockaddr = socketAddress(address, port);
     const isIpv4 = address.length === 4;
     const level = isIpv4 ? IPPROTO_IP : IPPROTO_IPV6;
     const discover = isIpv4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER;
@@ -286,16 +304,28 @@ export class EchoSocket {
     return length < 0 ? { errno: lastErrno(), text: 'receive' } : this.#buffer.subarray(0, length);
   }
 
+  /** The same for a packet that is there already; EAGAIN without one. */
+  receiveNow(): Uint8Array | Fault {
+    const length = this.#libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT);
+    return length < 0 ? { errno: lastErrno(), text: 'receive' } : this.#buffer.subarray(0, length);
+  }
+
   close(): void {
     closeSync(this.#fd);
   }
 }
 
-/** A raw ICMP or ICMPv6 socket in the present netns. */
-export function openEcho(family: 4 | 6): EchoSocket | Fault {
-  const [domain, protocol] = family === 4 ? [AF_INET, IPPROTO_ICMP] : [AF_INET6, IPPROTO_ICMPV6];
-  const fd = socketFunctions().socket(domain, SOCK_RAW | SOCK_CLOEXEC, protocol);
-  return fd < 0 ? { errno: lastErrno(), text: 'no raw socket' } : new EchoSocket(fd);
+/** A raw socket of ICMP or ICMPv6, one of UDP, or one of TCP that never waits, in the present netns. */
+export function openInet(family: 4 | 6, protocol: 'icmp' | 'udp' | 'tcp'): InetSocket | Fault {
+  const icmp = family === 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+  const [type, ipProtocol] = {
+    icmp: [SOCK_RAW, icmp] as const,
+    udp: [SOCK_DGRAM, IPPROTO_UDP] as const,
+    tcp: [SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP] as const,
+  }[protocol];
+  const domain = family === 4 ? AF_INET : AF_INET6;
+  const fd = socketFunctions().socket(domain, type | SOCK_CLOEXEC, ipProtocol);
+  return fd < 0 ? { errno: lastErrno(), text: `no ${protocol} socket` } : new InetSocket(fd);
 }
 
 const AF_PACKET = 17;

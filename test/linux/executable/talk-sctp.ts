@@ -1,5 +1,5 @@
 import { socketFunctions } from '../../../backends/linux/libc.ts';
-import { EchoSocket, isFault } from '../../../backends/linux/socket.ts';
+import { InetSocket, isFault } from '../../../backends/linux/socket.ts';
 /**
  * Both ends of the first exchange of SCTP (RFC 9260, section 5.1) by raw sockets, for kernels without sockets of it; to be run
  * in a netns:
@@ -91,17 +91,17 @@ function decode(family: 4 | 6, received: Uint8Array): Packet | undefined {
 }
 
 /** A raw socket that hears this address only. */
-function open(peer: Ip): EchoSocket {
+function open(peer: Ip): InetSocket {
   const fd = socketFunctions().socket(FAMILY[familyOf(peer)], SOCK_RAW, IPPROTO_SCTP);
   if (fd < 0) throw new Error('no raw socket');
-  const socket = new EchoSocket(fd);
+  const socket = new InetSocket(fd);
   const fault = socket.connect(ipBytes(peer));
   if (fault) throw new Error(`${peer}: ${fault.errno}`);
   return socket;
 }
 
 /** The next packet of the peer for this port; undefined when none comes in time. */
-function hear(socket: EchoSocket, peer: Ip, port: number, timeoutMs: number): Packet | undefined {
+function hear(socket: InetSocket, peer: Ip, port: number, timeoutMs: number): Packet | undefined {
   const end = performance.now() + timeoutMs;
   for (;;) {
     const left = end - performance.now();
