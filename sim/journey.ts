@@ -76,14 +76,21 @@ function headline({ reachable, verdict }: Journey, marks: Marks): string {
   return `${marks.red('✗')} ${arrives ? 'it arrives, and the answer does not come back' : 'it does not arrive'}`;
 }
 
-/** A journey in lines: the hops there and back, how it ended, and what is to blame with what would mend it. */
-export function formatJourney(journey: Journey, marks: Marks = PLAIN): string[] {
+/**
+ * A journey in lines: the hops there and back, how it ended, and what is to blame with what would mend it. `gutter`
+ * gives the two columns before each hop, by its number from 0 over both ways.
+ */
+export function formatJourney(
+  journey: Journey,
+  marks: Marks = PLAIN,
+  gutter: (hop: number) => string = () => '  ',
+): string[] {
   const { forward, cause, error } = journey;
   return [
     marks.bold('there'),
-    ...formatHops(forward).map((line) => `  ${line}`),
+    ...formatHops(forward).map((line, index) => `${gutter(index)}${line}`),
     ...(journey.return.length > 0 ? [marks.bold('back')] : []),
-    ...formatHops(journey.return).map((line) => `  ${line}`),
+    ...formatHops(journey.return).map((line, index) => `${gutter(forward.length + index)}${line}`),
     headline(journey, marks),
     ...(error !== null && error !== 'unknown' ? [`  ${formatSenderError(error)}`] : []),
     ...(cause ? [`  ${formatCause(cause)}`] : []),

@@ -61,7 +61,11 @@ export function explainReason(reason: DropReason): string {
   return REASONS[reason];
 }
 
-/** What the kernel's `skb:kfree_skb` tracepoint prints for such a drop; for IPv6 it does not name NEIGH_FAILED either. */
+/**
+ * What the kernel's `skb:kfree_skb` tracepoint prints for such a drop; for IPv6 it does not name NEIGH_FAILED either. Linux 6.18
+ * has one name for a bridge and a vxlan that find no target.
+ */
 export function kernelReason(reason: DropReason): string {
+  if (reason === 'VXLAN_NO_REMOTE') return 'NO_TX_TARGET';
   return OUR_OWN.has(reason) ? 'NOT_SPECIFIED' : reason;
 }

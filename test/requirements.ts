@@ -22,6 +22,11 @@ const requirements = {
       'iptables-nft-save',
       'ip6tables-nft-save',
     ),
+  tracefs: () =>
+    linux() ??
+    (/\ttracefs$/m.test(readFileSync('/proc/filesystems', 'utf8'))
+      ? undefined
+      : 'needs a kernel with tracepoints (CONFIG_TRACING)'),
   gcc: () => linux() ?? commands('gcc'),
   busybox: () => linux() ?? commands('busybox'),
   containerd: () => linux() ?? commands('containerd', 'runc'),

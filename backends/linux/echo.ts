@@ -25,7 +25,7 @@ export type EchoReply =
 const DEFAULT_PAYLOAD_BYTES = 56;
 
 /** Payload that no other request has: the time, then a pattern. */
-function makePayload(lengthBytes: number): Uint8Array {
+export function makePayload(lengthBytes: number): Uint8Array {
   const payload = Uint8Array.from({ length: lengthBytes }, (_, i) => i & 0xff);
   const stamp = new Uint8Array(Float64Array.of(performance.timeOrigin + performance.now()).buffer);
   payload.set(stamp.subarray(0, Math.min(stamp.length, lengthBytes)));

@@ -35,6 +35,14 @@ const MOUNT_FUNCTIONS = {
   umount2: { args: ['ptr', 'i32'], returns: 'i32' },
 } as const;
 
+/** syscall(2) for those that glibc has no function for before 2.36: a first argument that is text, or a number. */
+const TEXT_SYSCALL = {
+  syscall: { args: ['i64', 'ptr', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+} as const;
+const NUMBER_SYSCALL = {
+  syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+} as const;
+
 const LOCK_FUNCTIONS = { flock: { args: ['i32', 'i32'], returns: 'i32' } } as const;
 
 const PROCESS_FUNCTIONS = { _exit: { args: ['i32'], returns: 'void' } } as const;
@@ -77,6 +85,10 @@ export const packetFunctions = once(() => open(PACKET_FUNCTIONS));
 export const netnsFunctions = once(() => open(NETNS_FUNCTIONS));
 /** unshare(2), mount(2) and umount2(2). */
 export const mountFunctions = once(() => open(MOUNT_FUNCTIONS));
+/** syscall(2) with a text first. */
+export const textSyscall = once(() => open(TEXT_SYSCALL));
+/** syscall(2) with numbers only. */
+export const numberSyscall = once(() => open(NUMBER_SYSCALL));
 /** flock(2). */
 export const lockFunctions = once(() => open(LOCK_FUNCTIONS));
 

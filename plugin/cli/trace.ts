@@ -10,7 +10,7 @@ import { capture } from '../../sim/capture.ts';
 import { type Journey, formatJourney, travel } from '../../sim/journey.ts';
 import { pcap } from '../../sim/pcap.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
-import { type World, makeWorld } from '../../sim/world.ts';
+import { makeWorld } from '../../sim/world.ts';
 import { parseSnapshot } from '../format/snapshot-file.ts';
 import { writeAll } from '../process/stdio.ts';
 import { WHOLE, observeWhole } from '../process/whole-host.ts';
@@ -25,19 +25,24 @@ interface TraceFlags {
   readonly snapshot?: string;
   readonly size?: string;
   readonly ttl?: string;
+  readonly live?: boolean;
+  readonly wait?: string;
 }
 
 const EXAMPLES = `
 FROM is a network namespace (a name under /run/netns, or a path), a container id, a link or an address.
 TO is an address, or with a port ADDRESS:PORT/tcp or ADDRESS:PORT/udp, an IPv6 address in brackets.
 Nothing is sent: the packet is simulated on the state that the kernel has now. Whoever it reaches answers.
+With --live one is sent too, and what the kernel's tracepoints tell of it is compared; that needs root.
 
 Exit status: 0 the answer comes back, 1 it does not, 2 what was asked is not
-understood, 3 it hangs on a rule that is not.
+understood or not possible, 3 it hangs on a rule that is not understood, 4 with
+--live the kernel did otherwise.
 
 Examples:
   cube-cni trace pod-a 10.244.1.3
   cube-cni trace pod-a 10.96.0.1:80/tcp
+  cube-cni trace --live pod-a 10.244.1.3
   cube-cni snapshot --all >host.json
   cube-cni trace --snapshot host.json pod-a '[fd00::1]:53/udp'
   cube-cni trace pod-a 10.244.1.3 --pcap trace.pcapng && wireshark trace.pcapng
@@ -69,15 +74,46 @@ const STATUS = { delivered: 0, dropped: 1, unknown: 3 } as const;
 
 /** Of what was asked something is wrong: no answer about a packet, so that scripts can tell. */
 const NOT_UNDERSTOOD = 2;
+/** What was predicted is not what the kernel did. */
+const PARTED = 4;
+
+const MOST_WAIT_SECONDS = 60;
 
 interface Question {
-  readonly world: World;
+  readonly host: Host;
   readonly request: ProbeRequest;
+  readonly waitMs?: number;
+}
+
+function waitMsOf({ wait }: TraceFlags): number | undefined {
+  if (wait === undefined) return undefined;
+  const seconds = Number(wait);
+  if (!/^\d+(\.\d+)?$/.test(wait) || seconds > MOST_WAIT_SECONDS || seconds === 0)
+    throw new Error(`a wait is seconds, more than 0 and up to ${MOST_WAIT_SECONDS}, not "${wait}"`);
+  return Math.round(seconds * 1000);
+}
+
+/** Throws where flags exclude each other, or a live probe is not possible. */
+function checkLive(to: string, { live, snapshot, size, wait }: TraceFlags): void {
+  if (live !== true) {
+    if (wait !== undefined) throw new Error('--wait is for --live: without it nothing is sent');
+    return;
+  }
+  if (snapshot !== undefined)
+    throw new Error(
+      '--live asks the kernel of this machine, and --snapshot a saved host: give one',
+    );
+  if (size !== undefined && parseTarget(to).to?.protocol === 'tcp')
+    throw new Error('with --live the SYN of a TCP connection carries nothing: leave --size out');
+  if (process.getuid?.() !== 0)
+    throw new Error('--live needs root: it sends from a network namespace and reads tracepoints');
 }
 
 /** What is asked of which host. Throws where a word means nothing, or several things. */
 function questionOf(from: string, to: string, flags: TraceFlags): Question {
   const target = parseTarget(to);
+  checkLive(to, flags);
+  const waitMs = waitMsOf(flags);
   const payloadBytes = wholeNumber(flags.size, 'a size', 65_507);
   const ttl = wholeNumber(flags.ttl, 'a TTL', 255);
   if (ttl === 0) throw new Error('a TTL is 1 to 255, not 0');
@@ -90,7 +126,8 @@ function questionOf(from: string, to: string, flags: TraceFlags): Question {
   if (source !== undefined && familyOf(source) !== familyOf(target.destination))
     throw new Error(`${source} cannot ask ${target.destination}: they are of different families`);
   return {
-    world: makeWorld(host),
+    host,
+    ...(waitMs === undefined ? {} : { waitMs }),
     request: {
       ...found,
       ...target,
@@ -114,12 +151,36 @@ function writeCapture(file: string, journey: Journey): void {
   }
 }
 
-/** Sends what is asked, and writes its frames where that is asked too. Throws where a word means nothing, and where they cannot be written. */
-function answer(from: string, to: string, flags: TraceFlags): Journey {
-  const { world, request } = questionOf(from, to, flags);
-  const journey = travel(world, request);
-  if (flags.pcap !== undefined) writeCapture(flags.pcap, journey);
-  return journey;
+interface Answer {
+  readonly status: number;
+  readonly lines: readonly string[];
+  readonly json: object;
+}
+
+/** Sends what is asked in the simulator, and writes its frames where that is asked too. Throws where they cannot be written. */
+function answer({ host, request }: Question, { pcap: file }: TraceFlags, out: Colors): Answer {
+  const journey = travel(makeWorld(host), request);
+  if (file !== undefined) writeCapture(file, journey);
+  const status = STATUS[journey.verdict.kind];
+  return { status, lines: formatJourney(journey, out), json: journey };
+}
+
+/** The same, and on the kernel too; the frames are those that are predicted. */
+async function answerLive(
+  { host, request, waitMs }: Question,
+  { pcap: file }: TraceFlags,
+  out: Colors,
+): Promise<Answer> {
+  const { traceLive } = await import('../process/live-trace.ts');
+  const { comparisonJson, formatComparison } = await import('../trace/comparison.ts');
+  const comparison = await traceLive(host, request, waitMs);
+  const { prediction, parting } = comparison;
+  if (file !== undefined) writeCapture(file, prediction);
+  return {
+    status: parting === null ? STATUS[prediction.verdict.kind] : PARTED,
+    lines: formatComparison(comparison, out),
+    json: comparisonJson(comparison),
+  };
 }
 
 /** Adds the command. It hands its exit status to `end`. */
@@ -140,22 +201,24 @@ export function addTraceCommand(
     .option('--snapshot <file>', 'on the host that was saved there; - reads standard input')
     .option('--size <bytes>', 'what the packet carries, beside its headers')
     .option('--ttl <hops>', 'by how many hosts it may be passed on')
+    .option('--live', 'send a real probe as well, and compare what the kernel does with it')
+    .option('--wait <seconds>', 'how long --live waits for the answer (default: 1)')
     .addHelpText('after', EXAMPLES)
     .exitOverride(({ exitCode, code, message }) => {
       throw new CommanderError(exitCode === 0 ? 0 : NOT_UNDERSTOOD, code, message);
     })
-    .action((from: string, to: string, flags: TraceFlags) => {
-      let journey: Journey;
+    .action(async (from: string, to: string, flags: TraceFlags) => {
       try {
-        journey = answer(from, to, flags);
+        const question = questionOf(from, to, flags);
+        const { status, lines, json } = await (flags.live === true
+          ? answerLive(question, flags, out)
+          : answer(question, flags, out));
+        writeAll(1, `${flags.json === true ? JSON.stringify(json, null, 2) : lines.join('\n')}\n`);
+        end(status);
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
         writeAll(2, `${err.red('error:')} ${message}\n`);
-        end(NOT_UNDERSTOOD);
-        return;
+        end(error instanceof Error && 'status' in error ? Number(error.status) : NOT_UNDERSTOOD);
       }
-      if (flags.json === true) writeAll(1, `${JSON.stringify(journey, null, 2)}\n`);
-      else writeAll(1, `${formatJourney(journey, out).join('\n')}\n`);
-      end(STATUS[journey.verdict.kind]);
     });
 }

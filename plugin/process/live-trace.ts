@@ -1,0 +1,52 @@
+/** A prediction and a real probe, side by side. */
+import type { Host } from '../../model/host.ts';
+import { travel } from '../../sim/journey.ts';
+import type { ProbeRequest } from '../../sim/probe.ts';
+import type { Verdict } from '../../sim/trace.ts';
+import { makeWorld } from '../../sim/world.ts';
+import { type Comparison, compare } from '../trace/comparison.ts';
+import { readyProbe } from './live-probe.ts';
+
+const WAIT_MS = 1000;
+
+/** A neighbour is asked three times, a second apart (net.ipv4.neigh.default.mcast_solicit and .retrans_time_ms). */
+const NEIGHBOUR_WAIT_MS = 4000;
+
+const DEFAULT_PAYLOAD_BYTES = 56;
+
+/** A size that other echoes hardly have, so that events tell ours from theirs. */
+function distinctiveBytes(pid: number): number {
+  return DEFAULT_PAYLOAD_BYTES + 1 + (pid % 61);
+}
+
+/** Where ports begin that clients have (net.ipv4.ip_local_port_range), and how many of them are used here. */
+const FIRST_PORT = 32_768;
+const PORTS = 28_000;
+
+function waitFor(verdict: Verdict): number {
+  return verdict.kind === 'dropped' && verdict.reason === 'NEIGH_FAILED'
+    ? NEIGHBOUR_WAIT_MS
+    : WAIT_MS;
+}
+
+/**
+ * Predicts what becomes of the probe on the host as it was read, sends it, and compares. Without `waitMs` it is waited for a
+ * second, and for four where nobody is predicted to answer for the next hop. Throws as `readyProbe` does.
+ */
+export async function traceLive(
+  host: Host,
+  asked: ProbeRequest,
+  waitMs?: number,
+): Promise<Comparison> {
+  const payloadBytes = asked.payloadBytes ?? (asked.to ? 0 : distinctiveBytes(process.pid));
+  const sourcePort = FIRST_PORT + (process.pid % PORTS);
+  const probe = readyProbe({ ...asked, payloadBytes, sourcePort });
+  try {
+    const { request } = probe;
+    const prediction = travel(makeWorld(host), request);
+    const observed = await probe.observe(host, waitMs ?? waitFor(prediction.verdict));
+    return compare(host, prediction, observed, request.to?.protocol ?? 'icmp');
+  } finally {
+    probe.close();
+  }
+}

@@ -1,0 +1,84 @@
+/** Which links a predicted journey passes, and where the kernel should tell of it. */
+import { type Host, findLink } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
+import type { LinkRef } from '../../model/link.ts';
+import { innermost, isProbeMessage } from '../../sim/frame.ts';
+import type { Hop } from '../../sim/trace.ts';
+import type { Sighting } from './sighting.ts';
+
+/** A link that sends or receives the probe or its answer. */
+export interface Crossing extends Pick<Sighting, 'netns' | 'link' | 'direction'> {
+  /** False: it is a copy for somebody else, which a bridge that knows better does not make. */
+  readonly isNeeded: boolean;
+}
+
+function isOfProbe({ data }: Hop): boolean {
+  const packet = innermost(data.kind === 'frame' ? data.packet : data);
+  return packet.kind === 'ip' && isProbeMessage(packet.message);
+}
+
+function isDrop({ decision }: Hop): boolean {
+  return decision.startsWith('dropped, ');
+}
+
+function crossing(netns: string, link: Ifname, direction: Sighting['direction']): Crossing {
+  return { netns, link, direction, isNeeded: true };
+}
+
+/** Is a frame at this bridge one of its own netns? Else it came in by a port, of which the bridge itself sees nothing. */
+function isBridgesOwn(host: Host, bridge: Hop & { readonly link: Ifname }, before: Hop): boolean {
+  if (before.netns === bridge.netns && before.link === bridge.link) return true;
+  const link = before.link && findLink(host, { netns: before.netns, ifname: before.link });
+  const arrived: LinkRef | null =
+    link && link.kind === 'veth' && before.stage === 'transmit'
+      ? link.peer
+      : before.link && { netns: before.netns, ifname: before.link };
+  const port = arrived && arrived.netns === bridge.netns && findLink(host, arrived)?.port;
+  return !port || port.master !== bridge.link;
+}
+
+function crossingsOfHop(host: Host, hop: Hop, before: Hop | undefined): Crossing[] {
+  const { netns, link: ifname, stage } = hop;
+  if (ifname === null || isDrop(hop)) return [];
+  const link = findLink(host, { netns, ifname });
+  if (stage === 'transmit') {
+    const out = crossing(netns, ifname, 'out');
+    if (link?.kind === 'loopback') return [out, crossing(netns, ifname, 'in')];
+    return link?.kind === 'veth' && link.peer
+      ? [out, crossing(link.peer.netns, link.peer.ifname, 'in')]
+      : [out];
+  }
+  if (link?.kind !== 'bridge') return [];
+  if (stage === 'bridge')
+    return before && isBridgesOwn(host, { ...hop, link: ifname }, before)
+      ? [crossing(netns, ifname, 'out')]
+      : [];
+  return stage === 'forward' || stage === 'deliver' ? [crossing(netns, ifname, 'in')] : [];
+}
+
+/** Copies that somebody else's link takes and drops, and the other end of that link. */
+function needless(host: Host, hops: readonly Hop[]): ReadonlySet<string> {
+  const places = hops
+    .filter(({ decision }) => decision.startsWith('dropped, OTHERHOST'))
+    .flatMap(({ netns, link }) => (link === null ? [] : [{ netns, ifname: link }]));
+  const others = places.flatMap((ref) => {
+    const link = findLink(host, ref);
+    return link?.kind === 'veth' && link.peer ? [link.peer] : [];
+  });
+  return new Set([...places, ...others].map(({ netns, ifname }) => `${netns} ${ifname}`));
+}
+
+/** For each of these hops, in order, the crossings of the probe or its answer; ARP and ND have none. */
+export function crossingsOf(host: Host, hops: readonly Hop[]): readonly (readonly Crossing[])[] {
+  const without = needless(host, hops);
+  let before: Hop | undefined;
+  return hops.map((hop) => {
+    if (!isOfProbe(hop)) return [];
+    const crossings = crossingsOfHop(host, hop, before);
+    before = hop;
+    return crossings.map((each) => ({
+      ...each,
+      isNeeded: !without.has(`${each.netns} ${each.link}`),
+    }));
+  });
+}
