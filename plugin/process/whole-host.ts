@@ -3,6 +3,7 @@ import type { Backend, NetnsScope, Scope } from '../../backends/backend.ts';
 import type { LinuxChoice } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
+import type { Link } from '../../model/link.ts';
 import { decidingSysctls } from '../../sim/sysctls.ts';
 import { withChosenMacs } from './bridge-macs.ts';
 
@@ -22,6 +23,28 @@ const EVERYTHING: NetnsScope = {
 
 const SETTINGS: NetnsScope = { links: [], routes: 'none', sysctls: [], nftables: [] };
 
+/** A link without what it has in netns that are not there: one may go while it is read. */
+function among(link: Link, isThere: (netns: NetnsName | null) => boolean): Link {
+  const uppers = link.uppers?.filter(({ netns }) => isThere(netns));
+  const known = uppers ? { ...link, uppers } : link;
+  if (known.kind === 'veth' && !isThere(known.peer?.netns ?? null)) return { ...known, peer: null };
+  if (known.kind === 'macvlan' && !isThere(known.lower?.netns ?? null))
+    return { ...known, lower: null };
+  if (known.kind === 'vxlan' && !isThere(known.underlay)) return { ...known, underlay: null };
+  return known;
+}
+
+/** The host without a mention of netns that it does not have. */
+export function withoutMentions(host: Host): Host {
+  const isThere = (name: NetnsName | null): boolean =>
+    name !== null && Object.hasOwn(host.netns, name);
+  const netns = Object.entries(host.netns).map(([name, state]) => {
+    const links = Object.values(state.links).map((link) => [link.ifname, among(link, isThere)]);
+    return [name, { ...state, links: Object.fromEntries(links) }];
+  });
+  return { ...host, netns: Object.fromEntries(netns) };
+}
+
 /** The state of these netns; one that is not there, or goes meanwhile, is not in it. */
 export function observeWhole(backend: Backend, names: readonly NetnsName[]): Host {
   const host = backend.observe(Object.fromEntries(names.map((name) => [name, EVERYTHING])));
@@ -37,5 +60,5 @@ export function observeWhole(backend: Backend, names: readonly NetnsName[]): Hos
     const sysctls = settings.netns[name]?.sysctls;
     return sysctls ? [[name, { ...state, sysctls }] as const] : [];
   });
-  return withChosenMacs({ ...host, netns: Object.fromEntries(netns) });
+  return withChosenMacs(withoutMentions({ ...host, netns: Object.fromEntries(netns) }));
 }

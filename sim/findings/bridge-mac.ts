@@ -4,13 +4,16 @@ import { within } from '../cause.ts';
 import { type HostFinding, seen, seenAddress } from './finding.ts';
 import { type Look, globalAddresses } from './look.ts';
 
-/** Bridges with addresses that have the MAC of their lowest port. */
+/** Bridges with addresses that have the MAC of their lowest port, where that is a veth. */
 export function changingBridgeMacs(look: Look): HostFinding[] {
   return look.links.flatMap((placed): HostFinding[] => {
     const { netns, ifname, link } = placed;
     if (link.kind !== 'bridge' || link.macChosen || link.mac === null) return [];
     const [address] = globalAddresses(placed);
-    const port = portsOf(getNetns(look.host, netns), ifname).find(({ mac }) => mac === link.mac);
+    // That of a card stays with it, and veths come and go.
+    const port = portsOf(getNetns(look.host, netns), ifname).find(
+      ({ mac, kind }) => mac === link.mac && kind === 'veth',
+    );
     if (!address || !port) return [];
     return [
       {

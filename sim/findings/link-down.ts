@@ -1,6 +1,6 @@
 /** Links that are down, or have no carrier, and on which somebody relies. */
 import { hasCarrier } from '../../model/carrier.ts';
-import { findLink, getNetns, portsOf } from '../../model/host.ts';
+import { getNetns, portsOf } from '../../model/host.ts';
 import { linkDown } from '../cause.ts';
 import { type HostFinding, seen, seenAddress } from './finding.ts';
 import { type Look, globalAddresses } from './look.ts';
@@ -52,7 +52,10 @@ function withoutCarrier(look: Look, placed: PlacedLink): HostFinding | undefined
 /** Links that are down with addresses, or with pods that hang on them; cards with addresses that have no carrier. */
 export function downLinks(look: Look): HostFinding[] {
   return look.links.flatMap((placed) => {
-    if (placed.link.kind === 'loopback' || !findLink(look.host, placed)) return [];
-    return (placed.link.up ? withoutCarrier(look, placed) : ofDown(look, placed)) ?? [];
+    const { link } = placed;
+    // A dummy only holds addresses, which it does just as well when it is down (as kube-proxy's kube-ipvs0 is).
+    const isDummy = link.kind === 'device' && link.deviceKind === 'dummy';
+    if (link.kind === 'loopback' || isDummy) return [];
+    return (link.up ? withoutCarrier(look, placed) : ofDown(look, placed)) ?? [];
   });
 }

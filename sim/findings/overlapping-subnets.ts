@@ -42,9 +42,9 @@ function subnetsOf(look: Look): Map<string, Subnet[]> {
   return found;
 }
 
-/** Two cards in one network outside are a matter of that network. */
+/** Two links to the network outside, which may be in it both, are a matter of that network. */
 function areApart(a: Subnet, b: Subnet): boolean {
-  return a.segment !== b.segment && !(a.link.kind === 'device' && b.link.kind === 'device');
+  return a.segment !== b.segment && !(a.segment.isOpen && b.segment.isOpen);
 }
 
 function overlap(first: Subnet, second: Subnet): HostFinding {

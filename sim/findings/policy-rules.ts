@@ -23,7 +23,8 @@ export function rulesOfEmptyTables({ host }: Look): HostFinding[] {
       .map((rule) => {
         const family = rule.family === 6 ? ' -6' : '';
         return {
-          severity: 'warning',
+          // It is passed over, and may be there for routes that come and go.
+          severity: 'note',
           kind: 'rule-of-empty-table',
           netns,
           object: `rule ${formatPolicyRule(rule)}`,

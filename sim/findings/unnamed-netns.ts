@@ -1,4 +1,5 @@
 /** Host ends of pods whose netns has no name any more: a process keeps it, or nobody has taken the link away. */
+import { findLink } from '../../model/host.ts';
 import { type Link, OWNER_MARK } from '../../model/link.ts';
 import { within } from '../cause.ts';
 import { type HostFinding, seen } from './finding.ts';
@@ -11,13 +12,15 @@ export function attachmentOf({ alias }: Link): string | undefined {
 }
 
 /** Veths whose far end is in a netns without a name: ours are leaked, of others nothing is known. */
-export function unnamedNetns({ links, pods }: Look): HostFinding[] {
+export function unnamedNetns({ host, links, pods }: Look): HostFinding[] {
   return links.flatMap(({ netns, ifname, link }): HostFinding[] => {
     if (link.kind !== 'veth' || link.peer !== null) return [];
     const key = attachmentOf(link);
     const master = link.port?.master;
-    const isAmongPods = pods.some(({ node }) => node === netns);
-    if (key === undefined && !(master !== undefined && isAmongPods)) return [];
+    const isAmongPods = pods.some(
+      ({ node, hostEnd }) => node === netns && findLink(host, hostEnd)?.port?.master === master,
+    );
+    if (key === undefined && (master === undefined || !isAmongPods)) return [];
     return [
       {
         severity: key === undefined ? 'note' : 'warning',

@@ -31,6 +31,8 @@ export interface BrokenHost {
   };
   /** How bad `check` finds it, where it names the guilty. */
   readonly check?: Severity;
+  /** Absent: doing what `check` says mends it. Somebody has to choose first, or it is not to be seen whether it is mended. */
+  readonly mends?: false;
   /** What `check` names instead. */
   readonly checkNames?: Guilty;
 }

@@ -51,6 +51,7 @@ const following: BrokenHost = {
       ].map((words) => ['ip', '-n', real('node'), ...words.split(' ')]),
   },
   check: 'warning',
+  mends: false,
   guilty: ['node', 'link br9'],
 };
 
@@ -124,6 +125,7 @@ export const BROKEN_LINKS: readonly BrokenHost[] = [
     name: 'a pod has the MAC address of another',
     ops: [set('b', 'eth0', { mac: parseMac('02:00:00:00:00:02') })],
     check: 'error',
+    mends: false,
     guilty: ['b', 'link eth0'],
   },
   following,

@@ -130,6 +130,7 @@ export const BROKEN_NETFILTER: readonly BrokenHost[] = [
     name: 'what pods of a bridge send each other is masqueraded',
     ops: [sysctl('node', 'net/bridge/bridge-nf-call-iptables', '1'), MASQUERADE],
     check: 'warning',
+    mends: false,
     guilty: ['node', 'chain inet fuzz masq'],
   },
 ];

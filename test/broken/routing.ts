@@ -101,7 +101,7 @@ export const BROKEN_ROUTING: readonly BrokenHost[] = [
         }),
       },
     ],
-    check: 'warning',
+    check: 'note',
     guilty: ['node', 'rule pref 100 from 10.244.1.0/24 table 77'],
   },
   {

@@ -51,8 +51,8 @@ function unplaceLink(placed: Link, logical: Places['logical']): Link {
     : link;
 }
 
-/** What was read, with the names of the program. */
-export function unplaceHost(host: Host, { logical }: Places): Host {
+/** The host with other names of its netns. */
+export function called(host: Host, logical: Places['logical']): Host {
   const netns = Object.entries(host.netns).map(([name, state]): [string, Netns] => {
     const links = Object.entries(state.links).map(([ifname, link]) => [
       ifname,
@@ -61,4 +61,9 @@ export function unplaceHost(host: Host, { logical }: Places): Host {
     return [logical(name), { ...state, links: Object.fromEntries(links) }];
   });
   return { ...host, netns: Object.fromEntries(netns) };
+}
+
+/** What was read, with the names of the program. */
+export function unplaceHost(host: Host, { logical }: Places): Host {
+  return called(host, logical);
 }

@@ -1,12 +1,26 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Host } from '../../model/host.ts';
 import { findingsOf } from '../../sim/findings/all.ts';
-import { extentOf, formatFindings } from '../../sim/findings/finding.ts';
+import { type HostFinding, extentOf, formatFindings } from '../../sim/findings/finding.ts';
+import { lookAt } from '../../sim/findings/look.ts';
+import { askAll, unreachablePods } from '../../sim/findings/reachability.ts';
 import { BROKEN_HOSTS } from '../broken/all.ts';
 import { brokenState } from '../broken/broken-host.ts';
-import { ROUTED } from './hosts.ts';
+import { called } from '../differential/place.ts';
+import { ROUTED, breakageLists, carriedOut } from './hosts.ts';
 
 const plain = (text: string): string => text;
 const PLAIN = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain };
+
+function words(found: readonly HostFinding[]): string[] {
+  return found.map(({ netns, object, severity }) => `${severity} ${netns} ${object}`);
+}
+
+/** The host, and another one beside it. */
+function beside(host: Host): Host {
+  return { netns: { ...host.netns, ...called(ROUTED, (name) => `other-${name}`).netns } };
+}
 
 describe('findings', () => {
   it('are none about the routed host', () => {
@@ -20,6 +34,31 @@ describe('findings', () => {
     const found = findingsOf(brokenState(broken));
     expect(found.map(({ severity, netns, object }) => [severity, netns, object])).toEqual(
       check === undefined ? [] : [[check, ...checkNames]],
+    );
+  });
+
+  it('explain every question of a pod that is lost, whatever is broken', () => {
+    fc.assert(
+      fc.property(breakageLists(), (ops) => {
+        const { host } = carriedOut(ROUTED, ops);
+        const unreached = unreachablePods(askAll(lookAt(host)));
+        const found = findingsOf(host);
+        const isSeen = found.some(({ severity }) => severity !== 'note');
+        expect(isSeen || unreached.length === 0).toBe(true);
+        for (const { evidence } of found) expect(evidence).not.toEqual([]);
+      }),
+      // Of the hosts at random some lose nothing; of these all lose something.
+      { numRuns: 15, examples: BROKEN_HOSTS.slice(0, 5).map(({ ops }) => [ops]) },
+    );
+  });
+
+  it('are the same about a host beside which there is another with the same addresses', () => {
+    fc.assert(
+      fc.property(breakageLists(), (ops) => {
+        const { host } = carriedOut(ROUTED, ops);
+        expect(words(findingsOf(beside(host)))).toEqual(words(findingsOf(host)));
+      }),
+      { numRuns: 12 },
     );
   });
 });

@@ -1,23 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import type { Netns } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
 import { formatCause } from '../../sim/cause.ts';
 import { travel } from '../../sim/journey.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { BROKEN_HOSTS } from '../broken/all.ts';
 import { brokenState, requestOf } from '../broken/broken-host.ts';
+import { called } from '../differential/place.ts';
 import { ROUTED } from './hosts.ts';
-
-/** A netns of another host, whose netns are called so. */
-function movedTo(netns: Netns, prefix: string): Netns {
-  const links = Object.values(netns.links).map((link) => [
-    link.ifname,
-    link.kind === 'veth' && link.peer
-      ? { ...link, peer: { ...link.peer, netns: `${prefix}${link.peer.netns}` } }
-      : link,
-  ]);
-  return { ...netns, links: Object.fromEntries(links) };
-}
 
 describe('a journey', () => {
   it('is the hops there and those of the answer', () => {
@@ -52,10 +41,8 @@ describe('a journey', () => {
     );
     if (!broken) throw new Error('there is no such broken host');
     const { netns } = brokenState(broken);
-    const elsewhere = Object.fromEntries(
-      Object.entries(ROUTED.netns).map(([name, state]) => [`0-${name}`, movedTo(state, '0-')]),
-    );
-    const host = { netns: { ...elsewhere, ...netns } };
+    const elsewhere = called(ROUTED, (name) => `0-${name}`);
+    const host = { netns: { ...elsewhere.netns, ...netns } };
     const request = { netns: 'a', destination: parseIp('10.244.1.3') };
     const { cause } = travel(makeWorld(host), request);
     expect(cause && formatCause(cause)).toBe('netns node: link v-b is down');
