@@ -130,6 +130,11 @@ export async function withForeign<T>(
   act: (netns: string) => T | Promise<T>,
 ): Promise<T> {
   kernel.execute(NO_RULESET);
+  // As on the host that was built: a case before may have had bridged packets pass the chains.
+  for (const name of ['iptables', 'ip6tables']) {
+    const key = `net/bridge/bridge-nf-call-${name}`;
+    kernel.execute({ op: 'sysctl.set', netns: 'node', key, value: '0' });
+  }
   const netns = kernel.places.real('node');
   const run = (input: string, ...command: readonly string[]): void => {
     execFileSync('ip', ['netns', 'exec', netns, ...command], { input, stdio: 'pipe' });
