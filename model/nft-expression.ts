@@ -9,6 +9,20 @@ import type { Verdict } from './nftables.ts';
 /** Bytes, two digits each. */
 export type Hex = string;
 
+/** What two digits each stand for. */
+export function fromHex(hex: Hex): Uint8Array {
+  return Uint8Array.from({ length: hex.length >> 1 }, (_, i) =>
+    Number.parseInt(hex.slice(i * 2, i * 2 + 2), 16),
+  );
+}
+
+/** Bytes as two digits each. */
+export function toHex(bytes: Iterable<number>): Hex {
+  let text = '';
+  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
+  return text;
+}
+
 /** What is known of a packet beside its bytes (NFT_META_*). */
 export type MetaKey =
   | 'length'

@@ -1,25 +1,10 @@
 /** The bytes of a packet as rules read them, each packet's made once. */
 import { familyOf } from '../model/ip.ts';
-import type { Hex } from '../model/nft-expression.ts';
 import { ipBytes } from './bytes.ts';
 import type { IpPacket } from './frame.ts';
 import type { Seen } from './seen.ts';
 
 const KNOWN = new WeakMap<IpPacket, Uint8Array>();
-
-/** What two digits each stand for. */
-export function fromHex(hex: Hex): Uint8Array {
-  return Uint8Array.from({ length: hex.length >> 1 }, (_, i) =>
-    Number.parseInt(hex.slice(i * 2, i * 2 + 2), 16),
-  );
-}
-
-/** Bytes as two digits each. */
-export function toHex(bytes: Iterable<number>): Hex {
-  let text = '';
-  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
-  return text;
-}
 
 /** The packet from its IP header on; undefined for what is none of IP. */
 export function networkBytes({ packet }: Seen): Uint8Array | undefined {

@@ -1,10 +1,10 @@
 /** What the kernel's expressions make of a packet, with registers as it has them (net/netfilter/nf_tables_core.c, nft_do_chain). */
 import { type Ip, familyOf, ipBytes as addressBytes, ipFromBytes } from '../model/ip.ts';
-import { type Expression, type Load, isLoad } from '../model/nft-expression.ts';
+import { type Expression, type Load, fromHex, isLoad, toHex } from '../model/nft-expression.ts';
 import type { Table, Verdict } from '../model/nftables.ts';
 import type { Tuple } from './conntrack.ts';
 import { packetBytes } from './frame.ts';
-import { fromHex, l4Protocol, networkBytes, toHex, transportBytes } from './packet-bytes.ts';
+import { l4Protocol, networkBytes, transportBytes } from './packet-bytes.ts';
 import {
   type Seen,
   type Translation,

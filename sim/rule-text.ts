@@ -6,10 +6,10 @@ import {
   type Load,
   type XtMatch,
   type XtTarget,
+  fromHex,
   isLoad,
 } from '../model/nft-expression.ts';
 import { type Rule, formatStatement } from '../model/nftables.ts';
-import { fromHex } from './packet-bytes.ts';
 
 /** What stands in a register: in words, and how its values read. */
 interface Loaded {

@@ -5,6 +5,7 @@ import { type Ip, familyOf } from '../model/ip.ts';
 import { localType } from '../model/route-lookup.ts';
 import { type Frame, type Packet, isMulticast } from './frame.ts';
 
+/** A packet where a rule looks at it. */
 export interface Seen {
   readonly netns: Netns;
   readonly packet: Packet;

@@ -1,7 +1,7 @@
 /** What a set holds for the bytes of a key (net/netfilter/nft_set_hash.c, nft_set_rbtree.c, nft_set_pipapo.c). */
 import { type Ip, ipBytes as addressBytes } from '../model/ip.ts';
 import { type Mac, macBytes } from '../model/mac.ts';
-import type { Hex, RawElement, RawSet } from '../model/nft-expression.ts';
+import { type Hex, type RawElement, type RawSet, toHex } from '../model/nft-expression.ts';
 import {
   FIELD_BYTES,
   type FieldType,
@@ -12,7 +12,6 @@ import {
   fieldTypesOf,
   keyPartsOf,
 } from '../model/nftables.ts';
-import { toHex } from './packet-bytes.ts';
 
 const REGISTER_BYTES = 4;
 

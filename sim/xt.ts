@@ -1,8 +1,8 @@
 /** What matches of iptables say about a packet (net/netfilter/xt_*.c); undefined where that is not known. */
 import { ipBytes as addressBytes } from '../model/ip.ts';
-import type { Masked, XtMatch } from '../model/nft-expression.ts';
+import { type Masked, type XtMatch, fromHex } from '../model/nft-expression.ts';
 import type { Direction, Tuple } from './conntrack.ts';
-import { fromHex, l4Protocol, transportBytes } from './packet-bytes.ts';
+import { l4Protocol, transportBytes } from './packet-bytes.ts';
 import { type Seen, addressType, connectionState, connectionStatus } from './seen.ts';
 
 function within(value: number, [first, last]: readonly [number, number]): boolean {

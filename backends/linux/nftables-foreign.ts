@@ -2,14 +2,15 @@
  * What others have in the ruleset, as far as the simulator can follow it: expressions one by one, and sets by the bytes of
  * their keys (net/netfilter/nft_*.c). Only who reads a whole host needs it.
  */
-import type {
-  Comparison,
-  CtKey,
-  Expression,
-  Hex,
-  MetaKey,
-  RawElement,
-  RawSet,
+import {
+  type Comparison,
+  type CtKey,
+  type Expression,
+  type Hex,
+  type MetaKey,
+  type RawElement,
+  type RawSet,
+  toHex,
 } from '../../model/nft-expression.ts';
 import type { NftFamily } from '../../model/nftables.ts';
 import {
@@ -26,7 +27,7 @@ import {
 import { NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFT_REG_VERDICT } from './nftables-expression.ts';
 import type { ForeignDecoder } from './nftables-message.ts';
 import { decodeVerdict } from './nftables-number.ts';
-import { decodeXtMatch, decodeXtTarget, toHex } from './xt.ts';
+import { decodeXtMatch, decodeXtTarget } from './xt.ts';
 
 /** What one expression says in a table of a family; undefined for what is not understood. */
 type Decode = (data: Attributes, table: NftFamily) => Expression | undefined;

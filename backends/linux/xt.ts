@@ -1,14 +1,13 @@
 /** Matches and targets of iptables in rules of nf_tables, as the structures that the kernel gives back (net/netfilter/nft_compat.c). */
 import { type Ip, ipFromBytes } from '../../model/ip.ts';
-import type { Hex, Masked, NatRange, XtMatch, XtTarget } from '../../model/nft-expression.ts';
+import {
+  type Masked,
+  type NatRange,
+  type XtMatch,
+  type XtTarget,
+  toHex,
+} from '../../model/nft-expression.ts';
 import { type Reader, makeReader } from './attribute.ts';
-
-/** Bytes as two digits each. */
-export function toHex(bytes: Uint8Array): Hex {
-  let text = '';
-  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
-  return text;
-}
 
 type Decode<T> = (info: Reader, revision: number, isIpv6: boolean) => T | undefined;
 
@@ -136,8 +135,12 @@ const MATCHES: Readonly<Record<string, Decode<XtMatch> | undefined>> = {
 const RANGE_IPS = 1;
 const RANGE_PORTS = 2;
 
-/** struct nf_nat_range and nf_nat_range2. */
-function natRange(info: Reader, isIpv6: boolean): NatRange {
+/** Up to the ports; nf_nat_range2 has more behind them. */
+const NAT_RANGE_BYTES = 40;
+
+/** struct nf_nat_range and nf_nat_range2; undefined for what is shorter. */
+function natRange(info: Reader, isIpv6: boolean): NatRange | undefined {
+  if (info.bytes.length < NAT_RANGE_BYTES) return undefined;
   const flags = u32(info, 0);
   const ip: Ip = ipFromBytes(info.bytes.slice(4, isIpv6 ? 20 : 8));
   return {
@@ -155,7 +158,7 @@ function oldRange(info: Reader): NatRange {
   };
 }
 
-function rangeOf(info: Reader, revision: number, isIpv6: boolean): NatRange {
+function rangeOf(info: Reader, revision: number, isIpv6: boolean): NatRange | undefined {
   return revision === 0 && !isIpv6 ? oldRange(info) : natRange(info, isIpv6);
 }
 
@@ -184,13 +187,19 @@ const REJECT6: readonly (string | undefined)[] = [
 ];
 
 const TARGETS: Readonly<Record<string, Decode<XtTarget> | undefined>> = {
-  DNAT: (info, revision, isIpv6) => ({ target: 'DNAT', ...rangeOf(info, revision, isIpv6) }),
-  SNAT: (info, revision, isIpv6) => ({ target: 'SNAT', ...rangeOf(info, revision, isIpv6) }),
+  DNAT: (info, revision, isIpv6) => {
+    const found = rangeOf(info, revision, isIpv6);
+    return found && { target: 'DNAT', ...found };
+  },
+  SNAT: (info, revision, isIpv6) => {
+    const found = rangeOf(info, revision, isIpv6);
+    return found && { target: 'SNAT', ...found };
+  },
   MASQUERADE: () => ({ target: 'MASQUERADE' }),
-  REDIRECT: (info, revision, isIpv6) => ({
-    target: 'REDIRECT',
-    port: rangeOf(info, revision, isIpv6).port,
-  }),
+  REDIRECT: (info, revision, isIpv6) => {
+    const found = rangeOf(info, revision, isIpv6);
+    return found && { target: 'REDIRECT', port: found.port };
+  },
   REJECT: (info, _revision, isIpv6) => {
     const answer = (isIpv6 ? REJECT6 : REJECT4)[u32(info, 0)];
     return answer === undefined ? undefined : { target: 'REJECT', answer };
