@@ -1,42 +1,17 @@
 /** What a set holds for the bytes of a key (net/netfilter/nft_set_hash.c, nft_set_rbtree.c, nft_set_pipapo.c). */
-import { type Ip, ipBytes as addressBytes } from '../model/ip.ts';
-import { type Mac, macBytes } from '../model/mac.ts';
 import { type Hex, type RawElement, type RawSet, toHex } from '../model/nft-expression.ts';
+import { layoutBytes, partsBytes, registerBytes } from '../model/nft-key.ts';
 import {
-  FIELD_BYTES,
   type FieldType,
   type NftSet,
-  TRANSPORTS,
   type Table,
-  type Transport,
   fieldTypesOf,
   keyPartsOf,
 } from '../model/nftables.ts';
 
-const REGISTER_BYTES = 4;
-
-/** Whole registers. */
-function padded(bytes: number): number {
-  return Math.ceil(bytes / REGISTER_BYTES) * REGISTER_BYTES;
-}
-
-function partBytes(type: FieldType, part: string): Uint8Array {
-  if (type === 'ifname') return new TextEncoder().encode(part);
-  if (type === 'inet_proto') return Uint8Array.of(TRANSPORTS[part as Transport]);
-  if (type === 'inet_service') return Uint8Array.of(Number(part) >> 8, Number(part) & 255);
-  return type === 'ether_addr' ? macBytes(part as Mac) : addressBytes(part as Ip);
-}
-
-/** Parts as they lie in registers, one behind the other. */
+/** Parts as they lie in registers. */
 function partsHex(types: readonly FieldType[], parts: readonly string[]): Hex {
-  return types
-    .map((type, i) => {
-      const size = types.length === 1 ? FIELD_BYTES[type] : padded(FIELD_BYTES[type]);
-      const bytes = new Uint8Array(size);
-      bytes.set(partBytes(type, parts[i] ?? ''));
-      return toHex(bytes);
-    })
-    .join('');
+  return toHex(partsBytes(types, parts));
 }
 
 /** A set of the model by the bytes of its keys. */
@@ -46,7 +21,7 @@ function rawOf(set: NftSet): RawSet {
   return {
     name: set.name,
     hasIntervals: false,
-    fieldBytes: [partsHex(types, types.map(emptyPart)).length / 2],
+    fieldBytes: [layoutBytes(types)],
     elements: Object.values(set.elements).map(({ key, verdict, target }) => ({
       key: partsHex(types, keyPartsOf(key)),
       ...(verdict ? { verdict } : {}),
@@ -55,19 +30,6 @@ function rawOf(set: NftSet): RawSet {
         : {}),
     })),
   };
-}
-
-/** Something that stands in a field of the type, to learn how long that is. */
-function emptyPart(type: FieldType): string {
-  const parts: Readonly<Record<FieldType, string>> = {
-    ipv4_addr: '0.0.0.0',
-    ipv6_addr: '::',
-    ether_addr: '00:00:00:00:00:00',
-    ifname: '',
-    inet_proto: 'tcp',
-    inet_service: '0',
-  };
-  return parts[type];
 }
 
 const RAW = new WeakMap<NftSet, RawSet>();
@@ -94,7 +56,7 @@ export function findRawParts(
 export function keyBytes({ fieldBytes }: RawSet): number {
   return fieldBytes.length === 1
     ? (fieldBytes[0] ?? 0)
-    : fieldBytes.reduce((sum, bytes) => sum + padded(bytes), 0);
+    : fieldBytes.reduce((sum, bytes) => sum + registerBytes(bytes), 0);
 }
 
 /** Is each field of the key between those of the first and the last? */
@@ -103,7 +65,7 @@ function isBetween(fieldBytes: readonly number[], key: Hex, first: Hex, last: He
   return fieldBytes.every((bytes) => {
     const part = (hex: Hex): Hex => hex.slice(at * 2, (at + bytes) * 2);
     const isIn = part(key) >= part(first) && part(key) <= part(last);
-    at += padded(bytes);
+    at += registerBytes(bytes);
     return isIn;
   });
 }

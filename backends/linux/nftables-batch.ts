@@ -1,10 +1,12 @@
 /** Changes to a ruleset as one batch: all of it or nothing (net/netfilter/nfnetlink.c, nfnetlink_rcv_batch). */
+import { layoutBytes } from '../../model/nft-key.ts';
 import {
   type NftCommand,
   type NftSet,
   type SetElement,
   type SetKeyType,
   holdsTargets,
+  fieldTypesOf,
 } from '../../model/nftables.ts';
 import {
   type Writer,
@@ -25,7 +27,7 @@ import {
   openMessage,
 } from './message.ts';
 import { putData, putStatements } from './nftables-encode.ts';
-import { encodeKey, encodeTarget, typeBytes, typeNumber } from './nftables-key.ts';
+import { encodeKey, encodeTarget, typeNumber } from './nftables-key.ts';
 import {
   DATA_VERDICT,
   HOOKS,
@@ -160,11 +162,11 @@ function putSet(writer: Writer, command: NftCommand & { do: 'add set' }, id: num
   putText(writer, NAME, command.set);
   putBe32(writer, NFTA_SET_FLAGS, holds === 'nothing' ? 0 : NFT_SET_MAP);
   putBe32(writer, NFTA_SET_KEY_TYPE, typeNumber(keyType));
-  putBe32(writer, NFTA_SET_KEY_LEN, typeBytes(keyType));
+  putBe32(writer, NFTA_SET_KEY_LEN, layoutBytes(fieldTypesOf(keyType)));
   if (holds !== 'nothing') {
     const targets = holdsTargets(holds);
     putBe32(writer, NFTA_SET_DATA_TYPE, targets ? typeNumber(holds) : DATA_VERDICT);
-    putBe32(writer, NFTA_SET_DATA_LEN, targets ? typeBytes(holds) : 0);
+    putBe32(writer, NFTA_SET_DATA_LEN, targets ? layoutBytes(fieldTypesOf(holds)) : 0);
   }
   putBe32(writer, NFTA_SET_ID, id);
   putBytes(writer, NFTA_SET_USERDATA, setUserdata(keyType, holds));

@@ -1,7 +1,8 @@
 /** Keys of sets as bytes: the parts one after the other, each filled up to whole registers (nftables: src/expression.c, concat_expr). */
 import { type Ifname, ifnameProblem } from '../../model/ifname.ts';
-import { type Ip, ipBytes, ipFromBytes } from '../../model/ip.ts';
-import { type Mac, macBytes, macFromBytes } from '../../model/mac.ts';
+import { ipFromBytes } from '../../model/ip.ts';
+import { macFromBytes } from '../../model/mac.ts';
+import { layoutBytes, partsBytes, registerBytes } from '../../model/nft-key.ts';
 import {
   FIELD_BYTES,
   type FieldType,
@@ -16,9 +17,6 @@ import {
   keyTypeOf,
   targetTypeOf,
 } from '../../model/nftables.ts';
-
-/** NFT_REG32_SIZE. */
-const REGISTER_BYTES = 4;
 
 /** nft's own numbers of data types, which the kernel only keeps (nftables: include/datatype.h). */
 const TYPE_NUMBERS: Readonly<Record<FieldType, number>> = {
@@ -72,9 +70,7 @@ export function findTargetType(number: number | undefined): TargetType | undefin
 
 /** The bytes that a link's name is compared with: all of a field, so that no other name begins so. */
 export function encodeIfname(name: Ifname): Uint8Array {
-  const bytes = new Uint8Array(FIELD_BYTES.ifname);
-  bytes.set(partBytes('ifname', name));
-  return bytes;
+  return partsBytes(['ifname'], [name]);
 }
 
 /** The name in these bytes; undefined where they hold none, or only the beginning of names. iptables compares no more than the name and its end. */
@@ -83,26 +79,6 @@ export function decodeIfname(bytes: Uint8Array): Ifname | undefined {
   const padded = new Uint8Array(FIELD_BYTES.ifname);
   padded.set(bytes);
   return decodePart('ifname', padded) as Ifname | undefined;
-}
-
-function paddedBytes(type: FieldType): number {
-  return Math.ceil(FIELD_BYTES[type] / REGISTER_BYTES) * REGISTER_BYTES;
-}
-
-/** How many bytes keys or targets of a type have. One that stands alone is not filled up. */
-export function typeBytes(type: SetKeyType | TargetType): number {
-  const types = fieldTypesOf(type);
-  if (types.length === 1) return FIELD_BYTES[types[0] as FieldType];
-  let bytes = 0;
-  for (const each of types) bytes += paddedBytes(each);
-  return bytes;
-}
-
-function partBytes(type: FieldType, part: string): Uint8Array {
-  if (type === 'ifname') return new TextEncoder().encode(part);
-  if (type === 'inet_proto') return Uint8Array.of(TRANSPORTS[part as Transport]);
-  if (type === 'inet_service') return Uint8Array.of(Number(part) >> 8, Number(part) & 255);
-  return type === 'ether_addr' ? macBytes(part as Mac) : ipBytes(part as Ip);
 }
 
 /** The bytes of a key. */
@@ -116,15 +92,7 @@ export function encodeTarget(target: Target): Uint8Array {
 }
 
 function encodeParts(type: SetKeyType | TargetType, text: SetKey | Target): Uint8Array {
-  const bytes = new Uint8Array(typeBytes(type));
-  const types = fieldTypesOf(type);
-  let at = 0;
-  for (const [index, part] of keyPartsOf(text).entries()) {
-    const each = types[index] as FieldType;
-    bytes.set(partBytes(each, part), at);
-    at += paddedBytes(each);
-  }
-  return bytes;
+  return partsBytes(fieldTypesOf(type), keyPartsOf(text));
 }
 
 const TRANSPORT_NAMES = Object.keys(TRANSPORTS) as Transport[];
@@ -141,14 +109,14 @@ function decodePart(type: FieldType, bytes: Uint8Array): string | undefined {
 
 /** The parts in these bytes, joined; undefined where they hold none that would be written as they are. */
 function decodeParts(type: SetKeyType | TargetType, bytes: Uint8Array): string | undefined {
-  if (bytes.length !== typeBytes(type)) return undefined;
+  if (bytes.length !== layoutBytes(fieldTypesOf(type))) return undefined;
   let text = '';
   let at = 0;
   for (const each of fieldTypesOf(type)) {
     const part = decodePart(each, bytes.subarray(at, at + FIELD_BYTES[each]));
     if (part === undefined) return undefined;
     text += `${text === '' ? '' : ' . '}${part}`;
-    at += paddedBytes(each);
+    at += registerBytes(FIELD_BYTES[each]);
   }
   return text;
 }
