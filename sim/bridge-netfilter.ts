@@ -3,50 +3,69 @@
  * of the packets in them (K-8.4; net/bridge/br_netfilter_hooks.c).
  */
 import type { Ifname } from '../model/ifname.ts';
+import { type Family, familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
+import { ZERO_MAC } from '../model/mac.ts';
 import type { Frame, IpPacket } from './frame.ts';
 import { passBridgeHook, passHook, passHooks, passesBridgeNetfilter } from './netfilter.ts';
-import { routeInput } from './route.ts';
-import { type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
+import { waitForNeighbour } from './output.ts';
+import { type InputRoute, findInput } from './route.ts';
+import { type Bridged, type Run, drop, linkAt, netnsOf, note } from './run.ts';
 import { findNeighbour } from './world.ts';
 
 const GROUNDS = { rule: 'K-8.4' } as const;
 
+/** What is wrong with a packet itself, and not only with the way on: a bridge drops it for that (ip_route_input). */
+const MARTIAN = ['K-7.4', 'K-7.5'];
+
+/** Does the packet of a frame go up to the netns of the bridge, which may have no way on for it either? */
+function goesUp(answer: InputRoute, family: Family, bridge: LinkRef): boolean {
+  if (answer.kind === 'drop') return family === 4 && !MARTIAN.includes(answer.rule);
+  return answer.kind !== 'forward' || answer.route.device !== bridge.ifname;
+}
+
 /** A frame whose packet is for somebody else since it came in: to that one where it is on the bridge, else up (br_nf_pre_routing_finish). */
-function redirected(run: Run, bridge: LinkRef, frame: Frame, packet: IpPacket): Frame | undefined {
+function redirected(
+  run: Run,
+  bridge: LinkRef,
+  { port, frame, to }: Bridged,
+  packet: IpPacket,
+): Frame | undefined {
   const { source, destination, skb } = packet;
-  const answer = routeInput(
+  const answer = findInput(
     netnsOf(run, bridge.netns),
     bridge.ifname,
     source,
     destination,
     skb?.mark,
   );
+  if (goesUp(answer, familyOf(destination), bridge)) {
+    const changed = { ...frame, packet, destination: linkAt(run, bridge).mac ?? ZERO_MAC };
+    note(run, bridge, 'bridge', changed, `for ${destination} now: goes up to be routed`, GROUNDS);
+    return changed;
+  }
   if (answer.kind === 'drop') {
     drop(run, bridge, 'bridge', packet, answer.reason, answer.text, GROUNDS);
     return undefined;
   }
-  const isHere = answer.kind === 'forward' && answer.route.device === bridge.ifname;
   const nextHop = answer.route.gateway ?? destination;
-  const mac = isHere ? findNeighbour(run.world, bridge, nextHop) : linkAt(run, bridge).mac;
-  if (mac === undefined || mac === null) {
-    leave(run, bridge, 'bridge', packet, `${bridge.ifname} would first ask where ${nextHop} is`);
+  const mac = findNeighbour(run.world, bridge, nextHop);
+  const text = `for ${destination} now: ${nextHop} is on this bridge`;
+  if (mac === undefined) {
+    note(run, bridge, 'bridge', { ...frame, packet }, text, GROUNDS);
+    const bridged = { port, frame, to };
+    waitForNeighbour(run, { at: bridge, nextHop, packet, iif: bridge.ifname, bridged });
     return undefined;
   }
   const changed = { ...frame, packet, destination: mac };
-  const whither = isHere ? `${nextHop} is on this bridge, at ${mac}` : 'goes up to be routed';
-  note(run, bridge, 'bridge', changed, `for ${destination} now: ${whither}`, GROUNDS);
+  note(run, bridge, 'bridge', changed, `${text}, at ${mac}`, GROUNDS);
   return changed;
 }
 
-/** A frame that came in by a port, after the chains that see it there; undefined where it does not go on. */
-export function enterBridge(
-  run: Run,
-  bridge: LinkRef,
-  port: Ifname,
-  frame: Frame,
-): Frame | undefined {
-  if (!passBridgeHook(run, bridge, frame, { hook: 'prerouting', iif: port, oif: null }))
+/** A frame that came in by a port, after the chains that see it there; undefined where it does not go on at once. */
+export function enterBridge(run: Run, bridge: LinkRef, entering: Bridged): Frame | undefined {
+  const { port, frame } = entering;
+  if (!passBridgeHook(run, bridge, frame, { hook: 'prerouting', iif: port.ifname, oif: null }))
     return undefined;
   const { packet } = frame;
   if (packet.kind !== 'ip' || !passesBridgeNetfilter(run, bridge, frame)) return frame;
@@ -56,7 +75,7 @@ export function enterBridge(
   const seen: IpPacket = { ...passed, skb: { mark: 0, ...passed.skb, prerouted: true } };
   return seen.destination === packet.destination
     ? { ...frame, packet: seen }
-    : redirected(run, bridge, frame, seen);
+    : redirected(run, bridge, entering, seen);
 }
 
 /** A frame that is to leave by a port; `from` is the port that it came in by, null for one of the netns itself. */

@@ -1,7 +1,7 @@
 /** A bridge: it learns where MAC addresses are and forwards frames between its ports (net/bridge/br_input.c, br_forward.c). */
 import { findLink, getNetns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
-import type { BridgeLink, BridgePort, Link, LinkRef } from '../model/link.ts';
+import type { BridgeLink, Link, LinkRef } from '../model/link.ts';
 import { type Mac, isUnicastMac } from '../model/mac.ts';
 import { enterBridge, passToPort } from './bridge-netfilter.ts';
 import { type Classified, classify, ingressText, isMember, leaving } from './bridge-vlan.ts';
@@ -215,31 +215,37 @@ export function bridgeSends(run: Run, at: LinkRef, bridge: BridgeLink, sent: Fra
   for (const port of ports) forwardTo(run, at, bridge, null, port, classified);
 }
 
-/** A frame arrives at a port (br_input.c, br_handle_frame and br_handle_frame_finish). */
-export function bridgeReceives(
-  run: Run,
-  from: LinkRef,
-  { master, learning }: BridgePort,
-  received: Frame,
-  seenAs: AddressedTo,
-): void {
-  const at = { netns: from.netns, ifname: master };
-  const port = linkAt(run, from);
-  const bridge = linkAt(run, at);
-  if (bridge.kind !== 'bridge')
-    throw new Error(`${master} has port ${from.ifname} and is no bridge`);
+/** The bridge of a port. */
+function bridgeOf(run: Run, { netns }: LinkRef, { ifname, port }: Link): BridgeLink {
+  const master = port === null ? null : linkAt(run, { netns, ifname: port.master });
+  if (master?.kind !== 'bridge') throw new Error(`${ifname} is no port of a bridge`);
+  return master;
+}
+
+/** A frame arrives at a port (br_input.c, br_handle_frame). */
+export function bridgeReceives(run: Run, from: LinkRef, received: Frame, to: AddressedTo): void {
+  const bridge = bridgeOf(run, from, linkAt(run, from));
   if (!isUnicastMac(received.source)) {
     const text = `${received.source} is no source address`;
     drop(run, from, 'bridge', received, 'MAC_INVALID_SOURCE', text);
     return;
   }
   if (!portForwards(run.world.host, from)) {
-    const text = bridge.up ? `port ${from.ifname} has no carrier` : `bridge ${master} is down`;
+    const { ifname, up } = bridge;
+    const text = up ? `port ${from.ifname} has no carrier` : `bridge ${ifname} is down`;
     drop(run, from, 'bridge', received, 'BRIDGE_INGRESS_STP_STATE', text, { rule: 'K-1.7' });
     return;
   }
-  const entered = enterBridge(run, at, from.ifname, received);
-  if (!entered) return;
+  const at = { netns: from.netns, ifname: bridge.ifname };
+  const entered = enterBridge(run, at, { port: from, frame: received, to });
+  if (entered) bridgePasses(run, from, entered, to);
+}
+
+/** The bridge of a port goes on with a frame that came in by it (br_handle_frame_finish). `seenAs`: what its destination MAC meant to the port. */
+export function bridgePasses(run: Run, from: LinkRef, entered: Frame, seenAs: AddressedTo): void {
+  const port = linkAt(run, from);
+  const bridge = bridgeOf(run, from, port);
+  const at = { netns: from.netns, ifname: bridge.ifname };
   const classified = classify(bridge, port, entered);
   if (!classified) {
     const text = ingressText(`port ${from.ifname}`, entered);
@@ -247,7 +253,9 @@ export function bridgeReceives(
     return;
   }
   const { frame, vlan } = classified;
-  const learned = learning ? learn(run, at, bridge, from.ifname, frame.source, vlan) : '';
+  const learned = port.port?.learning
+    ? learn(run, at, bridge, from.ifname, frame.source, vlan)
+    : '';
   const to = frame.destination === bridge.mac ? 'us' : seenAs;
   const goUp = (): void => {
     if (!isMember(bridge, null, vlan)) return;

@@ -136,6 +136,6 @@ export function receive(run: Run, at: LinkRef, frame: Frame): void {
   const redirect = link.trafficControl?.ingress?.redirect;
   if (redirect !== undefined && !passesRedirect(run, at, redirect, frame)) return;
   const to = addressedTo(link, frame);
-  if (link.port !== null) bridgeReceives(run, at, link.port, frame, to);
+  if (link.port !== null) bridgeReceives(run, at, frame, to);
   else run.queue.push({ step: 'up', at, frame, to });
 }

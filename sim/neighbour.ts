@@ -29,6 +29,15 @@ export function sendTo(run: Run, at: LinkRef, packet: Packet, mac: Mac): void {
   run.queue.push({ step: 'transmit', at, frame });
 }
 
+function sendWaiting(run: Run, { at, packet, bridged }: Waiting, mac: Mac): void {
+  if (!bridged) {
+    sendTo(run, at, packet, mac);
+    return;
+  }
+  const frame = { ...bridged.frame, packet, destination: mac };
+  run.queue.push({ step: 'pass', at: bridged.port, frame, to: bridged.to });
+}
+
 /** Takes in where a neighbour is, and sends what waited for it. Answers what happened, in words. */
 export function learnNeighbour(run: Run, at: LinkRef, ip: Ip, mac: Mac): string {
   if (findPermanentNeighbour(run.world.host, at, ip) !== undefined)
@@ -38,7 +47,7 @@ export function learnNeighbour(run: Run, at: LinkRef, ip: Ip, mac: Mac): string 
   const ready = run.waiting.filter((waiting) => isFor(waiting, at, ip));
   for (const waiting of ready) {
     run.waiting.splice(run.waiting.indexOf(waiting), 1);
-    sendTo(run, at, waiting.packet, mac);
+    sendWaiting(run, waiting, mac);
   }
   const learned = known === mac ? `${ip} is still at ${mac}` : `learns that ${ip} is at ${mac}`;
   return ready.length === 0 ? learned : `${learned}, and sends what waited`;

@@ -12,7 +12,7 @@ import { ndQuestion } from './nd.ts';
 import { isAsked, sendTo } from './neighbour.ts';
 import { passHook, passHooks, unrouted } from './netfilter.ts';
 import { formatRoute, routeOutput } from './route.ts';
-import { type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
+import { type Run, type Waiting, drop, leave, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv6, selectSource } from './source.ts';
 import { findNeighbour, findPermanentNeighbour } from './world.ts';
 
@@ -26,10 +26,6 @@ function sendQuestion(run: Run, at: LinkRef, question: Frame): void {
 /** Sends a packet to its next hop: at once, or when the neighbour has answered (K-7.3). */
 function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket, iif: Ifname | null): void {
   const mac = findNeighbour(run.world, at, nextHop);
-  const grounds = {
-    rule: 'K-7.3',
-    lookedUp: { kind: 'neighbour', ip: nextHop, found: mac ?? null },
-  } as const;
   if (mac !== undefined) {
     const isPermanent = findPermanentNeighbour(run.world.host, at, nextHop) !== undefined;
     note(
@@ -38,13 +34,23 @@ function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket, iif: If
       'neighbour',
       packet,
       `${nextHop} is at ${mac}${isPermanent ? ', permanently' : ''}`,
-      grounds,
+      { rule: 'K-7.3', lookedUp: { kind: 'neighbour', ip: nextHop, found: mac } },
     );
     sendTo(run, at, packet, mac);
     return;
   }
+  waitForNeighbour(run, { at, nextHop, packet, iif });
+}
+
+/** Has a packet wait until its next hop's MAC address is known, and asks for that where nobody has. */
+export function waitForNeighbour(run: Run, waiting: Waiting): void {
+  const { at, nextHop, packet } = waiting;
+  const grounds = {
+    rule: 'K-7.3',
+    lookedUp: { kind: 'neighbour', ip: nextHop, found: null },
+  } as const;
   const wasAsked = isAsked(run, at, nextHop);
-  run.waiting.push({ at, nextHop, packet, iif });
+  run.waiting.push(waiting);
   if (wasAsked) {
     note(run, at, 'neighbour', packet, `${nextHop} is asked for already: waits too`, grounds);
     return;

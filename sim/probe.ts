@@ -3,6 +3,7 @@ import type { NetnsName } from '../model/host.ts';
 import { getNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import { localType } from '../model/route-lookup.ts';
+import { bridgePasses } from './bridge.ts';
 import {
   type IpPacket,
   type OwnPacket,
@@ -56,6 +57,9 @@ function perform(run: Run, event: Event): void {
       break;
     case 'receive':
       receive(run, event.at, event.frame);
+      break;
+    case 'pass':
+      bridgePasses(run, event.at, event.frame, event.to);
       break;
     case 'up':
       receiveUp(run, event.at, event.frame, event.to);

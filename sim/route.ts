@@ -187,7 +187,8 @@ function routeInputIpv4(
   return sourceFault(netns, device, source, back) ?? { kind: 'forward', route };
 }
 
-function routeInputIpv6(
+/** Whom a packet is for, be it to be forwarded or not (ip6_route_input). */
+function findInputIpv6(
   netns: Netns,
   device: Ifname,
   source: Ip,
@@ -199,10 +200,18 @@ function routeInputIpv6(
   if (isUnspecified(destination)) return noRoute('IP_INVALID_DEST', ':: is no host', 'K-7.5');
   const route = findRoute(netns, destination, device, { source, iif: device, mark });
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
-  if (route?.type !== 'unicast' || route.device === null) {
-    const none = noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');
-    return { ...none, ...noRouteError(6, route?.type) };
-  }
+  if (route?.type === 'unicast' && route.device !== null) return { kind: 'forward', route };
+  const none = noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');
+  return { ...none, ...noRouteError(6, route?.type) };
+}
+
+/** Why a packet may not be forwarded (ip6_forward). */
+function forwardFaultIpv6(
+  netns: Netns,
+  device: Ifname,
+  source: Ip,
+  destination: Ip,
+): NoRoute | undefined {
   if (!forwards(netns, 6, device)) {
     return noRoute(
       'IP_INADDRERRORS',
@@ -210,10 +219,9 @@ function routeInputIpv6(
       'K-7.6',
     );
   }
-  if (isUnspecified(source) || isLinkLocal(source)) {
-    return noRoute('IP_INADDRERRORS', `${source} is not valid beyond its link`, 'K-7.7');
-  }
-  return { kind: 'forward', route };
+  return isUnspecified(source) || isLinkLocal(source)
+    ? noRoute('IP_INADDRERRORS', `${source} is not valid beyond its link`, 'K-7.7')
+    : undefined;
 }
 
 /** What becomes of a unicast packet that came in by a link other than loopback. */
@@ -224,9 +232,21 @@ export function routeInput(
   destination: Ip,
   mark = 0,
 ): InputRoute {
-  return familyOf(destination) === 4
-    ? routeInputIpv4(netns, device, source, destination, mark)
-    : routeInputIpv6(netns, device, source, destination, mark);
+  const answer = findInput(netns, device, source, destination, mark);
+  if (answer.kind !== 'forward' || familyOf(destination) === 4) return answer;
+  return forwardFaultIpv6(netns, device, source, destination) ?? answer;
+}
+
+/** Where a packet is to go, before IPv6 looks whether it may go on: a bridge that has another destination for one asks no more. */
+export function findInput(
+  netns: Netns,
+  device: Ifname,
+  source: Ip,
+  destination: Ip,
+  mark = 0,
+): InputRoute {
+  const find = familyOf(destination) === 4 ? routeInputIpv4 : findInputIpv6;
+  return find(netns, device, source, destination, mark);
 }
 
 /** A route in the words of `ip route`. */

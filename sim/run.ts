@@ -28,6 +28,8 @@ export type Event =
   | { readonly step: 'transmit'; readonly at: LinkRef; readonly frame: Frame }
   /** It arrives at the link. */
   | { readonly step: 'receive'; readonly at: LinkRef; readonly frame: Frame }
+  /** Its bridge goes on with a frame that came in by a port, and waited for the MAC address that it is for now. */
+  | { readonly step: 'pass'; readonly at: LinkRef; readonly frame: Frame; readonly to: AddressedTo }
   /** It goes up to the protocols of the link's netns. */
   | { readonly step: 'up'; readonly at: LinkRef; readonly frame: Frame; readonly to: AddressedTo };
 
@@ -38,6 +40,15 @@ export interface Waiting {
   readonly packet: IpPacket;
   /** The link that it came in by; null: the netns sends it itself. */
   readonly iif: Ifname | null;
+  /** Does a bridge send it on to one of its ports? In a frame that came in by another. */
+  readonly bridged?: Bridged;
+}
+
+/** A frame that came in by the port of a bridge, and what its destination MAC meant to that. */
+export interface Bridged {
+  readonly port: LinkRef;
+  readonly frame: Frame;
+  readonly to: AddressedTo;
 }
 
 /** One copy of a packet and what became of it. */

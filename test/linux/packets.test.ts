@@ -12,14 +12,16 @@ import {
   warmUp,
   warmWorld,
 } from '../packets/compare.ts';
-import { compareErrors } from '../packets/errors.ts';
+import { askForErrors, compareErrors, formatError } from '../packets/errors.ts';
 import { FOREIGN_RULESETS } from '../packets/foreign.ts';
 import { type RoutedKernel, buildHost, buildRouted } from '../packets/routed-kernel.ts';
 import { requirement } from '../requirements.ts';
 import { HAIRPIN_CASES } from '../sim/hairpin.ts';
+import { REDIRECTED_CASES } from '../sim/redirected.ts';
 import {
   BRIDGED_MASQUERADE,
   LISTEN_PORT,
+  NO_RULESET,
   SERVICES,
   SERVICE_PORT,
   rulesets,
@@ -31,6 +33,8 @@ const SEED = 8;
 const RULESETS = 8;
 const ERROR_RULESETS = 4;
 const SECONDS = 60;
+/** Longer than a neighbour that is asked three times, every tenth of a second. */
+const ERROR_WAIT_MS = 600;
 
 /** What rules of others read like. */
 const FOREIGN_TEXTS = join(import.meta.dirname, '../packets/foreign-rules.txt');
@@ -128,6 +132,40 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
       const { partings, verdicts } = await compareRuleset(built(), warm, ops, [question]);
       expect(partings).toEqual([]);
       expect(verdicts['delivered'] === 1).toBe(reaches);
+    },
+    SECONDS * 1000,
+  );
+});
+
+describe.skipIf(requirement('root', 'iproute2'))('frames of whom a bridge has to ask for', () => {
+  let kernel: RoutedKernel | undefined;
+
+  beforeAll(async () => {
+    kernel = await buildRouted();
+    for (const family of ['ipv4', 'ipv6']) {
+      const key = `net/${family}/neigh/cni0/retrans_time_ms`;
+      kernel.execute({ op: 'sysctl.set', netns: 'node', key, value: '100' });
+    }
+  }, SECONDS * 1000);
+
+  afterAll(() => kernel?.tearDown());
+
+  it.each(REDIRECTED_CASES)(
+    'for $name: $reaches, $error (K-8.4)',
+    async ({ service, ops, reaches, error }) => {
+      if (!kernel) throw new Error('there is no host');
+      kernel.execute(NO_RULESET);
+      for (const op of ops) kernel.execute(op);
+      const forget = ['-n', kernel.places.real('node'), 'neigh', 'flush', 'dev', 'cni0'];
+      expect(spawnSync('ip', forget).status).toBe(0);
+      const destination = service;
+      const question = { protocol: 'udp', destination, port: SERVICE_PORT } as const;
+      const { a: [answer] = [] } = await kernel.ask({ a: [question] });
+      expect(typeof answer === 'string').toBe(reaches);
+      const datagram = { destination, port: SERVICE_PORT, ttl: 64, payloadBytes: 4 };
+      const told = await askForErrors(kernel, 'a', [datagram], ERROR_WAIT_MS);
+      const expected = error && { from: destination, error, mtuBytes: null };
+      expect(told).toEqual([formatError(expected)]);
     },
     SECONDS * 1000,
   );

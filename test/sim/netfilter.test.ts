@@ -5,11 +5,12 @@ import { parseIp } from '../../model/ip.ts';
 import type { ChainHook, NftCommand, Rule, Statement } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { type ProbeRequest, probe } from '../../sim/probe.ts';
-import { type Trace, formatVerdict } from '../../sim/trace.ts';
+import { type Trace, formatTrace, formatVerdict } from '../../sim/trace.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { HAIRPIN_CASES } from './hairpin.ts';
 import { ROUTED } from './hosts.ts';
 import { applyAll } from './pods.ts';
+import { REDIRECTED_CASES } from './redirected.ts';
 import { BRIDGED_MASQUERADE, SERVICES, SERVICE_PORT } from './rulesets.ts';
 
 const TABLE = { family: 'inet', table: 'cube' } as const;
@@ -245,6 +246,17 @@ describe('translation', () => {
 });
 
 describe('frames on a bridge', () => {
+  it.each(REDIRECTED_CASES)(
+    'for $name, whom it would have to ask for: $reaches, $error (K-8.4)',
+    ({ service: destination, ops, reaches, error }) => {
+      const to = { protocol: 'udp', port: SERVICE_PORT } as const;
+      const world = makeWorld(applyAll(ROUTED, ops));
+      const trace = probe(world, { netns: 'a', destination, to });
+      expect(trace.verdict.kind === 'delivered', formatTrace(trace)).toBe(reaches);
+      expect(trace.error).toEqual(error && { from: destination, error, mtuBytes: null });
+    },
+  );
+
   it('leave it as if they had come in by no link (K-8.4)', () => {
     const host = applyAll(ROUTED, BRIDGED_MASQUERADE);
     expect(seenFrom(from(host, 'b', '10.244.1.2'))).toBe('10.244.1.3');
