@@ -1,13 +1,13 @@
 /** Who is told by which ICMP error that a datagram does not arrive: the simulator's cases on the kernel (K-7.7). */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseIp } from '../../model/ip.ts';
-import type { Op } from '../../model/op.ts';
 import { probe } from '../../sim/probe.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { readRuleset, withForeign, withHostRuleset } from '../packets/compare.ts';
-import type { Datagram } from '../packets/error-prober.ts';
-import { askForErrors, formatError } from '../packets/errors.ts';
-import { type RoutedHost, buildHost } from '../packets/routed-kernel.ts';
+import { formatError, formatTold } from '../packets/errors.ts';
+import { requestOf } from '../packets/questions.ts';
+import { type RoutedKernel, buildRouted } from '../packets/routed-kernel.ts';
+import type { Question } from '../packets/stations.ts';
 import { requirement } from '../requirements.ts';
 import {
   ERRING_CASES,
@@ -19,8 +19,8 @@ import {
 } from '../sim/icmp-errors.ts';
 import { LISTEN_PORT } from '../sim/rulesets.ts';
 
-/** Longer than a neighbour that is asked three times, every tenth of a second. */
-const WAIT_MS = 900;
+/** Longer than a neighbour that is asked three times, every 20 ms. */
+const WAIT_MS = 300;
 const SECONDS = 30;
 
 /** Rules that reject what is forwarded, and what arrives. */
@@ -42,36 +42,40 @@ const REJECTING = {
 };
 const REJECTED = ['10.244.2.4', '10.244.3.2', 'fd00:2::4', 'fd00:3::2', '10.244.2.1'];
 
-const QUICK: readonly Op[] = ['ipv4', 'ipv6'].map((family) => ({
-  op: 'sysctl.set',
-  netns: 'node',
-  key: `net/${family}/neigh/cni1/retrans_time_ms`,
-  value: '100',
-}));
+const TO_LISTENER = { netns: 'a', protocol: 'udp', port: LISTEN_PORT } as const;
 
 function say(each: ErringCase): string {
   return `${each.name}: ${formatError(expectedOf(each))}`;
 }
 
 describe.skipIf(requirement('root', 'iproute2'))('the sender is told by the kernel', () => {
-  let host: RoutedHost | undefined;
+  let kernel: RoutedKernel | undefined;
 
   beforeAll(() => {
-    host = buildHost();
-    for (const op of [...QUICK, ...ERRING_OPS]) host.execute(op);
+    kernel = buildRouted();
+    for (const op of ERRING_OPS) kernel.execute(op);
   }, SECONDS * 1000);
 
-  afterAll(() => host?.tearDown());
+  afterAll(() => kernel?.tearDown());
+
+  function built(): RoutedKernel {
+    if (!kernel) throw new Error('there is no host');
+    return kernel;
+  }
+
+  async function toldOf(questions: readonly Question[]): Promise<readonly string[]> {
+    const answers = await built().ask(questions, WAIT_MS);
+    return answers.map(({ told }) => formatTold(told));
+  }
 
   async function answersTo(cases: readonly ErringCase[]): Promise<readonly string[]> {
-    if (!host) throw new Error('there is no host');
-    const questions = cases.map(({ destination, ttl = 64, payloadBytes = 0 }): Datagram => ({
+    const questions = cases.map(({ destination, ttl = 64, payloadBytes = 0 }): Question => ({
+      ...TO_LISTENER,
       destination: parseIp(destination),
-      port: LISTEN_PORT,
       ttl,
       payloadBytes,
     }));
-    const told = await askForErrors(host, 'a', questions, WAIT_MS);
+    const told = await toldOf(questions);
     return cases.map(({ name }, at) => `${name}: ${told[at]}`);
   }
 
@@ -84,25 +88,17 @@ describe.skipIf(requirement('root', 'iproute2'))('the sender is told by the kern
   it(
     'by rules that reject',
     async () => {
-      if (!host) throw new Error('there is no host');
-      const questions = REJECTED.map((destination): Datagram => ({
+      const questions = REJECTED.map((destination): Question => ({
+        ...TO_LISTENER,
         destination: parseIp(destination),
-        port: LISTEN_PORT,
-        ttl: 64,
-        payloadBytes: 0,
       }));
-      const [told, expected] = await withForeign(host, REJECTING, async (netns) => {
+      const [told, expected] = await withForeign(built(), REJECTING, async (netns) => {
         const world = makeWorld(withHostRuleset(readRuleset(netns)));
-        const answers = questions.map(({ destination, port }) => {
-          const { error } = probe(world, {
-            netns: 'a',
-            destination,
-            to: { protocol: 'udp', port },
-          });
+        const answers = questions.map((question) => {
+          const { error } = probe(world, requestOf(question));
           return error === 'unknown' ? error : formatError(error);
         });
-        if (!host) throw new Error('there is no host');
-        return [await askForErrors(host, 'a', questions, WAIT_MS), answers];
+        return [await toldOf(questions), answers];
       });
       expect(told).toEqual(expected);
       expect(expected).not.toContain('nothing');
@@ -114,7 +110,7 @@ describe.skipIf(requirement('root', 'iproute2'))('the sender is told by the kern
   it(
     'through a masquerade too',
     async () => {
-      host?.execute(MASQUERADE);
+      built().execute(MASQUERADE);
       expect(await answersTo(MASQUERADED_CASES)).toEqual(MASQUERADED_CASES.map(say));
     },
     SECONDS * 1000,

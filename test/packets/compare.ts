@@ -2,43 +2,24 @@
 import { execFileSync } from 'node:child_process';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
-import { type Host, type NetnsName, getNetns } from '../../model/host.ts';
-import { parseIp } from '../../model/ip.ts';
+import { type Host, getNetns } from '../../model/host.ts';
+import { familyOf } from '../../model/ip.ts';
 import type { Ruleset } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
+import { localType } from '../../model/route-lookup.ts';
 import type { IpPacket } from '../../sim/frame.ts';
-import { type ProbeRequest, probe } from '../../sim/probe.ts';
+import { probe } from '../../sim/probe.ts';
 import { ruleText } from '../../sim/rule-text.ts';
-import { type Trace, formatTrace } from '../../sim/trace.ts';
+import { type SenderError, type Trace, formatTrace } from '../../sim/trace.ts';
 import { type World, makeWorld, withHost } from '../../sim/world.ts';
-import { ROUTED, ROUTED_DESTINATIONS, ROUTED_SENDERS, carriedOut } from '../sim/hosts.ts';
-import { LISTEN_PORT, NO_RULESET, SERVICES, SERVICE_PORT } from '../sim/rulesets.ts';
+import { ROUTED, carriedOut } from '../sim/hosts.ts';
+import { LISTEN_PORT, NO_RULESET } from '../sim/rulesets.ts';
+import { formatError, formatTold } from './errors.ts';
 import type { ForeignRuleset } from './foreign.ts';
-import type { Question, Reached } from './prober.ts';
+import { QUESTIONS, formatQuestion, requestOf } from './questions.ts';
 import type { RoutedHost, RoutedKernel } from './routed-kernel.ts';
-
-/** A question of a netns. */
-export interface Asked extends Question {
-  readonly netns: NetnsName;
-}
-
-/** Everything that every netns can ask. */
-export const QUESTIONS: readonly Asked[] = ROUTED_SENDERS.flatMap((netns) => [
-  ...ROUTED_DESTINATIONS.flatMap((destination): Asked[] => [
-    { netns, protocol: 'icmp', destination, port: 0 },
-    { netns, protocol: 'udp', destination, port: LISTEN_PORT },
-    { netns, protocol: 'tcp', destination, port: LISTEN_PORT },
-  ]),
-  ...SERVICES.flatMap((destination): Asked[] => [
-    { netns, protocol: 'udp', destination, port: SERVICE_PORT },
-    { netns, protocol: 'tcp', destination, port: SERVICE_PORT },
-  ]),
-]);
-
-function requestOf({ netns, protocol, destination, port }: Asked): ProbeRequest {
-  const to = protocol === 'icmp' ? {} : { to: { protocol, port } };
-  return { netns, destination: parseIp(destination), ...to };
-}
+import type { Told } from './sockets.ts';
+import { type Answer, NO_ANSWER, type Question } from './stations.ts';
 
 /** The question as it came to whoever answered. */
 function arrived({ hops }: Trace): IpPacket | undefined {
@@ -49,39 +30,25 @@ function arrived({ hops }: Trace): IpPacket | undefined {
 }
 
 /** Is there somebody on the kernel for whom it reaches in the simulator, where all answer on every port? */
-function isHeard(trace: Trace): boolean {
-  const message = arrived(trace)?.message;
+function isHeard(arrival: IpPacket | undefined): boolean {
+  const message = arrival?.message;
   return (
     message !== undefined &&
     (!('destinationPort' in message) || message.destinationPort === LISTEN_PORT)
   );
 }
 
-/** A world in which everybody has asked everybody once, as in the kernel before its first ruleset. */
-export function warmWorld(): World {
-  return QUESTIONS.reduce(
-    (world, asked) => probe(world, requestOf(asked)).world,
-    makeWorld(ROUTED),
-  );
+/** Longer than a neighbour is asked for that nobody is, three times every 20 ms. */
+const WARM_MS = 150;
+
+/** A world in which everybody has asked everybody once, as on the kernel before its first ruleset. */
+export function warmWorld(host: Host = ROUTED): World {
+  return QUESTIONS.reduce((world, asked) => probe(world, requestOf(asked)).world, makeWorld(host));
 }
 
 /** Lets everybody on the kernel ask everybody once. */
 export async function warmUp(kernel: RoutedKernel): Promise<void> {
-  await askKernel(kernel, QUESTIONS);
-}
-
-async function askKernel(
-  kernel: RoutedKernel,
-  questions: readonly Asked[],
-): Promise<readonly (Reached | undefined)[]> {
-  const lists = Object.fromEntries(
-    ROUTED_SENDERS.map((name) => [name, questions.filter(({ netns }) => netns === name)]),
-  );
-  const answers = await kernel.ask(lists);
-  return questions.map((asked) => {
-    const at = lists[asked.netns]?.indexOf(asked) ?? -1;
-    return answers[asked.netns]?.[at];
-  });
+  await kernel.ask(QUESTIONS, WARM_MS);
 }
 
 /** What a comparison found. */
@@ -90,24 +57,52 @@ export interface Comparison {
   readonly partings: readonly string[];
   /** Verdicts of the simulator by their kind, and drops by their reason. */
   readonly verdicts: Readonly<Record<string, number>>;
+  /** Of how many ICMP errors senders were told. */
+  readonly errors: number;
   /** Why the simulator does not know. */
   readonly unknown: readonly string[];
 }
 
-/** A busy machine may be too late with an answer: what parts is asked again, so often. */
-const ASKED_AGAIN = 3;
+/** How long an answer may take: a busy machine may be too late with one, what parts is asked again. */
+const WAITS_MS = [150, 400, 400, 800];
 
-function isSame({ protocol }: Asked, { verdict, ...trace }: Trace, answer: Reached): boolean {
-  // It says what it does not know.
-  if (verdict.kind === 'unknown') return true;
-  const reaches = verdict.kind === 'delivered' && isHeard({ verdict, ...trace });
-  if (reaches !== (answer !== null)) return false;
-  return !reaches || protocol === 'icmp' || answer === arrived({ verdict, ...trace })?.source;
+/** Of a route that there is not IPv4 tells five times at once, and then once a second (ip_error). */
+function mayBeHeldBack({ error, from }: SenderError): boolean {
+  return error === 'net unreachable' && familyOf(from) === 4;
 }
 
-function say({ netns, protocol, destination, port }: Asked, trace: Trace, answer: Reached): string {
-  const kernel = answer === null ? 'does not' : answer === '' ? 'does' : `does, as ${answer}`;
-  return `${netns} reaches ${destination} ${port}/${protocol}: the kernel ${kernel}\n${formatTrace(trace)}`;
+/** What the own kernel of whoever asks tells it goes through no netns but its own. */
+function isOwn(host: Host, { netns }: Question, { from }: Told): boolean {
+  return localType(getNetns(host, netns), from) === 'local';
+}
+
+/** Are senders told of what does not arrive as the simulator says? */
+function isToldSo(host: Host, asked: Question, trace: Trace, { told }: Answer): boolean {
+  const { error } = trace;
+  // Of TCP the socket keeps to itself what it was told; where nobody listens the kernel says so, and what of that comes back is another question.
+  if (asked.protocol === 'tcp' || error === 'unknown') return true;
+  const arrival = arrived(trace);
+  if (arrival && !isHeard(arrival)) return true;
+  if (error === null) return told === undefined || isOwn(host, asked, told);
+  return formatTold(told) === formatError(error) || (!told && mayBeHeldBack(error));
+}
+
+function isSame(host: Host, asked: Question, trace: Trace, answer: Answer): boolean {
+  const { verdict } = trace;
+  // It says what it does not know.
+  if (verdict.kind === 'unknown') return true;
+  const arrival = arrived(trace);
+  const reaches = verdict.kind === 'delivered' && isHeard(arrival);
+  if (reaches !== (answer.as !== null)) return false;
+  if (!reaches) return isToldSo(host, asked, trace, answer);
+  if (asked.protocol === 'icmp') return true;
+  return answer.as === arrival?.source && (asked.protocol === 'tcp' || answer.ttl === arrival.ttl);
+}
+
+function say(asked: Question, trace: Trace, { as, ttl, told }: Answer): string {
+  const seen = as === '' ? 'answered' : `answered, seen as ${as} with ttl ${ttl}`;
+  const kernel = as === null ? `not answered, told ${formatTold(told)}` : seen;
+  return `${formatQuestion(asked)}: on the kernel ${kernel}\n${formatTrace(trace)}`;
 }
 
 /** The host with a ruleset on both sides, and on which of the questions they part. */
@@ -115,7 +110,7 @@ export async function compareRuleset(
   kernel: RoutedKernel,
   warm: World,
   ops: readonly Op[],
-  questions: readonly Asked[],
+  questions: readonly Question[],
 ): Promise<Comparison> {
   const { ops: done, host } = carriedOut(ROUTED, ops);
   kernel.execute(NO_RULESET);
@@ -190,32 +185,36 @@ export function withHostRuleset(nftables: Ruleset): Host {
   return { ...ROUTED, netns: { ...ROUTED.netns, node: { ...node, nftables } } };
 }
 
-async function compareHost(
+/** On which questions the kernel and a host of the simulator part; `warm` is what its links have learned. */
+export async function compareHost(
   kernel: RoutedKernel,
   warm: World,
   host: Host,
-  questions: readonly Asked[],
+  questions: readonly Question[],
 ): Promise<Comparison> {
   const world = { ...withHost(warm, host), connections: {} };
   const verdicts: Record<string, number> = {};
   const unknown = new Set<string>();
+  let errors = 0;
   let parted = questions.map((asked) => {
     const trace = probe(world, requestOf(asked));
-    const { verdict } = trace;
+    const { verdict, error } = trace;
     if (verdict.kind === 'unknown') unknown.add(verdict.text);
+    if (error !== null && error !== 'unknown') errors += 1;
     const kind = verdict.kind === 'dropped' ? verdict.reason : verdict.kind;
     verdicts[kind] = (verdicts[kind] ?? 0) + 1;
-    return { asked, trace, answer: null as Reached };
+    return { asked, trace, answer: NO_ANSWER };
   });
-  for (let round = 0; round <= ASKED_AGAIN && parted.length > 0; round += 1) {
-    const answers = await askKernel(
-      kernel,
+  for (const waitMs of WAITS_MS) {
+    if (parted.length === 0) break;
+    const answers = await kernel.ask(
       parted.map(({ asked }) => asked),
+      waitMs,
     );
     parted = parted
-      .map((each, index) => ({ ...each, answer: answers[index] ?? null }))
-      .filter(({ asked, trace, answer }) => !isSame(asked, trace, answer));
+      .map((each, index) => ({ ...each, answer: answers[index] ?? NO_ANSWER }))
+      .filter(({ asked, trace, answer }) => !isSame(host, asked, trace, answer));
   }
   const partings = parted.map(({ asked, trace, answer }) => say(asked, trace, answer));
-  return { partings, verdicts, unknown: [...unknown] };
+  return { partings, verdicts, errors, unknown: [...unknown] };
 }

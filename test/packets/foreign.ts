@@ -1,5 +1,6 @@
 /** Rules as others write them on the routed host's netns node, in their own words, and what they are asked. */
-import type { Asked } from './compare.ts';
+import { parseIp } from '../../model/ip.ts';
+import type { Question } from './stations.ts';
 
 /** A ruleset of others. */
 export interface ForeignRuleset {
@@ -10,11 +11,11 @@ export interface ForeignRuleset {
   readonly iptables?: string;
   readonly ip6tables?: string;
   /** What is asked beside everything that everybody can ask. */
-  readonly questions?: readonly Asked[];
+  readonly questions?: readonly Question[];
 }
 
-const OF_NODE: readonly Asked[] = (['a', 'b', 'c', 'd'] as const).flatMap((netns) =>
-  (['10.244.1.1', '10.244.2.1', 'fd00:1::1'] as const).flatMap((destination): Asked[] => [
+const OF_NODE: readonly Question[] = (['a', 'b', 'c', 'd'] as const).flatMap((netns) =>
+  ['10.244.1.1', '10.244.2.1', 'fd00:1::1'].map(parseIp).flatMap((destination): Question[] => [
     { netns, protocol: 'tcp', destination, port: 80 },
     { netns, protocol: 'udp', destination, port: 80 },
   ]),

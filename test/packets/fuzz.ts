@@ -5,7 +5,8 @@
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
 import { rulesets } from '../sim/rulesets.ts';
-import { QUESTIONS, compareRuleset, warmUp, warmWorld } from './compare.ts';
+import { compareRuleset, warmUp, warmWorld } from './compare.ts';
+import { QUESTIONS } from './questions.ts';
 import { buildRouted } from './routed-kernel.ts';
 
 const { values } = parseArgs({
@@ -33,7 +34,7 @@ function sample<T>(arbitrary: fc.Arbitrary<T>, number: number): T {
 const verdicts: Record<string, number> = {};
 let [count, questions, parted, said] = [0, 0, 0, performance.now()];
 const start = performance.now();
-const kernel = await buildRouted();
+const kernel = buildRouted();
 
 function summary(): string {
   const seconds = (performance.now() - start) / 1000;

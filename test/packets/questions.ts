@@ -1,0 +1,61 @@
+/** What the netns of the routed host ask each other. */
+import { parseIp } from '../../model/ip.ts';
+import type { ProbeRequest } from '../../sim/probe.ts';
+import { ROUTED_DESTINATIONS, ROUTED_SENDERS } from '../sim/hosts.ts';
+import { LISTEN_PORT, SERVICES, SERVICE_PORT } from '../sim/rulesets.ts';
+import type { Question } from './stations.ts';
+
+/** Everything that every netns can ask, and what arrives of it if nothing is in its way. */
+export const QUESTIONS: readonly Question[] = ROUTED_SENDERS.flatMap((netns) => [
+  ...ROUTED_DESTINATIONS.flatMap((destination): Question[] => [
+    { netns, protocol: 'icmp', destination, port: 0 },
+    { netns, protocol: 'udp', destination, port: LISTEN_PORT },
+    { netns, protocol: 'tcp', destination, port: LISTEN_PORT },
+  ]),
+  ...SERVICES.flatMap((destination): Question[] => [
+    { netns, protocol: 'udp', destination, port: SERVICE_PORT },
+    { netns, protocol: 'tcp', destination, port: SERVICE_PORT },
+  ]),
+]);
+
+/** Longer than what a link of 1,400 bytes takes, and as long as one of 1,500 takes, with the headers of IPv4. */
+const SIZES = [1_400, 1_472];
+/** Used up by the first router, and by a second. */
+const TTLS = [1, 2];
+
+/** What is too large for a link on the way, or does not live as long: datagrams and echoes, all with DF. */
+export const DYING: readonly Question[] = ROUTED_SENDERS.flatMap((netns) =>
+  [...ROUTED_DESTINATIONS, ...SERVICES].flatMap((destination) => {
+    const port = SERVICES.includes(destination) ? SERVICE_PORT : LISTEN_PORT;
+    return [
+      { netns, protocol: 'udp', destination, port } as const,
+      { netns, protocol: 'icmp', destination, port: 0 } as const,
+    ].flatMap((question): Question[] => [
+      ...SIZES.map((payloadBytes) => ({ ...question, payloadBytes })),
+      ...TTLS.map((ttl) => ({ ...question, ttl })),
+    ]);
+  }),
+);
+
+/** The same question to the simulator. */
+export function requestOf(question: Question): ProbeRequest {
+  const { netns, protocol, destination, port, ttl, payloadBytes } = question;
+  return {
+    netns,
+    destination: parseIp(destination),
+    ...(protocol === 'icmp' ? {} : { to: { protocol, port } }),
+    ...(ttl === undefined ? {} : { ttl }),
+    ...(payloadBytes === undefined ? {} : { payloadBytes }),
+  };
+}
+
+/** A question in words. */
+export function formatQuestion({ netns, protocol, destination, ...more }: Question): string {
+  const { port, ttl, payloadBytes } = more;
+  const words = [
+    `${netns} to ${destination} ${port}/${protocol}`,
+    ...(ttl === undefined ? [] : [`ttl ${ttl}`]),
+    ...(payloadBytes === undefined ? [] : [`${payloadBytes} bytes`]),
+  ];
+  return words.join(', ');
+}
