@@ -164,9 +164,10 @@ export function runOnBoth(
     texts,
     rules,
   });
+  const observe = (like: Host): Host => observeAll(kernel, places, like, universe);
   const compare = (): string[] => {
     settleCarriers(kernel, places, host);
-    observed = observeAll(kernel, places, host, universe);
+    observed = observe(host);
     return compareRows(rowsOf(host), rowsOf(observed), ['model', 'kernel']);
   };
   try {
@@ -183,7 +184,7 @@ export function runOnBoth(
       if (fault?.errno !== expected?.errno) {
         const line = `${JSON.stringify(op)}: model ${describeAnswer(expected)}, kernel ${describeAnswer(fault)}`;
         const signature = `${op.op} ${expected?.errno ?? 'done'} ${fault?.errno ?? 'done'}`;
-        const parting = { step, signatures: [signature], observed: undefined };
+        const parting = { step, signatures: [signature] };
         return end(divergenceOf(at, [line], parting, suspects));
       }
       if (op.op !== 'nft.batch' && words(fault) !== words(expected))
@@ -192,7 +193,7 @@ export function runOnBoth(
       settle(kernel, places, before, host);
       const lines = suspects.length > 0 ? compare() : [];
       if (lines.length > 0) {
-        const parting = { step, signatures: lines.map(signatureOf), observed };
+        const parting = { step, signatures: lines.map(signatureOf), observe };
         return end(divergenceOf(undefined, lines, parting, suspects));
       }
     }

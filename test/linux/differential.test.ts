@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Op } from '../../model/op.ts';
 import { readCorpus } from '../differential/corpus.ts';
 import { DIVERGENCES } from '../differential/divergences.ts';
 import { clearNetns, kernelProfile, runOnBoth } from '../differential/program-run.ts';
@@ -57,6 +58,16 @@ describe.skipIf(requirement('root', 'iproute2', 'nftables'))('the model and the 
       expect(divergence?.known).toBe(cause ? id : undefined);
     },
   );
+
+  it('are known to part also where what the kernel did brings IPv6 back to a link', () => {
+    const known = DIVERGENCES.find(({ id }) => id === 'refused-master-releases');
+    const ops = (known?.ops ?? []).map((op): Op => {
+      if (op.op !== 'link.add' || op.link.kind !== 'veth') return op;
+      // Its bridge is as small, and too small for IPv6 until it leaves.
+      return { ...op, link: { ...op.link, mtuBytes: 1279 } };
+    });
+    expect(runOnBoth(ops, 'backend').divergence?.known).toBe(known?.id);
+  });
 
   it.each(readCorpus())('still agree on %s', (_name, { ops }) => {
     expect(runOnBoth(ops, 'backend and commands').divergence?.lines ?? []).toEqual([]);
