@@ -353,6 +353,10 @@ function blame(host: Host, verdict: Dropped): Blame {
     case 'VXLAN_VNI_NOT_FOUND':
       if (verdict.about) return linkDown(verdict.about);
       return { object: `link ${link}`, text: `takes its packets in, and ${text}`, mend: [] };
+    case 'VXLAN_ENTRY_EXISTS':
+    case 'LOCAL_MAC':
+      if (about) return { object: `link ${about.ifname}`, text: `takes it not: ${text}`, mend: [] };
+      break;
     case 'VXLAN_NO_REMOTE':
       return {
         object: `link ${link}`,

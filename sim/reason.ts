@@ -30,6 +30,8 @@ const REASONS = {
   VXLAN_NO_REMOTE:
     'a vxlan was not told where the MAC address is, nor where to send what it does not know',
   VXLAN_VNI_NOT_FOUND: 'no vxlan here has the network on this port',
+  VXLAN_ENTRY_EXISTS: 'a vxlan was told that the MAC address is elsewhere',
+  LOCAL_MAC: 'it comes from the MAC address of the vxlan that it arrives at',
   NO_SOCKET: 'nobody here waits for this answer',
   IFB_OWN: 'an ifb sends only what was redirected to it',
   BRIDGE_ISOLATED: 'both bridge ports are isolated',

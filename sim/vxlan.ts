@@ -1,10 +1,11 @@
 import type { Ip } from '../model/ip.ts';
 import type { LinkRef, VxlanLink } from '../model/link.ts';
 /** Vxlans: their frames go over the underlay in UDP packets, to where each was told or has learned (drivers/net/vxlan/vxlan_core.c). */
-import { ZERO_MAC } from '../model/mac.ts';
+import { type Mac, ZERO_MAC, isUnicastMac } from '../model/mac.ts';
 import { tunnelsIn } from '../model/vxlan.ts';
 import { type Frame, type IpPacket, type VxlanMessage, isGroupMac, scrubbed } from './frame.ts';
 import { sendOwn } from './output.ts';
+import type { DropReason } from './reason.ts';
 import { type Run, drop, leave, note } from './run.ts';
 import { findLearnedRemote, withLearnedRemote } from './world.ts';
 
@@ -55,6 +56,23 @@ export function sendVxlan(run: Run, at: LinkRef, link: VxlanLink, frame: Frame):
   for (const destination of places) sendOwn(run, underlay, { ...packet, destination }, lower);
 }
 
+/** Why a vxlan takes no frame of a MAC address from there (vxlan_set_mac, vxlan_snoop). */
+function refusal(
+  { ifname, mac, learning, remotes = [] }: VxlanLink,
+  from: Ip,
+  source: Mac,
+): { readonly reason: DropReason; readonly text: string } | undefined {
+  if (source === mac)
+    return { reason: 'LOCAL_MAC', text: `it comes from ${source}, which is ${ifname} itself` };
+  if (!learning) return undefined;
+  if (!isUnicastMac(source))
+    return { reason: 'MAC_INVALID_SOURCE', text: `${source} is no source address` };
+  const told = remotes.find((remote) => remote.mac === source);
+  if (told === undefined || told.ip === from) return undefined;
+  const text = `${source} comes from ${from}, and ${ifname} was told that it is at ${told.ip}`;
+  return { reason: 'VXLAN_ENTRY_EXISTS', text };
+}
+
 /** A packet of some vxlan has arrived: the one of its network takes the frame out, and learns where that came from (vxlan_rcv). */
 export function receiveVxlan(
   run: Run,
@@ -76,6 +94,12 @@ export function receiveVxlan(
     return;
   }
   const ref = { netns: tunnel.netns, ifname: tunnel.ifname };
+  const refused = refusal(tunnel.link, packet.source, frame.source);
+  if (refused) {
+    const { reason, text } = refused;
+    drop(run, at, 'deliver', packet, reason, text, { rule: 'K-9.3', about: ref });
+    return;
+  }
   const isTold = (tunnel.link.remotes ?? []).some(({ mac }) => mac === frame.source);
   const learns = tunnel.link.learning && !isTold;
   if (learns) run.world = withLearnedRemote(run.world, ref, frame.source, packet.source);

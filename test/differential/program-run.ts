@@ -16,7 +16,7 @@ import { readByCommands } from './iproute.ts';
 import { type Places, makePlaces, placeOp, unplaceHost } from './place.ts';
 import { compareRows, rowsOf } from './rows.ts';
 import { rulesOf } from './rules.ts';
-import { calm, settle, settleCarriers } from './settle.ts';
+import { calm, forgetLearned, settle, settleCarriers } from './settle.ts';
 
 /** What one operation came to on the kernel: undefined is success. */
 export type Answer = Errno | undefined;
@@ -174,6 +174,7 @@ export function runOnBoth(
     for (const [at, op] of ops.entries()) {
       const outcome = applyOp(host, op);
       const expected = outcome.ok ? undefined : outcome.fault;
+      if (op.op === 'fdb.add' || op.op === 'fdb.del') forgetLearned(places, host, op);
       if (op.op === 'netns.del') calm(kernel, places, host, [op.netns]);
       const fault = executeOp(kernel, placeOp(op, places));
       answers.push(fault?.errno);

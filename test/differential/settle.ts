@@ -1,4 +1,5 @@
 /** Waits for what the kernel does later by rule, so that the model, which does it at once, can be compared with it. */
+import { execFileSync } from 'node:child_process';
 import type { Kernel } from '../../backends/linux/kernel.ts';
 import { decodeIfindex, encodeLinkGet, encodeLinkSet } from '../../backends/linux/link-message.ts';
 import { decodeRoute, encodeTableDump } from '../../backends/linux/route-message.ts';
@@ -70,6 +71,17 @@ function bringCarrier(kernel: Kernel, places: Places, host: Host, refs: readonly
 /** Brings about every carrier change that is pending. */
 export function settleCarriers(kernel: Kernel, places: Places, host: Host): void {
   bringCarrier(kernel, places, host, refsOf(host));
+}
+
+/**
+ * Has the bridge of a port forget what it has learned: the kernel sends packets by itself, such as of multicast listeners, and
+ * in the model programs send none (K-6.2).
+ */
+export function forgetLearned(places: Places, host: Host, at: LinkRef): void {
+  const master = findLink(host, at)?.port?.master;
+  if (master === undefined) return;
+  const words = ['link', 'set', master, 'type', 'bridge', 'fdb_flush'];
+  execFileSync('ip', ['-n', places.real(at.netns), ...words]);
 }
 
 /** The addresses that the machine answers to, each as often as there is a route to it. */

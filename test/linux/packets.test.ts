@@ -64,7 +64,9 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
           rulesets(),
           fc.shuffledSubarray([...QUESTIONS], { minLength: 30, maxLength: 50 }),
           async (ops, questions) => {
-            const { partings, verdicts } = await compareRuleset(built(), warm, ops, questions);
+            const { partings, verdicts } = await compareRuleset(built(), warm, ops, {
+              together: questions,
+            });
             expect(partings).toEqual([]);
             // What the simulator does not know it cannot be wrong about.
             expect(verdicts['unknown']).toBeUndefined();
@@ -85,7 +87,9 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
           rulesets(),
           fc.shuffledSubarray([...DYING], { minLength: 80, maxLength: 120 }),
           async (ops, questions) => {
-            const { partings, errors } = await compareRuleset(built(), warm, ops, questions);
+            const { partings, errors } = await compareRuleset(built(), warm, ops, {
+              together: questions,
+            });
             expect(partings).toEqual([]);
             told += errors;
           },
@@ -106,7 +110,9 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
           (destination) =>
             ({ netns: 'b', protocol: 'udp', destination, port: LISTEN_PORT }) as const,
         );
-      const { partings } = await compareRuleset(built(), warm, BRIDGED_MASQUERADE, questions);
+      const { partings } = await compareRuleset(built(), warm, BRIDGED_MASQUERADE, {
+        together: questions,
+      });
       expect(partings).toEqual([]);
     },
     SECONDS * 1000,
@@ -115,7 +121,9 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
   it.each(FOREIGN_RULESETS)(
     'arrive through rules of $name as the simulator says',
     async (ruleset) => {
-      const { partings, unknown } = await compareForeign(built(), warm, ruleset);
+      const { partings, unknown } = await compareForeign(built(), warm, ruleset, {
+        together: QUESTIONS,
+      });
       expect(partings).toEqual([]);
       expect(unknown).toEqual([]);
     },
@@ -137,7 +145,9 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
       const [destination] = SERVICES;
       if (!destination) throw new Error('there is no service');
       const question = { netns: 'a', protocol: 'udp', destination, port: SERVICE_PORT } as const;
-      const { partings, verdicts } = await compareRuleset(built(), warm, ops, [question]);
+      const { partings, verdicts } = await compareRuleset(built(), warm, ops, {
+        together: [question],
+      });
       expect(partings).toEqual([]);
       expect(verdicts['delivered'] === 1).toBe(reaches);
     },

@@ -42,13 +42,13 @@ function isHeard(arrival: IpPacket | undefined): boolean {
 const WARM_MS = 150;
 
 /** A world in which everybody has asked everybody once, as on the kernel before its first ruleset. */
-export function warmWorld(host: Host = ROUTED): World {
-  return QUESTIONS.reduce((world, asked) => probe(world, requestOf(asked)).world, makeWorld(host));
+export function warmWorld(host: Host = ROUTED, questions = QUESTIONS): World {
+  return questions.reduce((world, asked) => probe(world, requestOf(asked)).world, makeWorld(host));
 }
 
 /** Lets everybody on the kernel ask everybody once. */
-export async function warmUp(kernel: RoutedKernel): Promise<void> {
-  await kernel.ask(QUESTIONS, WARM_MS);
+export async function warmUp(kernel: RoutedKernel, questions = QUESTIONS): Promise<void> {
+  await kernel.ask(questions, WARM_MS);
 }
 
 /** What a comparison found. */
@@ -61,10 +61,14 @@ export interface Comparison {
   readonly errors: number;
   /** Why the simulator does not know. */
   readonly unknown: readonly string[];
+  /** What the links of the host have learned by then. */
+  readonly warm: World;
 }
 
 /** How long an answer may take: a busy machine may be too late with one, what parts is asked again. */
 const WAITS_MS = [150, 400, 400, 800];
+/** For a question after which another would be answered otherwise. */
+const ONE_WAIT_MS = [1_500];
 
 /** Of a route that there is not IPv4 tells five times at once, and then once a second (ip_error). */
 function mayBeHeldBack({ error, from }: SenderError): boolean {
@@ -95,7 +99,7 @@ function isSame(host: Host, asked: Question, trace: Trace, answer: Answer): bool
   const reaches = verdict.kind === 'delivered' && isHeard(arrival);
   if (reaches !== (answer.as !== null)) return false;
   if (!reaches) return isToldSo(host, asked, trace, answer);
-  if (asked.protocol === 'icmp') return true;
+  if (answer.as === '') return asked.protocol !== 'udp';
   return answer.as === arrival?.source && (asked.protocol === 'tcp' || answer.ttl === arrival.ttl);
 }
 
@@ -105,31 +109,37 @@ function say(asked: Question, trace: Trace, { as, ttl, told }: Answer): string {
   return `${formatQuestion(asked)}: on the kernel ${kernel}\n${formatTrace(trace)}`;
 }
 
-/** The host with a ruleset on both sides, and on which of the questions they part. */
+/** The host of `warm` with a ruleset on both sides, and on which of the questions they part. */
 export async function compareRuleset(
   kernel: RoutedKernel,
   warm: World,
   ops: readonly Op[],
-  questions: readonly Question[],
+  questions: Questions,
 ): Promise<Comparison> {
-  const { ops: done, host } = carriedOut(ROUTED, ops);
+  const { ops: done, host } = carriedOut(warm.host, ops);
   kernel.execute(NO_RULESET);
   for (const op of done) kernel.execute(op);
   return compareHost(kernel, warm, host, questions);
 }
 
+/** A case before may have had bridged packets pass the chains, or not. */
+function bridgedOps({ bridged = false }: ForeignRuleset): readonly Op[] {
+  return ['iptables', 'ip6tables'].map((name) => ({
+    op: 'sysctl.set',
+    netns: 'node',
+    key: `net/bridge/bridge-nf-call-${name}`,
+    value: bridged ? '1' : '0',
+  }));
+}
+
 /** Does something while rules of others are in netns node. */
 export async function withForeign<T>(
   kernel: RoutedHost,
-  { nft, iptables, ip6tables }: ForeignRuleset,
+  ruleset: ForeignRuleset,
   act: (netns: string) => T | Promise<T>,
 ): Promise<T> {
-  kernel.execute(NO_RULESET);
-  // As on the host that was built: a case before may have had bridged packets pass the chains.
-  for (const name of ['iptables', 'ip6tables']) {
-    const key = `net/bridge/bridge-nf-call-${name}`;
-    kernel.execute({ op: 'sysctl.set', netns: 'node', key, value: '0' });
-  }
+  const { nft, iptables, ip6tables } = ruleset;
+  for (const op of [NO_RULESET, ...bridgedOps(ruleset)]) kernel.execute(op);
   const netns = kernel.places.real('node');
   const run = (input: string, ...command: readonly string[]): void => {
     execFileSync('ip', ['netns', 'exec', netns, ...command], { input, stdio: 'pipe' });
@@ -150,10 +160,13 @@ export async function compareForeign(
   kernel: RoutedKernel,
   warm: World,
   ruleset: ForeignRuleset,
+  questions: Questions,
 ): Promise<Comparison> {
   return withForeign(kernel, ruleset, (netns) => {
-    const questions = [...QUESTIONS, ...(ruleset.questions ?? [])];
-    return compareHost(kernel, warm, withHostRuleset(readRuleset(netns)), questions);
+    const { host } = carriedOut(warm.host, bridgedOps(ruleset));
+    const together = [...questions.together, ...(ruleset.questions ?? [])];
+    const asked = { ...questions, together };
+    return compareHost(kernel, warm, withHostRuleset(readRuleset(netns), host), asked);
   });
 }
 
@@ -179,33 +192,39 @@ export function readRuleset(netns: string): Ruleset {
   return host.netns[netns]?.nftables ?? {};
 }
 
-/** The routed host with that in netns node. */
-export function withHostRuleset(nftables: Ruleset): Host {
-  const node = getNetns(ROUTED, 'node');
-  return { ...ROUTED, netns: { ...ROUTED.netns, node: { ...node, nftables } } };
+/** A host, the routed one where none is given, with that in netns node. */
+export function withHostRuleset(nftables: Ruleset, host: Host = ROUTED): Host {
+  const node = getNetns(host, 'node');
+  return { ...host, netns: { ...host.netns, node: { ...node, nftables } } };
 }
 
-/** On which questions the kernel and a host of the simulator part; `warm` is what its links have learned. */
-export async function compareHost(
+/** What is asked, and how. */
+export interface Questions {
+  /** All at once: of what is learned from one nothing matters to another. */
+  readonly together: readonly Question[];
+  /** One after the other: a vxlan learns from each. */
+  readonly inTurn?: readonly Question[];
+}
+
+/** A question, and what the simulator says of it. */
+interface Traced {
+  readonly asked: Question;
+  readonly trace: Trace;
+}
+
+function traceOf(world: World, asked: Question): Traced {
+  return { asked, trace: probe(world, requestOf(asked)) };
+}
+
+/** What the kernel does not answer as the simulator does, in words. */
+async function partingsOf(
   kernel: RoutedKernel,
-  warm: World,
   host: Host,
-  questions: readonly Question[],
-): Promise<Comparison> {
-  const world = { ...withHost(warm, host), connections: {} };
-  const verdicts: Record<string, number> = {};
-  const unknown = new Set<string>();
-  let errors = 0;
-  let parted = questions.map((asked) => {
-    const trace = probe(world, requestOf(asked));
-    const { verdict, error } = trace;
-    if (verdict.kind === 'unknown') unknown.add(verdict.text);
-    if (error !== null && error !== 'unknown') errors += 1;
-    const kind = verdict.kind === 'dropped' ? verdict.reason : verdict.kind;
-    verdicts[kind] = (verdicts[kind] ?? 0) + 1;
-    return { asked, trace, answer: NO_ANSWER };
-  });
-  for (const waitMs of WAITS_MS) {
+  traced: readonly Traced[],
+  waitsMs: readonly number[],
+): Promise<readonly string[]> {
+  let parted = traced.map((each) => ({ ...each, answer: NO_ANSWER }));
+  for (const waitMs of waitsMs) {
     if (parted.length === 0) break;
     const answers = await kernel.ask(
       parted.map(({ asked }) => asked),
@@ -215,6 +234,56 @@ export async function compareHost(
       .map((each, index) => ({ ...each, answer: answers[index] ?? NO_ANSWER }))
       .filter(({ asked, trace, answer }) => !isSame(host, asked, trace, answer));
   }
-  const partings = parted.map(({ asked, trace, answer }) => say(asked, trace, answer));
-  return { partings, verdicts, errors, unknown: [...unknown] };
+  return parted.map(({ asked, trace, answer }) => say(asked, trace, answer));
+}
+
+const QUIET = { stdio: 'ignore' } as const;
+
+/**
+ * What a connection was translated to it keeps, also under other rules: those of a vxlan have the same ports again. And a
+ * vxlan keeps the route to a place also when a MAC has moved to another (K-9.3), until routes are looked up anew.
+ */
+function forgetPaths({ places: { real } }: RoutedKernel, world: World): World {
+  execFileSync('ip', ['netns', 'exec', real('node'), 'conntrack', '-F'], QUIET);
+  for (const netns of ['a', 'c'])
+    execFileSync('ip', ['-n', real(netns), 'route', 'flush', 'cache'], QUIET);
+  return { ...world, connections: {} };
+}
+
+function countVerdicts(traced: readonly Traced[]): Readonly<Record<string, number>> {
+  const verdicts: Record<string, number> = {};
+  for (const { trace } of traced) {
+    const { verdict } = trace;
+    const kind = verdict.kind === 'dropped' ? verdict.reason : verdict.kind;
+    verdicts[kind] = (verdicts[kind] ?? 0) + 1;
+  }
+  return verdicts;
+}
+
+/** On which questions the kernel and a host of the simulator part; `warm` is what its links have learned. */
+async function compareHost(
+  kernel: RoutedKernel,
+  warm: World,
+  host: Host,
+  { together, inTurn = [] }: Questions,
+): Promise<Comparison> {
+  let world = forgetPaths(kernel, withHost(warm, host));
+  const traced = together.map((asked) => traceOf(world, asked));
+  const partings = [...(await partingsOf(kernel, host, traced, WAITS_MS))];
+  for (const asked of inTurn) {
+    world = forgetPaths(kernel, world);
+    const each = traceOf(world, asked);
+    ({ world } = each.trace);
+    traced.push(each);
+    partings.push(...(await partingsOf(kernel, host, [each], ONE_WAIT_MS)));
+  }
+  const traces = traced.map((each) => each.trace);
+  const unknown = traces.flatMap(({ verdict }) => (verdict.kind === 'unknown' ? verdict.text : []));
+  return {
+    partings,
+    verdicts: countVerdicts(traced),
+    errors: traces.filter(({ error }) => error !== null && error !== 'unknown').length,
+    unknown: [...new Set(unknown)],
+    warm: withHost(world, warm.host),
+  };
 }

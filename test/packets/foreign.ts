@@ -10,6 +10,8 @@ export interface ForeignRuleset {
   /** For `iptables-nft-restore`, and for IPv6. */
   readonly iptables?: string;
   readonly ip6tables?: string;
+  /** Do bridges hand packets to the chains of IP? They do not where it is not said. */
+  readonly bridged?: boolean;
   /** What is asked beside everything that everybody can ask. */
   readonly questions?: readonly Question[];
 }

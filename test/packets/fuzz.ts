@@ -1,76 +1,111 @@
 /**
- * Random rulesets on the routed host, in the simulator and on the kernel, until the two part about who reaches whom as whom:
- * `npm run fuzz:packets -- --minutes 10 --seed 7`; `--keep` goes on after that.
+ * Random hosts with random rules, in the simulator and on the kernel, until the two part about who reaches whom, as whom, and
+ * what senders are told: `npm run fuzz:packets -- --minutes 10 --seed 7`; `--keep` goes on after that, `--only 12` runs
+ * one program of a seed again.
  */
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
-import { rulesets } from '../sim/rulesets.ts';
-import { compareRuleset, warmUp, warmWorld } from './compare.ts';
-import { QUESTIONS } from './questions.ts';
-import { buildRouted } from './routed-kernel.ts';
+import { type PacketProgram, comparePackets, packetPrograms } from './programs.ts';
 
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '1' },
     seed: { type: 'string', default: `${Date.now() % 100_000}` },
     keep: { type: 'boolean', default: false },
+    only: { type: 'string' },
   },
 });
 const minutes = Number(values.minutes);
 const seed = Number(values.seed);
-if (!(minutes > 0) || !Number.isInteger(seed)) {
-  process.stderr.write('--minutes is a number above 0, --seed a whole number\n');
+const only = values.only === undefined ? undefined : Number(values.only);
+if (!(minutes > 0) || !Number.isInteger(seed) || !Number.isInteger(only ?? 0)) {
+  process.stderr.write('--minutes is a number above 0, --seed and --only are whole numbers\n');
   process.exit(2);
 }
 
+/** Hosts at once: each waits most of the time. */
+const HOSTS = 8;
 const PROGRESS_MS = 10_000;
 
-/** One value of an arbitrary, the same for the same number. */
-function sample<T>(arbitrary: fc.Arbitrary<T>, number: number): T {
-  const [value] = fc.sample(arbitrary, { seed: seed * 1_000_003 + number, numRuns: 1 });
-  return value as T;
+function programAt(number: number): PacketProgram {
+  const [program] = fc.sample(packetPrograms(), { seed: seed * 1_000_003 + number, numRuns: 1 });
+  if (!program) throw new Error('no program');
+  return program;
 }
 
 const verdicts: Record<string, number> = {};
-let [count, questions, parted, said] = [0, 0, 0, performance.now()];
+const unknown = new Map<string, number>();
+let [next, rulesets, questions, errors, parted] = [only ?? 0, 0, 0, 0, 0];
 const start = performance.now();
-const kernel = buildRouted();
+
+function seconds(): number {
+  return (performance.now() - start) / 1000;
+}
 
 function summary(): string {
-  const seconds = (performance.now() - start) / 1000;
-  return `${count} rulesets, ${questions} questions, ${(count / seconds).toFixed(1)} rulesets/s`;
+  const rate = (rulesets / seconds()).toFixed(1);
+  return `${rulesets} rulesets, ${questions} questions, ${errors} errors told, ${rate} rulesets/s`;
 }
 
-try {
-  process.stdout.write(`seed ${seed}\n`);
-  await warmUp(kernel);
-  const warm = warmWorld();
-  while (performance.now() - start < minutes * 60_000 && (parted === 0 || values.keep)) {
-    const ops = sample(rulesets(), count);
-    const asked = sample(
-      fc.shuffledSubarray([...QUESTIONS], { minLength: 30, maxLength: 50 }),
-      count,
-    );
-    const comparison = await compareRuleset(kernel, warm, ops, asked);
-    for (const [kind, times] of Object.entries(comparison.verdicts))
-      verdicts[kind] = (verdicts[kind] ?? 0) + times;
-    if (comparison.partings.length > 0) {
+function isOver(): boolean {
+  if (only !== undefined) return next > only;
+  return seconds() > minutes * 60 || (parted > 0 && !values.keep);
+}
+
+function report(
+  number: number,
+  program: PacketProgram,
+  at: number,
+  texts: readonly string[],
+): void {
+  parted += 1;
+  const rules = program.asked[at]?.rules;
+  const words = [
+    `\nprogram ${number}, ruleset ${at} parts on ${texts.length} questions:`,
+    JSON.stringify(program.ops),
+    rules && 'name' in rules ? Object.values(rules).join('\n') : JSON.stringify(rules),
+    ...texts.slice(0, 3),
+  ];
+  process.stdout.write(`${words.join('\n')}\n`);
+}
+
+async function work(): Promise<void> {
+  while (!isOver()) {
+    const number = next;
+    next += 1;
+    const program = programAt(number);
+    const comparisons = await comparePackets(program).catch((error: unknown) => {
       parted += 1;
-      process.stdout.write(`\nruleset ${count} parts:\n${JSON.stringify(ops)}\n`);
-      process.stdout.write(`${comparison.partings.slice(0, 3).join('\n')}\n`);
-    }
-    count += 1;
-    questions += asked.length;
-    if (performance.now() - said > PROGRESS_MS) {
-      said = performance.now();
-      process.stdout.write(`${summary()}\n`);
+      throw new Error(`program ${number}: ${String(error)}`);
+    });
+    for (const [at, comparison] of comparisons.entries()) {
+      for (const [kind, times] of Object.entries(comparison.verdicts)) {
+        verdicts[kind] = (verdicts[kind] ?? 0) + times;
+        questions += times;
+      }
+      for (const text of comparison.unknown) unknown.set(text, (unknown.get(text) ?? 0) + 1);
+      rulesets += 1;
+      errors += comparison.errors;
+      if (comparison.partings.length > 0) report(number, program, at, comparison.partings);
     }
   }
-} finally {
-  kernel.tearDown();
 }
-const rows = Object.entries(verdicts).toSorted(([, a], [, b]) => b - a);
+
+function table(rows: readonly (readonly [string, number])[]): string {
+  return rows
+    .toSorted(([, a], [, b]) => b - a)
+    .map(([text, times]) => `${`${times}`.padStart(9)}  ${text}\n`)
+    .join('');
+}
+
+process.stdout.write(`seed ${seed}\n`);
+const progress = setInterval(() => process.stdout.write(`${summary()}\n`), PROGRESS_MS);
+const workers = Array.from({ length: only === undefined ? HOSTS : 1 }, work);
+const [failed] = (await Promise.allSettled(workers)).filter(({ status }) => status === 'rejected');
+clearInterval(progress);
+if (failed?.status === 'rejected') throw failed.reason;
 process.stdout.write(`\n${summary()}, ${parted} parted\n`);
-for (const [kind, times] of rows)
-  process.stdout.write(`${`${times}`.padStart(9)}  ${kind === 'unknown' ? 'not known' : kind}\n`);
+process.stdout.write(table(Object.entries(verdicts)));
+if (unknown.size > 0)
+  process.stdout.write(`\nnot known, in so many rulesets:\n${table([...unknown])}`);
 process.exit(parted === 0 ? 0 : 1);

@@ -1,5 +1,6 @@
 /** The routed host on the kernel, with somebody in each of its netns who answers and asks. */
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
+import type { NetnsName } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
 import { type Places, makePlaces, placeOp } from '../differential/place.ts';
 import { ROUTED, ROUTED_OPS, ROUTED_SENDERS } from '../sim/hosts.ts';
@@ -29,7 +30,23 @@ const PINS: Readonly<Record<string, string>> = {
 };
 
 /** Whom they know they know until the end, and of whom does not answer they hear soon. */
-const NEIGHBOUR_PINS = { base_reachable_time_ms: '3600000', retrans_time_ms: '20' } as const;
+const NEIGHBOUR_PINS = {
+  base_reachable_time_ms: '3600000',
+  delay_first_probe_time: '3600',
+  retrans_time_ms: '20',
+} as const;
+
+/** What a link of a netns is told of its neighbours. */
+export function neighbourOps(netns: NetnsName, ifname: string): readonly Op[] {
+  return ['ipv4', 'ipv6'].flatMap((family) =>
+    Object.entries(NEIGHBOUR_PINS).map(([name, value]): Op => ({
+      op: 'sysctl.set',
+      netns,
+      key: `net/${family}/neigh/${ifname}/${name}`,
+      value,
+    })),
+  );
+}
 
 /** The routed host on the kernel. */
 export interface RoutedHost {
@@ -61,9 +78,7 @@ export function buildHost(): RoutedHost {
   }
   for (const [netns, { links }] of Object.entries(ROUTED.netns))
     for (const ifname of Object.keys(links))
-      for (const family of ['ipv4', 'ipv6'])
-        for (const [name, value] of Object.entries(NEIGHBOUR_PINS))
-          execute({ op: 'sysctl.set', netns, key: `net/${family}/neigh/${ifname}/${name}`, value });
+      for (const op of neighbourOps(netns, ifname)) execute(op);
   return {
     places,
     execute,

@@ -12,6 +12,7 @@ const { symbols: libc } = dlopen('libc.so.6', {
   connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   listen: { args: ['i32', 'i32'], returns: 'i32' },
   accept: { args: ['i32', 'ptr', 'ptr'], returns: 'i32' },
+  getpeername: { args: ['i32', 'ptr', 'ptr'], returns: 'i32' },
   send: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i32' },
   recv: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i32' },
   sendmsg: { args: ['i32', 'ptr', 'i32'], returns: 'i32' },
@@ -185,6 +186,12 @@ export class Socket {
   connect(ip: Ip, port: number): void {
     const address = socketAddress(ip, port);
     libc.connect(this.fd, ptr(address), address.length);
+  }
+
+  /** Has whom it connects to agreed? */
+  isConnected(): boolean {
+    const name = new Uint8Array(28);
+    return libc.getpeername(this.fd, ptr(name), ptr(Uint32Array.of(name.length))) === 0;
   }
 
   send(bytes: Uint8Array): void {

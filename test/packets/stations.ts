@@ -28,7 +28,7 @@ export interface Question {
 
 /** What became of a question. */
 export interface Answer {
-  /** From which address the other has seen it, '' for an echo; null: there was no answer. */
+  /** From which address the other has seen it; '' where it does not say, as of an echo, or of a connection on which nothing came after its SYN and ACK; null: there was no answer. */
   readonly as: string | null;
   /** Of a datagram: the TTL with which it came to the other. */
   readonly ttl?: number;
@@ -127,7 +127,10 @@ export class Stations {
         for (const each of open) if (at.has(each.socket)) each.answer = heard(each);
         await Bun.sleep(PAUSE_MS);
       }
-      return askings.map(({ answer = NO_ANSWER }) => answer);
+      return askings.map(({ question, socket, answer }) => {
+        const isSilent = question.protocol === 'tcp' && answer === undefined;
+        return isSilent && socket.isConnected() ? { as: '' } : (answer ?? NO_ANSWER);
+      });
     } finally {
       for (const { socket } of askings) socket.close();
     }

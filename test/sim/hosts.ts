@@ -282,6 +282,8 @@ function breakages(): Op[] {
     withoutMain('d', 6),
     tiny('b', 'eth0'),
     tiny('node', 'ifb0'),
+    ...['cni0', 'cni1', 'v-c', 'v-d'].map((ifname) => set('node', ifname, { mtuBytes: 1400 })),
+    set('d', 'eth0', { mtuBytes: 1400 }),
   ];
   return [...links, ...netnses, ...ports, ...addresses, ...routes, ...others];
 }

@@ -1,0 +1,97 @@
+/** Random hosts with random rules, ours and those of others, and on what the simulator and the kernel part there. */
+import fc from 'fast-check';
+import { parseIp } from '../../model/ip.ts';
+import type { Op } from '../../model/op.ts';
+import { ROUTED, breakageLists, carriedOut } from '../sim/hosts.ts';
+import { rulesets } from '../sim/rulesets.ts';
+import { TUNNEL_CASES, TUNNEL_TARGET } from '../sim/tunnels.ts';
+import { type Comparison, compareForeign, compareRuleset, warmUp, warmWorld } from './compare.ts';
+import { foreignRulesets } from './foreign-random.ts';
+import { FOREIGN_RULESETS, type ForeignRuleset } from './foreign.ts';
+import { DYING, QUESTIONS } from './questions.ts';
+import { buildRouted, neighbourOps } from './routed-kernel.ts';
+import type { Question } from './stations.ts';
+
+/** Rules, and what is asked while they hold. */
+export interface Asked {
+  /** Operations, or rules in the words of others. */
+  readonly rules: readonly Op[] | ForeignRuleset;
+  readonly questions: readonly Question[];
+}
+
+/** A host, made from the routed one, and rules on it one after another. */
+export interface PacketProgram {
+  readonly ops: readonly Op[];
+  readonly asked: readonly Asked[];
+}
+
+/** Through the vxlan that there may be. */
+const THROUGH_TUNNEL: readonly Question[] = [
+  { netns: 'a', protocol: 'icmp', destination: TUNNEL_TARGET, port: 0 },
+  { netns: 'c', protocol: 'icmp', destination: parseIp('10.8.0.1'), port: 0 },
+  { netns: 'a', protocol: 'icmp', destination: TUNNEL_TARGET, port: 0, payloadBytes: 1372 },
+  { netns: 'a', protocol: 'icmp', destination: TUNNEL_TARGET, port: 0, payloadBytes: 1373 },
+];
+
+const [MIN_QUESTIONS, MAX_QUESTIONS] = [60, 100];
+
+function asked(): fc.Arbitrary<Asked> {
+  const rules = fc.oneof(
+    { weight: 4, arbitrary: rulesets() },
+    { weight: 2, arbitrary: foreignRulesets() },
+    { weight: 1, arbitrary: fc.constantFrom(...FOREIGN_RULESETS) },
+  );
+  const questions = fc
+    .tuple(
+      fc.shuffledSubarray([...QUESTIONS], { minLength: MIN_QUESTIONS, maxLength: MAX_QUESTIONS }),
+      fc.shuffledSubarray([...DYING], { minLength: MIN_QUESTIONS, maxLength: MAX_QUESTIONS }),
+    )
+    .map(([alive, dying]) => [...alive, ...dying]);
+  return fc.record({ rules, questions });
+}
+
+const RULESETS_A_HOST = 4;
+
+/** Programs of some changes to the routed host, in half of them with a vxlan over it, and several rulesets each. */
+export function packetPrograms(): fc.Arbitrary<PacketProgram> {
+  const tunnels = fc.option(fc.constantFrom(...TUNNEL_CASES.map(({ ops }) => ops)), { nil: [] });
+  return fc.record({
+    ops: fc.tuple(tunnels, breakageLists(3)).map(([tunnel, broken]) => [...tunnel, ...broken]),
+    asked: fc.array(asked(), { minLength: RULESETS_A_HOST, maxLength: RULESETS_A_HOST }),
+  });
+}
+
+/** How long the kernel may take to notice that a bridge gained or lost its carrier (K-1.9). */
+const SETTLE_MS = 1_200;
+
+/** What comes of a program, of its rules one after another. */
+export async function comparePackets(program: PacketProgram): Promise<readonly Comparison[]> {
+  const { ops, host } = carriedOut(ROUTED, program.ops);
+  const kernel = buildRouted();
+  try {
+    for (const op of ops) {
+      kernel.execute(op);
+      if (op.op !== 'link.add') continue;
+      for (const pin of neighbourOps(op.netns, op.link.ifname)) kernel.execute(pin);
+    }
+    if (ops.length > 0) await Bun.sleep(SETTLE_MS);
+    // All at once teach neighbours in no certain order.
+    await warmUp(kernel);
+    await warmUp(kernel);
+    let warm = warmWorld(host);
+    const inTurn = ops.some((op) => op.op === 'link.add') ? THROUGH_TUNNEL : [];
+    const comparisons: Comparison[] = [];
+    for (const { rules, questions } of program.asked) {
+      const all = { together: questions, inTurn };
+      const comparison =
+        'name' in rules
+          ? await compareForeign(kernel, warm, rules, all)
+          : await compareRuleset(kernel, warm, rules, all);
+      ({ warm } = comparison);
+      comparisons.push(comparison);
+    }
+    return comparisons;
+  } finally {
+    kernel.tearDown();
+  }
+}
