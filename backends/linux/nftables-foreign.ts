@@ -162,9 +162,13 @@ const immediate: Decode = (data) => {
 const NFPROTO_IPV4 = 2;
 const NFPROTO_IPV6 = 10;
 
+/** Each address by its own in another network (include/uapi/linux/netfilter/nf_nat.h), which is not understood. */
+const NF_NAT_RANGE_NETMAP = 0x40;
+
 const nat: Decode = (data) => {
   const family = findBe32(data, 2);
   if (family !== NFPROTO_IPV4 && family !== NFPROTO_IPV6) return undefined;
+  if (((findBe32(data, 7) ?? 0) & NF_NAT_RANGE_NETMAP) !== 0) return undefined;
   return {
     name: 'nat',
     side: findBe32(data, 1) === 1 ? 'destination' : 'source',
@@ -329,7 +333,7 @@ function element(attributes: Attributes): RawElement {
   };
 }
 
-/** Elements in the order of their keys, the beginning of a range before the end of another. */
+/** Elements in the order of their keys, the end of a range before the beginning of another. */
 function sorted(elements: readonly RawElement[]): RawElement[] {
   return elements.toSorted((a, b) =>
     a.key === b.key ? Number(b.isEnd ?? false) - Number(a.isEnd ?? false) : a.key < b.key ? -1 : 1,
