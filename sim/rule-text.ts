@@ -1,372 +1,429 @@
-/** Rules in words: as nft prints them, and what iptables wrote as iptables does. */
-import { ipFromBytes } from '../model/ip.ts';
+/**
+ * Rules in words: as `nft list ruleset` prints them, and what iptables wrote as iptables does. Where something is not understood
+ * its name is in parentheses, and `...` is what it may have loaded.
+ */
+import type { Family } from '../model/ip.ts';
+import { type Action, type Hex, type Load, isLoad } from '../model/nft-expression.ts';
+import { registerBytes } from '../model/nft-key.ts';
 import {
-  type Action,
-  type Hex,
-  type Load,
-  type XtMatch,
-  type XtTarget,
-  fromHex,
-  isLoad,
-} from '../model/nft-expression.ts';
-import { type Rule, formatStatement } from '../model/nftables.ts';
+  FIELD_BYTES,
+  type Field,
+  type LookupField,
+  type NftFamily,
+  type Rule,
+  type Statement,
+  type Table,
+  fieldTypesOf,
+  fieldsOf,
+  formatStatement,
+} from '../model/nftables.ts';
+import { coveredFields, ctField, metaField, modelField, payloadField } from './field-text.ts';
+import { Implied, type Part } from './implied.ts';
+import {
+  type Loaded,
+  UNKNOWN,
+  betweenText,
+  compareText,
+  ofBits,
+  ofField,
+  ofLength,
+} from './loaded-text.ts';
+import { type KeyField, setText } from './set-text.ts';
+import { BRACKETED, familyWord, isOfOne, rejectText, targetType } from './translation-text.ts';
+import {
+  ADDRESS,
+  ADDRESS_TYPE,
+  HOST,
+  MARK,
+  NETWORK,
+  type ValueType,
+  rangeText,
+  turnedType,
+} from './value-text.ts';
+import { xtMatchText, xtTargetText } from './xt-text.ts';
 
-/** What stands in a register: in words, and how its values read. */
-interface Loaded {
-  readonly words: string;
-  readonly reads: (value: Hex) => string;
+/** A table, as far as its rules hang on it. */
+export type RuleTable = Pick<Table, 'family' | 'rawSets' | 'sets'>;
+
+/** A part of the text, of which a comparison may be. */
+interface RulePart extends Part {
+  /** A comparison that may be one half of a range. */
+  readonly half?: { readonly words: string; readonly comparison: string; readonly value: string };
 }
 
-function network(value: Hex): string {
-  return value === '' ? '0' : BigInt(`0x${value}`).toString();
+/** A range that is asked by two comparisons, by these. */
+const HALVES: Readonly<Record<string, string>> = { 'gte lte': '', 'lt gt': '!= ' };
+
+const LOOKS: ReadonlySet<string> = new Set(['cmp', 'range', 'lookup', 'bitwise', 'byteorder']);
+
+/** Does a statement look at what is in a register? */
+function isLookedAt(statement: Statement | undefined): boolean {
+  return statement?.kind === 'opaque' && LOOKS.has(statement.detail?.name ?? '');
 }
 
-function host(value: Hex): bigint {
-  const turned = (value.match(/../g) ?? []).toReversed().join('');
-  return turned === '' ? 0n : BigInt(`0x${turned}`);
+/** The first bytes of the addresses of IPv4 that are not those of one of IPv6 too, of the networks that there are (IANA, "IPv6 Address Space"). */
+function isSurelyIpv4(value: Hex): boolean {
+  const first = Number.parseInt(value.slice(0, 2), 16);
+  return (first > 0 && first < 0x20) || (first > 0x3f && first < 0xf0);
 }
 
-function bits(value: Hex): string {
-  return `0x${host(value).toString(16)}`;
-}
+/** One rule on its way into words: what is loaded, and what nft need not say again because other words imply it. */
+class Reading {
+  readonly #table: RuleTable;
+  readonly #parts: RulePart[] = [];
+  readonly #known = new Map<number, Loaded>();
+  readonly #implied: Implied;
+  #isSpent = false;
 
-function address(value: Hex): string {
-  const bytes = fromHex(value);
-  return bytes.length === 4 || bytes.length === 16 ? ipFromBytes(bytes) : `0x${value}`;
-}
+  constructor(table: RuleTable) {
+    this.#table = table;
+    this.#implied = new Implied(table.family);
+  }
 
-/** The beginning of an address is a prefix in whole bytes. */
-function addressStart(full: number): (value: Hex) => string {
-  return (value) => {
-    const length = value.length / 2;
-    const text = address(value.padEnd(full * 2, '0'));
-    return length === full ? text : `${text}/${length * 8}`;
-  };
-}
+  get text(): string {
+    return this.#parts
+      .filter(({ text }) => text !== '')
+      .map(({ text }) => text)
+      .join(' ');
+  }
 
-function ifname(value: Hex): string {
-  const bytes = fromHex(value);
-  const nul = bytes.indexOf(0);
-  const name = new TextDecoder().decode(nul < 0 ? bytes : bytes.subarray(0, nul));
-  return `"${name}${nul < 0 && bytes.length < 16 ? '*' : ''}"`;
-}
+  get #family(): NftFamily {
+    return this.#table.family;
+  }
 
-function named(names: Readonly<Record<number, string>>): (value: Hex) => string {
-  return (value) => names[Number(host(value))] ?? host(value).toString();
-}
+  #ask(text: string, half?: RulePart['half']): Part {
+    const part: RulePart = { text, ...(half ? { half } : {}) };
+    this.#parts.push(part);
+    this.#spend();
+    return part;
+  }
 
-function flagged(names: readonly (readonly [bit: number, name: string])[]): (value: Hex) => string {
-  return (value) => {
-    const number = Number(host(value));
-    const set = names.filter(([bit]) => (number & bit) !== 0).map(([, name]) => name);
-    return set.length > 0 ? set.join(',') : bits(value);
-  };
-}
+  /** What is asked after it is asked of fewer packets: no condition in front of it is implied by one behind it. */
+  #act(text: string): void {
+    this.#parts.push({ text });
+    this.#implied.keep();
+    this.#spend();
+  }
 
-const PROTOCOLS = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'ipv6-icmp', 132: 'sctp' };
-const STATES = [
-  [1, 'invalid'],
-  [2, 'established'],
-  [4, 'related'],
-  [8, 'new'],
-  [64, 'untracked'],
-] as const;
-const STATUSES = [
-  [1, 'expected'],
-  [2, 'seen-reply'],
-  [4, 'assured'],
-  [8, 'confirmed'],
-  [16, 'snat'],
-  [32, 'dnat'],
-] as const;
-const TYPES = { 1: 'unicast', 2: 'local', 3: 'broadcast', 4: 'anycast', 5: 'multicast' };
+  /** Constants are used once; a field may be compared again. */
+  #spend(): void {
+    for (const [register, { constant }] of this.#known)
+      if (constant !== undefined) this.#known.delete(register);
+    this.#isSpent = true;
+  }
 
-const META: Readonly<Record<string, (value: Hex) => string>> = {
-  mark: bits,
-  iifname: ifname,
-  oifname: ifname,
-  nfproto: named({ 2: 'ipv4', 10: 'ipv6' }),
-  l4proto: named(PROTOCOLS),
-  pkttype: named({ 0: 'host', 1: 'broadcast', 2: 'multicast' }),
-  protocol: (value) => ({ '0800': 'ip', '86dd': 'ip6', '0806': 'arp' })[value] ?? network(value),
-};
-
-const CT: Readonly<Record<string, (value: Hex) => string>> = {
-  state: flagged(STATES),
-  status: flagged(STATUSES),
-  direction: named({ 0: 'original', 1: 'reply' }),
-  l3protocol: named({ 2: 'ipv4', 10: 'ipv6' }),
-  protocol: named(PROTOCOLS),
-  saddr: address,
-  daddr: address,
-};
-
-/** Fields by header, offset and length; of addresses also their beginning. */
-const FIELDS: readonly (readonly [string, number, number, string, (value: Hex) => string])[] = [
-  ['network', 12, 4, 'ip saddr', addressStart(4)],
-  ['network', 16, 4, 'ip daddr', addressStart(4)],
-  ['network', 8, 16, 'ip6 saddr', addressStart(16)],
-  ['network', 24, 16, 'ip6 daddr', addressStart(16)],
-  ['network', 9, 1, 'ip protocol', named(PROTOCOLS)],
-  ['network', 8, 1, 'ip ttl', network],
-  ['network', 7, 1, 'ip6 hoplimit', network],
-  ['transport', 0, 2, 'th sport', network],
-  ['transport', 2, 2, 'th dport', network],
-  ['transport', 0, 1, 'icmp type', network],
-  ['transport', 13, 1, 'tcp flags', bits],
-];
-
-function loadedPayload({ header, offset, bytes }: Load & { readonly name: 'payload' }): Loaded {
-  const here = FIELDS.filter(([of, at]) => of === header && at === offset);
-  // Only addresses are compared by their beginning.
-  const field =
-    here.find(([, , size]) => size === bytes) ??
-    here.find(([, , size]) => size > 2 && bytes < size);
-  const base = header === 'network' ? 'nh' : 'th';
-  return field
-    ? { words: field[3], reads: field[4] }
-    : { words: `@${base},${offset * 8},${bytes * 8}`, reads: (value) => `0x${value}` };
-}
-
-const SIGNS = { eq: '', neq: '!= ', lt: '< ', lte: '<= ', gt: '> ', gte: '>= ' } as const;
-
-function xtFlag(invert: boolean): string {
-  return invert ? '! ' : '';
-}
-
-function portRange([first, last]: readonly [number, number]): string {
-  return first === last ? `${first}` : `${first}:${last}`;
-}
-
-const XT_STATES = [
-  [1, 'INVALID'],
-  [8, 'NEW'],
-  [4, 'RELATED'],
-  [2, 'ESTABLISHED'],
-  [0x100, 'UNTRACKED'],
-  [0x40, 'SNAT'],
-  [0x80, 'DNAT'],
-] as const;
-
-function typeList(mask: number): string {
-  return Object.entries(TYPES)
-    .filter(([type]) => (mask & (1 << Number(type))) !== 0)
-    .map(([, name]) => name.toUpperCase())
-    .join(',');
-}
-
-/** Is a range of ports less than all of them? */
-function narrows([first, last]: readonly [number, number]): boolean {
-  return first !== 0 || last !== 65_535;
-}
-
-function ported(match: XtMatch & { readonly match: 'tcp' | 'udp' }): string {
-  const parts = [
-    narrows(match.source)
-      ? `${xtFlag((match.inverts & 1) !== 0)}--sport ${portRange(match.source)}`
-      : '',
-    narrows(match.destination)
-      ? `${xtFlag((match.inverts & 2) !== 0)}--dport ${portRange(match.destination)}`
-      : '',
-    match.flagsMask === 0
-      ? ''
-      : `${xtFlag((match.inverts & 4) !== 0)}--tcp-flags 0x${match.flagsMask.toString(16)} 0x${match.flags.toString(16)}`,
-  ];
-  return [`-m ${match.match}`, ...parts.filter((part) => part !== '')].join(' ');
-}
-
-function conntrackText(match: XtMatch & { readonly match: 'conntrack' }): string {
-  const { asks, inverts, states } = match;
-  const list = XT_STATES.filter(([bit]) => (states & bit) !== 0).map(([, name]) => name);
-  const state =
-    (asks & 1) === 0 ? [] : [`${xtFlag((inverts & 1) !== 0)}--ctstate ${list.join(',')}`];
-  const direction =
-    (asks & 0x1000) === 0 ? [] : [`--ctdir ${(inverts & 0x1000) === 0 ? 'ORIGINAL' : 'REPLY'}`];
-  const more = (asks & ~0x1001) === 0 ? [] : ['...'];
-  return ['-m conntrack', ...state, ...direction, ...more].join(' ');
-}
-
-function matchText(match: XtMatch): string {
-  switch (match.match) {
-    case 'conntrack':
-      return conntrackText(match);
-    case 'addrtype': {
-      const { source, destination, flags } = match;
-      const from =
-        source === 0 ? '' : ` ${xtFlag((flags & 1) !== 0)}--src-type ${typeList(source)}`;
-      const to =
-        destination === 0 ? '' : ` ${xtFlag((flags & 2) !== 0)}--dst-type ${typeList(destination)}`;
-      return `-m addrtype${from}${to}${(flags & 4) === 0 ? '' : ' --limit-iface-in'}${(flags & 8) === 0 ? '' : ' --limit-iface-out'}`;
+  statement(statement: Statement, next: Statement | undefined): void {
+    switch (statement.kind) {
+      case 'match':
+        this.#imply(statement.field);
+        this.#ask(formatStatement(statement));
+        break;
+      case 'lookup': {
+        const [words, fields] = this.#keys(statement.field);
+        const set = setText(this.#table, statement.set, fields, HOST);
+        this.#ask(`${words} ${statement.negate ? '!= ' : ''}${set}`);
+        break;
+      }
+      case 'vmap': {
+        const [words, fields] = this.#keys(statement.field);
+        this.#ask(`${words} vmap ${setText(this.#table, statement.map, fields, HOST)}`);
+        break;
+      }
+      case 'dnat': {
+        const [words, fields] = this.#keys(statement.field);
+        const holds = targetType(statement.family === 4 ? 4 : 16, true);
+        const map = setText(this.#table, statement.map, fields, holds);
+        this.#act(`dnat ${familyWord(statement.family)}to ${words} map ${map}`);
+        break;
+      }
+      case 'local':
+      case 'marked':
+        this.#ask(formatStatement(statement));
+        break;
+      case 'masquerade':
+      case 'counter':
+      case 'mark':
+      case 'verdict':
+        this.#act(formatStatement(statement));
+        break;
+      case 'opaque': {
+        const { detail } = statement;
+        if (!detail) {
+          // It may have loaded any register, or done anything; what is looked at next it has loaded.
+          if (isLookedAt(next)) this.#ask(formatStatement(statement));
+          else this.#act(formatStatement(statement));
+          this.#known.clear();
+        } else if (isLoad(detail)) this.#load(detail, next);
+        else this.#say(detail);
+        break;
+      }
     }
-    case 'mark':
-      return `-m mark ${xtFlag(match.invert)}--mark 0x${match.mark.toString(16)}/0x${match.mask.toString(16)}`;
-    case 'multiport': {
-      const of = { source: 'sports', destination: 'dports', either: 'ports' }[match.of];
-      return `-m multiport ${xtFlag(match.invert)}--${of} ${match.ports.map(portRange).join(',')}`;
+  }
+
+  #imply(field: Field): void {
+    const [protocol] = field.split(' ');
+    if (protocol === 'ip' || protocol === 'ip6') this.#implied.useNetwork(protocol);
+  }
+
+  #keys(field: LookupField): readonly [words: string, fields: readonly KeyField[]] {
+    for (const each of fieldsOf(field)) this.#imply(each);
+    const fields = fieldsOf(field).map((each) => modelField(each, this.#implied.protocols));
+    for (const each of fields) this.#implied.use(each);
+    return [fields.map(({ words }) => words).join(' . '), fields];
+  }
+
+  /** In tables of both families it is said of which one the addresses are, and where a map holds more than an address. */
+  #natFamily(family: Family): string {
+    return isOfOne(this.#family) ? '' : familyWord(family);
+  }
+
+  #at(register: number | null): Loaded {
+    return this.#known.get(register ?? -1) ?? UNKNOWN;
+  }
+
+  #load(load: Load, next: Statement | undefined): void {
+    // What was compared before is not joined with what comes.
+    if (this.#isSpent) this.#known.clear();
+    this.#isSpent = false;
+    this.#known.set(load.to, this.#loaded(load, next));
+  }
+
+  #loaded(load: Load, next: Statement | undefined): Loaded {
+    switch (load.name) {
+      case 'meta':
+        return ofField(metaField(load.key, this.#family));
+      case 'ct':
+        return ofField(ctField(load, this.#addressBytes(next)));
+      case 'payload':
+        return this.#payload(load);
+      case 'fib':
+        return ofField({ words: `fib ${load.of} type`, type: ADDRESS_TYPE, bytes: 4 });
+      case 'numgen': {
+        const offset = load.offset === 0 ? '' : ` offset ${load.offset}`;
+        const words = `numgen ${load.mode} mod ${load.modulus}${offset}`;
+        return ofField({ words, type: HOST, bytes: 4 });
+      }
+      case 'immediate': {
+        const { value } = load;
+        const words = (as: ValueType): string => as.text(value);
+        return { words, type: NETWORK, bytes: value.length / 2, constant: value };
+      }
+      case 'bitwise':
+        return ofBits(this.#at(load.from), load);
+      case 'byteorder': {
+        const { masked: _masked, ...from } = this.#at(load.from);
+        return { ...from, type: turnedType(from.type) };
+      }
     }
-    case 'statistic':
-      return match.mode === 'random'
-        ? `-m statistic --mode random ${xtFlag(match.invert)}--probability ${(match.probability / 2 ** 31).toFixed(11)}`
-        : `-m statistic --mode nth ${xtFlag(match.invert)}--every ${match.every + 1} --packet ${match.packet}`;
-    case 'icmp':
-      return `-m icmp ${xtFlag(match.invert)}--icmp-type ${match.type === 255 ? 'any' : match.type}`;
-    case 'tcp':
-    case 'udp':
-      return ported(match);
+  }
+
+  #payload(load: Load & { readonly name: 'payload' }): Loaded {
+    const covers = coveredFields(load, this.#implied.protocols);
+    return {
+      ...ofField(payloadField(load, this.#implied.protocols)),
+      ...(covers ? { covers } : {}),
+    };
+  }
+
+  /** How long an address is that is loaded here and compared next; undefined where it may be of either family. */
+  #addressBytes(next: Statement | undefined): 4 | 16 | undefined {
+    const { network: protocol } = this.#implied.protocols;
+    if (protocol !== undefined) return protocol === 'ip' ? 4 : 16;
+    const detail = next?.kind === 'opaque' ? next.detail : undefined;
+    if (detail?.name === 'lookup') {
+      const bytes = this.#keyBytes(detail.set);
+      return bytes === 4 || bytes === 16 ? bytes : undefined;
+    }
+    if (detail?.name === 'bitwise') return detail.mask.length > 8 ? 16 : 4;
+    if (detail?.name !== 'cmp') return undefined;
+    // What is compared may be only the beginning of an address.
+    if (detail.value.length > 8) return 16;
+    return isSurelyIpv4(detail.value) ? 4 : undefined;
+  }
+
+  /** How many bytes a set's keys have; undefined where that is not known. */
+  #keyBytes(name: string): number | undefined {
+    const raw = this.#table.rawSets?.[name];
+    if (raw) return raw.fieldBytes.reduce((sum, bytes) => sum + registerBytes(bytes), 0);
+    const set = this.#table.sets[name];
+    return (
+      set &&
+      fieldTypesOf(set.keyType).reduce((sum, type) => sum + registerBytes(FIELD_BYTES[type]), 0)
+    );
+  }
+
+  /** What is looked up in a set: what lies in the registers from one on. */
+  #looked(from: number, set: string): Loaded[] {
+    const all = this.#keyBytes(set) ?? 0;
+    const found: Loaded[] = [];
+    let bytes = 0;
+    do {
+      const loaded = this.#at(from + bytes / 4);
+      found.push(loaded);
+      // Where one ends whose length is not known, another begins.
+      if (loaded.bytes === 0) return loaded.isUnknown ? found : [...found, UNKNOWN];
+      bytes += registerBytes(loaded.bytes);
+    } while (bytes < all);
+    return found;
+  }
+
+  #say(action: Action): void {
+    switch (action.name) {
+      case 'cmp':
+        this.#compare(ofLength(this.#at(action.from), action.value), action);
+        break;
+      case 'range': {
+        const loaded = this.#at(action.from);
+        this.#implied.use(loaded);
+        this.#ask(betweenText(loaded, action));
+        break;
+      }
+      case 'lookup':
+        this.#lookUp(action);
+        break;
+      case 'meta set':
+        this.#act(`meta mark set ${this.#used(action.from).words(MARK)}`);
+        break;
+      case 'nat':
+        this.#translate(action);
+        break;
+      case 'masq':
+        this.#act(`masquerade${this.#toPorts(null)}`);
+        break;
+      case 'redir':
+        this.#act(`redirect${this.#toPorts(action.port)}`);
+        break;
+      case 'reject':
+        this.#reject(action.answer);
+        break;
+      case 'match':
+        this.#act(xtMatchText(action, this.#family));
+        break;
+      case 'target':
+        this.#act(xtTargetText(action));
+        break;
+      case 'notrack':
+        this.#act(action.name);
+        break;
+    }
+  }
+
+  #used(register: number): Loaded {
+    const loaded = this.#at(register);
+    this.#implied.use(loaded);
+    return loaded;
+  }
+
+  #compare(loaded: Loaded, action: Action & { readonly name: 'cmp' }): void {
+    const { comparison, value } = action;
+    const { type, tells, covers } = loaded;
+    this.#implied.use(loaded);
+    if (covers && comparison === 'eq') {
+      let at = 0;
+      for (const field of covers) {
+        const part = value.slice(at * 2, (at + field.bytes) * 2);
+        this.#compare(ofField(field), { ...action, value: part });
+        at += field.bytes;
+      }
+      return;
+    }
+    const half = { words: loaded.words(type), comparison, value: type.text(value) };
+    const previous = this.#parts.at(-1);
+    const sign =
+      previous?.half?.words === half.words && previous.text !== ''
+        ? HALVES[`${previous.half.comparison} ${comparison}`]
+        : undefined;
+    if (previous?.half && sign !== undefined) {
+      this.#parts.pop();
+      this.#ask(`${half.words} ${sign}${previous.half.value}-${half.value}`);
+      return;
+    }
+    const part = this.#ask(compareText(loaded, action), half);
+    if (tells && comparison === 'eq' && !loaded.isMade)
+      this.#implied.learn(tells, loaded, type.text(value), part);
+  }
+
+  #lookUp({ set, from, to, negate }: Action & { readonly name: 'lookup' }): void {
+    const looked = this.#looked(from, set);
+    const words = looked.map((each) => each.words(each.type)).join(' . ');
+    const fields = looked.filter((each) => each.bytes > 0);
+    for (const each of looked) this.#implied.use(each);
+    if (typeof to === 'number') {
+      this.#known.clear();
+      const header = looked.find((each) => each.header)?.header;
+      this.#known.set(to, {
+        words: (as) => `${words} map ${setText(this.#table, set, fields, as)}`,
+        type: NETWORK,
+        bytes: 4,
+        map: set,
+        ...(header ? { header } : {}),
+      });
+      return;
+    }
+    const text = setText(this.#table, set, fields, HOST);
+    this.#ask(`${words} ${to === 'verdict' ? 'vmap ' : negate ? '!= ' : ''}${text}`);
+  }
+
+  /** What a register holds; with a constant behind it, and before another register, it is the first of all up to that. */
+  #upTo(register: number, before: number, as: ValueType): string {
+    const first = this.#at(register);
+    const [, last] =
+      [...this.#known].find(
+        ([at, { constant }]) => constant !== undefined && at > register && at < before,
+      ) ?? [];
+    if (first.constant !== undefined && last?.constant !== undefined)
+      return rangeText(as, first.constant, last.constant);
+    return first.words(as);
+  }
+
+  /** How many bytes the elements of a map hold; 0 where that is not known, or it is none. */
+  #heldBytes({ map = '' }: Loaded): number {
+    const held = this.#table.rawSets?.[map]?.elements.find(({ data }) => data !== undefined);
+    return (held?.data?.length ?? 0) / 2;
+  }
+
+  #toPorts(register: number | null): string {
+    // Where nobody said in which register the first one is, it is in the first that has a constant.
+    const [constant] =
+      [...this.#known].find(([, { constant: value }]) => value !== undefined) ?? [];
+    const first = register ?? constant;
+    return first === undefined ? '' : ` to :${this.#upTo(first, Infinity, NETWORK)}`;
+  }
+
+  #translate({ side, family, ip, port }: Action & { readonly name: 'nat' }): void {
+    const verb = side === 'source' ? 'snat' : 'dnat';
+    const addressBytes = family === 4 ? 4 : 16;
+    // Where the port lies behind the address, and was not put there by itself, both come from one map.
+    const isJoined = ip !== null && port === ip + addressBytes / 4 && !this.#known.has(port);
+    if (ip !== null) this.#used(ip);
+    if (ip !== null && (isJoined || port === null)) {
+      const map = targetType(addressBytes, isJoined);
+      const to = this.#upTo(ip, Infinity, { ...ADDRESS, text: map.text });
+      const isLong = isJoined || this.#heldBytes(this.#at(ip)) > addressBytes;
+      this.#act(`${verb} ${isLong ? familyWord(family) : this.#natFamily(family)}to ${to}`);
+      return;
+    }
+    const type = family === 4 ? ADDRESS : BRACKETED;
+    const address = ip === null ? '' : this.#upTo(ip, port ?? Infinity, type);
+    const ports = port === null ? '' : `:${this.#upTo(port, Infinity, NETWORK)}`;
+    this.#act(`${verb} ${this.#natFamily(family)}to ${address}${ports}`);
+  }
+
+  #reject(answer: string): void {
+    const { network: protocol } = this.#implied.protocols;
+    const { text, isOwn } = rejectText(answer, this.#family, protocol);
+    // In the other tables nft would not say either that the network's protocol is asked for in front of a reset.
+    if (isOfOne(this.#family) && answer === 'tcp reset') this.#implied.drop('transport');
+    else if (!isOfOne(this.#family) && isOwn) this.#implied.drop('network');
+    this.#act(text);
   }
 }
 
-function endText(ip: string | null, port: number | null): string {
-  const of = port === null ? '' : `:${port}`;
-  return ip === null ? of : ip.includes(':') && port !== null ? `[${ip}]${of}` : `${ip}${of}`;
-}
-
-const REJECT_WITH = { 'tcp reset': 'tcp-reset' } as const;
-
-function targetText(target: XtTarget): string {
-  switch (target.target) {
-    case 'DNAT':
-      return `-j DNAT --to-destination ${endText(target.ip, target.port)}`;
-    case 'SNAT':
-      return `-j SNAT --to-source ${endText(target.ip, target.port)}`;
-    case 'REDIRECT':
-      return `-j REDIRECT${target.port === null ? '' : ` --to-ports ${target.port}`}`;
-    case 'REJECT':
-      return `-j REJECT --reject-with ${REJECT_WITH[target.answer as keyof typeof REJECT_WITH] ?? target.answer.replace(' ', '-')}`;
-    case 'MARK':
-      return `-j MARK --set-xmark 0x${target.mark.toString(16)}/0x${target.mask.toString(16)}`;
-    case 'MASQUERADE':
-    case 'NOTRACK':
-      return `-j ${target.target}`;
-  }
-}
-
-/** What is in the registers while a rule is put into words. */
-type Known = Map<number, Loaded>;
-
-const NOTHING: Loaded = { words: '(something)', reads: (value) => `0x${value}` };
-
-/** Notes what an expression loads. */
-function noteLoad(known: Known, expression: Load): void {
-  switch (expression.name) {
-    case 'meta': {
-      const bare = ['iif', 'oif', 'iifname', 'oifname'].includes(expression.key);
-      const words = bare ? expression.key : `meta ${expression.key}`;
-      known.set(expression.to, { words, reads: META[expression.key] ?? ((v) => `${host(v)}`) });
-      break;
-    }
-    case 'ct': {
-      const { key, direction, to } = expression;
-      const of = direction === null ? '' : `${direction} `;
-      known.set(to, { words: `ct ${of}${key}`, reads: CT[key] ?? network });
-      break;
-    }
-    case 'payload':
-      known.set(expression.to, loadedPayload(expression));
-      break;
-    case 'fib':
-      known.set(expression.to, { words: `fib ${expression.of} type`, reads: named(TYPES) });
-      break;
-    case 'numgen': {
-      const words = `numgen ${expression.mode} mod ${expression.modulus}`;
-      known.set(expression.to, { words, reads: (value) => `${host(value)}` });
-      break;
-    }
-    case 'immediate': {
-      const { value, to } = expression;
-      const words =
-        value.length === 4 ? network(value) : value.length === 8 ? address(value) : address(value);
-      known.set(to, { words, reads: network });
-      break;
-    }
-    case 'bitwise': {
-      const from = known.get(expression.from) ?? NOTHING;
-      const isPlain = /^0*$/.test(expression.xor);
-      const mask = from.reads(expression.mask);
-      const words = `${from.words} & ${mask}${isPlain ? '' : ` ^ ${from.reads(expression.xor)}`}`;
-      known.set(expression.to, { words, reads: from.reads });
-      break;
-    }
-    case 'byteorder': {
-      const from = known.get(expression.from) ?? NOTHING;
-      known.set(expression.to, { words: from.words, reads: network });
-      break;
-    }
-  }
-}
-
-/** What is joined in the registers from one on. */
-function joined(known: Known, from: number): string {
-  const loaded = [...known].filter(([register]) => register >= from);
-  const parts = loaded.toSorted(([a], [b]) => a - b).map(([, { words }]) => words);
-  return parts.length === 0 ? NOTHING.words : parts.join(' . ');
-}
-
-function say(known: Known, expression: Action): string {
-  const at = (register: number | null): Loaded => known.get(register ?? -1) ?? NOTHING;
-  switch (expression.name) {
-    case 'cmp': {
-      const { words: what, reads } = at(expression.from);
-      // Whatever states there are but none: one of them.
-      if (expression.comparison === 'neq' && /^0*$/.test(expression.value) && what.includes(' & '))
-        return what.replace(' & ', ' ');
-      const isMasked = what.includes(' & ') && expression.comparison === 'eq';
-      return `${what} ${isMasked ? '== ' : SIGNS[expression.comparison]}${reads(expression.value)}`;
-    }
-    case 'range': {
-      const { words: what, reads } = at(expression.from);
-      return `${what} ${expression.negate ? '!= ' : ''}${reads(expression.low)}-${reads(expression.high)}`;
-    }
-    case 'lookup': {
-      const what = joined(known, expression.from);
-      const map = expression.to === 'verdict' ? 'vmap ' : expression.to === null ? '' : 'map ';
-      const text = `${what} ${expression.negate ? '!= ' : ''}${map}@${expression.set}`;
-      if (typeof expression.to !== 'number') return text;
-      known.clear();
-      known.set(expression.to, { words: text, reads: network });
-      return '';
-    }
-    case 'meta set':
-      return `meta mark set ${at(expression.from).words}`;
-    case 'nat': {
-      const ip = expression.ip === null ? null : at(expression.ip).words;
-      const port = expression.port === null ? '' : `:${at(expression.port).words}`;
-      return `${expression.side === 'source' ? 'snat' : 'dnat'} to ${ip ?? ''}${port}`;
-    }
-    case 'masq':
-      return 'masquerade';
-    case 'redir':
-      return `redirect${expression.port === null ? '' : ` to :${at(expression.port).words}`}`;
-    case 'reject':
-      return `reject with ${expression.answer.replace(/^(icmp\w*) /, '$1 type ')}`;
-    case 'match':
-      return matchText(expression);
-    case 'target':
-      return targetText(expression);
-    case 'notrack':
-      return expression.name;
-  }
-}
-
-/** A rule as its authors would write it; what is not understood in brackets, by its name. */
-export function ruleText({ statements, comment }: Rule): string {
-  const known: Known = new Map();
-  let isSpent = false;
-  const parts = statements.map((statement) => {
-    if (statement.kind !== 'opaque' || !statement.detail) return formatStatement(statement);
-    const { detail } = statement;
-    if (isLoad(detail)) {
-      // What was compared before is not joined with what comes.
-      if (isSpent) known.clear();
-      isSpent = false;
-      noteLoad(known, detail);
-      return '';
-    }
-    const text = say(known, detail);
-    // What a map gave is used by what follows.
-    isSpent = text !== '';
-    return text;
-  });
+/** A rule of the table as nft, or iptables, would print it. */
+export function ruleText({ statements, comment }: Rule, table: RuleTable): string {
+  const reading = new Reading(table);
+  for (const [index, statement] of statements.entries())
+    reading.statement(statement, statements[index + 1]);
   const said = comment === '' ? [] : [`comment "${comment}"`];
-  return [...parts.filter((part) => part !== ''), ...said].join(' ');
+  return [reading.text, ...said].filter((part) => part !== '').join(' ');
 }

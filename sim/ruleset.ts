@@ -330,7 +330,7 @@ class Evaluation {
   }
 
   #ruleText(chain: Chain, at: number, rule: Rule): string {
-    return `rule ${at + 1} of chain ${this.#chainText(chain)}, ${ruleText(rule)}`;
+    return `rule ${at + 1} of chain ${this.#chainText(chain)}, ${ruleText(rule, this.#table)}`;
   }
 
   /** Where what an expression came to leads, or how it ends. */

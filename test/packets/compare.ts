@@ -176,9 +176,11 @@ export async function foreignTexts(
   ruleset: ForeignRuleset,
 ): Promise<readonly string[]> {
   const tables = await withForeign(kernel, ruleset, readRuleset);
-  return Object.values(tables).flatMap(({ family, name, chains }) =>
-    Object.values(chains).flatMap((chain) =>
-      chain.rules.map((rule) => `${family} ${name} ${chain.name}: ${ruleText(rule)}`),
+  return Object.values(tables).flatMap((table) =>
+    Object.values(table.chains).flatMap((chain) =>
+      chain.rules.map(
+        (rule) => `${table.family} ${table.name} ${chain.name}: ${ruleText(rule, table)}`,
+      ),
     ),
   );
 }
