@@ -10,6 +10,7 @@ const requirements = {
   root: (): string | undefined => linux() ?? capabilities(),
   iproute2: () => linux() ?? commands('ip', 'bridge', 'tc'),
   nftables: () => linux() ?? commands('nft'),
+  'nft-1.0': () => linux() ?? commands('nft') ?? nftPrints('v1.0.'),
   conntrack: () => linux() ?? commands('conntrack'),
   tcpdump: () => linux() ?? commands('tcpdump'),
   dnsmasq: () => linux() ?? commands('dnsmasq'),
@@ -61,6 +62,12 @@ export function requirement(...names: readonly Requirement[]): string | undefine
     }
   }
   return undefined;
+}
+
+/** Is it an nft of these versions? Others have other words for some rules. */
+function nftPrints(version: string): string | undefined {
+  const { stdout } = spawnSync('nft', ['--version'], { encoding: 'utf8' });
+  return stdout.includes(version) ? undefined : `needs nft ${version}x, in whose words rules read`;
 }
 
 const NO_VLANS =

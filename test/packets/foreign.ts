@@ -237,7 +237,64 @@ table ip6 mixed {
 `,
 };
 
-/** All of them. */
+/** What else iptables can ask and do, of what is understood; it is only read. */
+export const IPTABLES_WORDS: ForeignRuleset = {
+  name: 'whatever iptables asks',
+  iptables: `*filter
+:FORWARD ACCEPT [0:0]
+-A FORWARD -p tcp -m tcp --sport 5:6 ! --dport 7 --tcp-flags SYN,ACK,FIN NONE -j ACCEPT
+-A FORWARD -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,PSH,ACK,URG FIN,PSH -j ACCEPT
+-A FORWARD -p tcp -m tcp ! --sport 1000:2000 -j REJECT --reject-with tcp-reset
+-A FORWARD -p udp -m udp ! --sport 53 --dport 1024:65535 -j REJECT
+-A FORWARD -p icmp -m icmp --icmp-type 3/1 -j REJECT --reject-with icmp-net-unreachable
+-A FORWARD -p icmp -m icmp ! --icmp-type any -j REJECT --reject-with icmp-proto-unreachable
+-A FORWARD -p icmp -m icmp --icmp-type 3 -j REJECT --reject-with icmp-admin-prohibited
+-A FORWARD -m conntrack ! --ctstate NEW,UNTRACKED --ctproto 6 --ctorigsrc 10.0.0.0/8 ! --ctrepldst 10.1.2.3 --ctorigdstport 80:90 --ctstatus ASSURED --ctdir REPLY -j ACCEPT
+-A FORWARD -m conntrack --ctstate SNAT ! --ctproto 17 --ctorigdst 10.0.0.1 --ctreplsrc 10.4.0.0/255.255.0.255 --ctorigsrcport 1 ! --ctreplsrcport 2:3 --ctrepldstport 4 ! --ctstatus NONE -j ACCEPT
+-A FORWARD -m conntrack --ctstatus EXPECTED,SEEN_REPLY,CONFIRMED --ctdir ORIGINAL -j ACCEPT
+-A FORWARD -m addrtype ! --src-type LOCAL,BROADCAST --dst-type UNICAST --limit-iface-in -j ACCEPT
+-A FORWARD -m addrtype --src-type ANYCAST ! --dst-type MULTICAST,BLACKHOLE,UNREACHABLE,PROHIBIT -j ACCEPT
+-A FORWARD -m addrtype --dst-type LOCAL --limit-iface-out -j ACCEPT
+-A FORWARD -m mark ! --mark 0x5 -m mark --mark 0x10/0xf0 -j ACCEPT
+-A FORWARD -p tcp -m multiport ! --sports 1,2,3:4 -m multiport --ports 5,6 -j ACCEPT
+-A FORWARD -m statistic --mode random ! --probability 0.33333333349 -j ACCEPT
+-A FORWARD -m statistic --mode nth --every 3 --packet 1 -j ACCEPT
+-A FORWARD -m comment --comment "some words" -p tcp -m tcp --dport 80 -m limit --limit 5/min -j LOG --log-prefix "gone: "
+COMMIT
+*mangle
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -j MARK --set-mark 0x5
+-A PREROUTING -j MARK --or-mark 0x5
+-A PREROUTING -j MARK --and-mark 0xff
+-A PREROUTING -j MARK --xor-mark 0x5
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A PREROUTING -j DNAT --to-destination 10.0.0.1
+-A PREROUTING -p tcp -j DNAT --to-destination :80
+-A PREROUTING -p udp -j DNAT --to-destination 10.0.0.1:80 --random
+-A PREROUTING -p tcp -j DNAT --to-destination 10.0.0.1-10.0.0.5:80-90
+-A PREROUTING -p tcp -j REDIRECT --to-ports 80-90
+-A PREROUTING -j REDIRECT
+-A POSTROUTING -j SNAT --to-source 10.0.0.1 --persistent
+-A POSTROUTING -p tcp -j SNAT --to-source 10.0.0.1:1024
+-A POSTROUTING -j MASQUERADE --random
+COMMIT
+`,
+  ip6tables: `*filter
+:FORWARD ACCEPT [0:0]
+-A FORWARD -p ipv6-icmp -m icmp6 --icmpv6-type 1/4 -j REJECT --reject-with icmp6-port-unreachable
+-A FORWARD -p ipv6-icmp -m icmp6 ! --icmpv6-type 136 -j REJECT --reject-with icmp6-addr-unreachable
+-A FORWARD -m conntrack --ctorigsrc fd00::/16 --ctorigdst fd00::1 -j REJECT --reject-with icmp6-no-route
+-A FORWARD -p tcp -j REJECT --reject-with tcp-reset
+-A FORWARD -j REJECT --reject-with icmp6-policy-fail
+-A FORWARD -j REJECT --reject-with icmp6-reject-route
+COMMIT
+`,
+};
+
+/** All that packets are sent through. */
 export const FOREIGN_RULESETS: readonly ForeignRuleset[] = [
   DOCKER,
   KUBE_PROXY_IPTABLES,
