@@ -113,6 +113,8 @@ function partingOfEnds(journey: Journey, observed: Observation, isUdp: boolean):
         : 'an answer was predicted, and none came';
     case 'dropped': {
       if (answered) return `${verdict.reason} was predicted, and the answer came`;
+      // It was to be of the answer, and there was none.
+      if (journey.reachable.there === true && isSilentReceiver(observed, isUdp)) return null;
       const isThat =
         observed.drops.some((each) => isThatDrop(verdict, each)) ||
         isThatRefusal(verdict, observed.outcome) ||

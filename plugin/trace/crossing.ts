@@ -25,7 +25,12 @@ function crossing(netns: string, link: Ifname, direction: Sighting['direction'])
   return { netns, link, direction, isNeeded: true };
 }
 
-/** Is a frame at this bridge one of its own netns? Else it came in by a port, of which the bridge itself sees nothing. */
+/** Does a hop say how a packet came to a bridge? Chains and the bridge itself look at it once it is there. */
+function isOnTheWay({ stage }: Hop): boolean {
+  return stage !== 'netfilter' && stage !== 'bridge';
+}
+
+/** Is a frame at this bridge one of its own netns? Else it came in by a port, of which the bridge itself sees nothing. `before`: the last hop on the way to it. */
 function isBridgesOwn(host: Host, bridge: Hop & { readonly link: Ifname }, before: Hop): boolean {
   if (before.netns === bridge.netns && before.link === bridge.link) return true;
   const link = before.link && findLink(host, { netns: before.netns, ifname: before.link });
@@ -75,7 +80,7 @@ export function crossingsOf(host: Host, hops: readonly Hop[]): readonly (readonl
   return hops.map((hop) => {
     if (!isOfProbe(hop)) return [];
     const crossings = crossingsOfHop(host, hop, before);
-    before = hop;
+    if (isOnTheWay(hop)) before = hop;
     return crossings.map((each) => ({
       ...each,
       isNeeded: !without.has(`${each.netns} ${each.link}`),

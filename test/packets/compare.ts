@@ -16,6 +16,7 @@ import { ROUTED, carriedOut } from '../sim/hosts.ts';
 import { LISTEN_PORT, NO_RULESET } from '../sim/rulesets.ts';
 import { formatError, formatTold } from './errors.ts';
 import type { ForeignRuleset } from './foreign.ts';
+import { pathPartings } from './path.ts';
 import { QUESTIONS, formatQuestion, requestOf } from './questions.ts';
 import type { RoutedHost, RoutedKernel } from './routed-kernel.ts';
 import type { Told } from './sockets.ts';
@@ -206,6 +207,8 @@ export interface Questions {
   readonly together: readonly Question[];
   /** One after the other: a vxlan learns from each. */
   readonly inTurn?: readonly Question[];
+  /** Of these also by which links they go, and where and for what reason they end. */
+  readonly followed?: readonly Question[];
 }
 
 /** A question, and what the simulator says of it. */
@@ -267,11 +270,13 @@ async function compareHost(
   kernel: RoutedKernel,
   warm: World,
   host: Host,
-  { together, inTurn = [] }: Questions,
+  { together, inTurn = [], followed = [] }: Questions,
 ): Promise<Comparison> {
   let world = forgetPaths(kernel, withHost(warm, host));
   const traced = together.map((asked) => traceOf(world, asked));
   const partings = [...(await partingsOf(kernel, host, traced, WAITS_MS))];
+  for (const asked of followed)
+    partings.push(...(await pathPartings(kernel.places, world, requestOf(asked))));
   for (const asked of inTurn) {
     world = forgetPaths(kernel, world);
     const each = traceOf(world, asked);

@@ -13,7 +13,7 @@ import { buildRouted, neighbourOps } from './routed-kernel.ts';
 import type { Question } from './stations.ts';
 
 /** Rules, and what is asked while they hold. */
-export interface Asked {
+interface Asked {
   /** Operations, or rules in the words of others. */
   readonly rules: readonly Op[] | ForeignRuleset;
   readonly questions: readonly Question[];
@@ -23,6 +23,8 @@ export interface Asked {
 export interface PacketProgram {
   readonly ops: readonly Op[];
   readonly asked: readonly Asked[];
+  /** Of what also the path is looked at, each with its rules. */
+  readonly followed: readonly (Question | undefined)[];
 }
 
 /** Through the vxlan that there may be. */
@@ -54,10 +56,16 @@ const RULESETS_A_HOST = 4;
 
 /** Programs of some changes to the routed host, in half of them with a vxlan over it, and several rulesets each. */
 export function packetPrograms(): fc.Arbitrary<PacketProgram> {
-  const tunnels = fc.option(fc.constantFrom(...TUNNEL_CASES.map(({ ops }) => ops)), { nil: [] });
+  // Rules are others' to make.
+  const without = TUNNEL_CASES.map(({ ops }) => ops.filter(({ op }) => op !== 'nft.batch'));
+  const tunnels = fc.option(fc.constantFrom(...without), { nil: [] });
   return fc.record({
     ops: fc.tuple(tunnels, breakageLists(3)).map(([tunnel, broken]) => [...tunnel, ...broken]),
     asked: fc.array(asked(), { minLength: RULESETS_A_HOST, maxLength: RULESETS_A_HOST }),
+    followed: fc.array(fc.option(fc.constantFrom(...QUESTIONS), { nil: undefined, freq: 1 }), {
+      minLength: RULESETS_A_HOST,
+      maxLength: RULESETS_A_HOST,
+    }),
   });
 }
 
@@ -81,8 +89,9 @@ export async function comparePackets(program: PacketProgram): Promise<readonly C
     let warm = warmWorld(host);
     const inTurn = ops.some((op) => op.op === 'link.add') ? THROUGH_TUNNEL : [];
     const comparisons: Comparison[] = [];
-    for (const { rules, questions } of program.asked) {
-      const all = { together: questions, inTurn };
+    for (const [at, { rules, questions }] of program.asked.entries()) {
+      const followed = program.followed[at];
+      const all = { together: questions, inTurn, followed: followed ? [followed] : [] };
       const comparison =
         'name' in rules
           ? await compareForeign(kernel, warm, rules, all)

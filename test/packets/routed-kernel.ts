@@ -6,6 +6,7 @@ import { type Places, makePlaces, placeOp } from '../differential/place.ts';
 import { ROUTED, ROUTED_OPS, ROUTED_SENDERS } from '../sim/hosts.ts';
 import { LISTEN_PORT } from '../sim/rulesets.ts';
 import { type Answer, type Question, Stations } from './stations.ts';
+import { together } from './turns.ts';
 
 /** What a netns takes over from the host (K-2.2), limits on errors (K-7.8), and what would need time. */
 const PINS: Readonly<Record<string, string>> = {
@@ -99,11 +100,10 @@ export function buildRouted(): RoutedKernel {
   const stations = new Stations(ROUTED_SENDERS.map(real), LISTEN_PORT);
   return {
     ...host,
-    ask: (questions, waitMs) =>
-      stations.ask(
-        questions.map((each) => ({ ...each, netns: real(each.netns) })),
-        waitMs,
-      ),
+    ask: (questions, waitMs) => {
+      const placed = questions.map((each) => ({ ...each, netns: real(each.netns) }));
+      return together(() => stations.ask(placed, waitMs));
+    },
     tearDown: () => {
       stations.close();
       host.tearDown();

@@ -6,6 +6,8 @@ import { describe, expect, it } from 'vitest';
 import type { ProbeOutcome } from '../../backends/probe.ts';
 import type { Host } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
+import type { NftCommand } from '../../model/nftables.ts';
+import type { Op } from '../../model/op.ts';
 import { type Observation, compare, formatComparison } from '../../plugin/trace/comparison.ts';
 import { crossingsOf } from '../../plugin/trace/crossing.ts';
 import { type KernelEvent, parseKernelEvents } from '../../plugin/trace/kernel-event.ts';
@@ -242,6 +244,40 @@ const journeys = fc
   });
 
 const plain = (text: string): string => text;
+
+describe('the links that a packet crosses', () => {
+  /** Chains that let everything pass, of both families that see what a bridge only forwards. */
+  const PASSING: readonly Op[] = [
+    { op: 'sysctl.set', netns: 'node', key: 'net/bridge/bridge-nf-call-iptables', value: '1' },
+    ...(['bridge', 'inet'] as const).map((family): Op => ({
+      op: 'nft.batch',
+      netns: 'node',
+      commands: [
+        { family, table: 'passing', do: 'add table' },
+        ...(['prerouting', 'forward', 'postrouting'] as const).map((hook): NftCommand => ({
+          family,
+          table: 'passing',
+          do: 'add chain',
+          chain: hook,
+          hook: { type: 'filter', hook, priority: 0, policy: 'accept' },
+        })),
+      ],
+    })),
+  ];
+
+  it.each(['10.244.1.3', '10.244.1.1', '10.244.2.4'])(
+    'are the same to %s with chains that let everything pass',
+    (text) => {
+      const request = { netns: 'a', destination: parseIp(text) };
+      const crossed = (host: Host) => {
+        const { forward, ...journey } = travel(makeWorld(host), request);
+        expect(journey.verdict.kind).toBe('delivered');
+        return crossingsOf(host, [...forward, ...journey.return]).flat();
+      };
+      expect(crossed(carriedOut(ROUTED, PASSING).host)).toEqual(crossed(ROUTED));
+    },
+  );
+});
 
 describe('prediction and kernel', () => {
   it('agree where everything was seen', () => {
