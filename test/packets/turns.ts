@@ -1,35 +1,38 @@
 /** Several hosts of one process take turns: while one is looked at by tracepoints, which tell links by names that all have, the others send nothing. */
 
-/** Whoever came last and wants to be alone. */
-let exclusive: Promise<unknown> = Promise.resolve();
-let waitingForExclusive = 0;
-const shared = new Set<Promise<unknown>>();
+/** Those who act together now. */
+const acting = new Set<Promise<unknown>>();
+/** Those who act alone or want to, in the order of their turns. */
+const alone: Promise<unknown>[] = [];
 
-function settled(promise: Promise<unknown>): Promise<unknown> {
-  return promise.catch(() => undefined);
+function settled(promise: Promise<unknown> | undefined): Promise<unknown> | undefined {
+  return promise?.catch(() => undefined);
 }
 
-/** Acts together with others, once nobody is alone or wants to be. */
+/** Acts together with others, once nobody acts alone or wants to. */
 export async function together<T>(act: () => Promise<T>): Promise<T> {
-  while (waitingForExclusive > 0) await settled(exclusive);
-  const acting = act();
-  shared.add(acting);
+  while (alone.length > 0) await settled(alone.at(-1));
+  const mine = act();
+  acting.add(mine);
   try {
-    return await acting;
+    return await mine;
   } finally {
-    shared.delete(acting);
+    acting.delete(mine);
   }
 }
 
 /** Acts alone, once all are done who act now. */
-export function exclusively<T>(act: () => Promise<T>): Promise<T> {
-  waitingForExclusive += 1;
-  const turn = settled(exclusive)
-    .then(() => Promise.all([...shared].map(settled)))
-    .then(act)
-    .finally(() => {
-      waitingForExclusive -= 1;
-    });
-  exclusive = turn;
-  return turn;
+export async function exclusively<T>(act: () => Promise<T>): Promise<T> {
+  const before = alone.at(-1);
+  const turn = (async () => {
+    await settled(before);
+    await Promise.all([...acting].map(settled));
+    return act();
+  })();
+  alone.push(turn);
+  try {
+    return await turn;
+  } finally {
+    alone.shift();
+  }
 }
