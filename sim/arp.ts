@@ -9,6 +9,7 @@ import { prefixContains } from '../model/prefix.ts';
 import { OWN_PACKETS, localType, lookup } from '../model/route-lookup.ts';
 import { type Arp, BROADCAST_MAC, type Frame, type IpPacket, isUnspecified } from './frame.ts';
 import { isNeighbour, learnNeighbour, sendTo } from './neighbour.ts';
+import { passArpHook } from './netfilter.ts';
 import { forwards, isSwitchedOn, routeInput, strictest } from './route.ts';
 import { type Run, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv4 } from './source.ts';
@@ -112,11 +113,13 @@ function receiveRequest(run: Run, at: LinkRef, frame: Frame, arp: Arp): void {
     senderIp: arp.targetIp,
     targetIp: arp.senderIp,
   };
+  passArpHook(run, at, reply, 'output');
   sendTo(run, at, reply, arp.senderMac);
 }
 
 /** An ARP packet that is not for another MAC address arrives. */
 export function receiveArp(run: Run, at: LinkRef, frame: Frame, arp: Arp): void {
+  passArpHook(run, at, arp, 'input');
   if (arp.operation === 'request') {
     receiveRequest(run, at, frame, arp);
   } else if (isNeighbour(run, at, arp.senderIp)) {

@@ -11,10 +11,11 @@ import {
   formatSenderError,
   formatVerdict,
 } from './trace.ts';
+import { type UnreadTable, formatUnread, unreadIn } from './unread.ts';
 import type { World } from './world.ts';
 
 export interface Journey {
-  /** Whether the probe arrives, and its answer; null: not known. */
+  /** Whether the probe arrives, and its answer; null: not known, also where tables that are not read may keep it from that. */
   readonly reachable: { readonly there: boolean | null; readonly back: boolean | null };
   readonly verdict: Verdict;
   /** By which ICMP error the sender learns that its question does not arrive; null: by none. */
@@ -23,6 +24,8 @@ export interface Journey {
   readonly cause: Cause | null;
   readonly forward: readonly Hop[];
   readonly return: readonly Hop[];
+  /** What packets passed as if it let them on unchanged: the verdict holds unless it does not. */
+  readonly unread: readonly UnreadTable[];
 }
 
 /** Is this the answer on its way? */
@@ -42,15 +45,21 @@ export function travel(world: World, request: ProbeRequest): Journey {
   const trace = probe(world, request);
   const { verdict, error } = trace;
   const [forward, back] = split(trace);
+  const unread = unreadIn(trace.hops);
   const open = verdict.kind === 'unknown' ? null : false;
-  const there = back.length > 0 ? true : open;
+  const arrives = unreadIn(forward).length === 0 ? true : null;
+  const returns = unread.length === 0 ? true : null;
   return {
-    reachable: { there, back: there !== true ? open : verdict.kind === 'delivered' ? true : open },
+    reachable: {
+      there: back.length > 0 ? arrives : open,
+      back: verdict.kind === 'delivered' ? returns : open,
+    },
     verdict,
     error,
     cause: verdict.kind === 'dropped' ? causeOf(world.host, verdict) : null,
     forward,
     return: back,
+    unread,
   };
 }
 
@@ -66,14 +75,28 @@ export interface Marks {
 const plain = (text: string): string => text;
 const PLAIN: Marks = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain };
 
-function headline({ reachable, verdict }: Journey, marks: Marks): string {
-  if (verdict.kind === 'delivered') return `${marks.green('✓')} it arrives, and the answer too`;
-  const arrives = reachable.there === true;
+/** On what an end hangs beside what is known. */
+function condition({ unread, verdict }: Journey): string {
+  if (unread.length === 0) return '';
+  const what = verdict.kind === 'dropped' ? 'changes it' : 'drops or changes it';
+  return unread.length === 1
+    ? `, unless a table that is not read ${what}`
+    : `, unless one of ${unread.length} tables that are not read ${what}`;
+}
+
+function headline(journey: Journey, marks: Marks): string {
+  const { verdict, unread } = journey;
+  const unless = condition(journey);
+  if (verdict.kind === 'delivered') {
+    const mark = unread.length === 0 ? marks.green('✓') : marks.yellow('?');
+    return `${mark} it arrives, and the answer too${unless}`;
+  }
+  const arrives = journey.return.length > 0;
   if (verdict.kind === 'unknown') {
     const what = arrives ? 'it arrives; whether the answer does' : 'whether it arrives';
     return `${marks.yellow('?')} ${what} is not known: ${formatVerdict(verdict)}`;
   }
-  return `${marks.red('✗')} ${arrives ? 'it arrives, and the answer does not come back' : 'it does not arrive'}`;
+  return `${marks.red('✗')} ${arrives ? 'it arrives, and the answer does not come back' : 'it does not arrive'}${unless}`;
 }
 
 /**
@@ -85,7 +108,7 @@ export function formatJourney(
   marks: Marks = PLAIN,
   gutter: (hop: number) => string = () => '  ',
 ): string[] {
-  const { forward, cause, error } = journey;
+  const { forward, cause, error, unread } = journey;
   return [
     marks.bold('there'),
     ...formatHops(forward).map((line, index) => `${gutter(index)}${line}`),
@@ -95,5 +118,6 @@ export function formatJourney(
     ...(error !== null && error !== 'unknown' ? [`  ${formatSenderError(error)}`] : []),
     ...(cause ? [`  ${formatCause(cause)}`] : []),
     ...(cause?.mend ?? []).map((line) => marks.dim(`    ${line}`)),
+    ...unread.flatMap((table) => [`  ${formatUnread(table)}`, marks.dim(`    ${table.show}`)]),
   ];
 }

@@ -2,9 +2,9 @@
  * Netfilter: what the chains, the connections and the translations of a netns make of a packet at each hook, in the order
  * of their priorities (K-8.1; net/netfilter/core.c, nf_hook_slow).
  */
-import type { Netns } from '../model/host.ts';
+import type { Netns, NetnsName } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
-import type { Ip } from '../model/ip.ts';
+import type { Family, Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import type { Chain, ChainHook, Table } from '../model/nftables.ts';
 import {
@@ -16,8 +16,9 @@ import {
   seesFamily,
   track,
 } from './conntrack.ts';
-import { type ErrorKind, type Frame, type IpPacket, formatPacket } from './frame.ts';
+import { type Arp, type ErrorKind, type Frame, type IpPacket, formatPacket } from './frame.ts';
 import { sendIcmpError } from './icmp-error.ts';
+import { type LegacyTable, isAt, isNat, legacyTablesOf, priorityOf } from './legacy-table.ts';
 import {
   type Side,
   decide,
@@ -30,6 +31,7 @@ import {
 import { type ChainEnd, evaluateChain } from './ruleset.ts';
 import { type Place, type Run, drop, leave, netnsOf, note } from './run.ts';
 import type { Seen } from './seen.ts';
+import { noteUnread } from './unread.ts';
 
 type HookName = ChainHook['hook'];
 
@@ -209,11 +211,18 @@ function askNat(
   return { connection: decide(run.world, name, found.connection, side, null), mark };
 }
 
+/** Who may say how a connection is translated. */
+interface NatRules {
+  readonly chains: readonly BaseChain[];
+  /** Tables that are not read, with a chain at the hook. */
+  readonly unread: readonly LegacyTable[];
+}
+
 function applyNat(
   run: Run,
   at: Place,
   packet: IpPacket,
-  chains: readonly BaseChain[],
+  { chains, unread }: NatRules,
   passing: Passing,
 ): Passed<IpPacket> {
   const side = SIDE[passing.hook];
@@ -222,6 +231,7 @@ function applyNat(
   let now = found;
   let asked = packet;
   if (found.isNew && !found.connection.decided[side]) {
+    for (const table of unread) noteUnread(run, at, packet, passing.hook, table);
     const here = chains
       .filter(({ hook }) => hook.hook === passing.hook)
       .toSorted((a, b) => a.hook.priority - b.hook.priority);
@@ -255,8 +265,9 @@ export function passHook(
   const netns = netnsOf(run, at.netns);
   const family = packetFamily(packet);
   const bases = baseChains(netns, (table) => seesFamily(table, family));
+  const legacy = legacyTablesIn(run, at.netns, family);
   // Nearly always so.
-  if (bases.length === 0) return packet;
+  if (bases.length === 0 && legacy.length === 0) return packet;
   const { hook } = passing;
   const natChains = bases.filter((base) => base.hook.type === 'nat');
   const steps: Step[] = bases
@@ -265,21 +276,39 @@ export function passHook(
       priority: base.hook.priority,
       act: (each) => filter(run, at, each, base, passing),
     }));
-  const isTracking = isTracked(netns, family);
+  const unread = legacy.filter((table) => isAt(table, hook));
+  for (const table of unread) if (!isNat(table)) steps.push(unreadStep(run, at, hook, table));
+  // Whatever a rule of nat says, its target has connections tracked (xt_nat_checkentry).
+  const hasLegacyNat = legacy.some(isNat);
+  const isTracking = hasLegacyNat || isTracked(netns, family);
   if (isTracking && (hook === 'prerouting' || hook === 'output'))
     steps.push({ priority: CONNTRACK_PRIORITY, act: (each) => trackIn(run, at, each) });
   const natPriority = NAT_PRIORITY[hook];
-  if (natPriority !== undefined && natChains.length > 0)
+  if (natPriority !== undefined && (hasLegacyNat || natChains.length > 0)) {
+    const rules = { chains: natChains, unread: unread.filter(isNat) };
     steps.push({
       priority: natPriority,
-      act: (each) => applyNat(run, at, each, natChains, passing),
+      act: (each) => applyNat(run, at, each, rules, passing),
     });
+  }
   let passed: Passed<IpPacket> = packet;
   for (const { act } of steps.toSorted((a, b) => a.priority - b.priority)) {
     passed = act(passed);
     if (!passed) return undefined;
   }
   return hook === 'postrouting' || hook === 'input' ? confirmed(run, at, passed) : passed;
+}
+
+function legacyTablesIn(run: Run, netns: NetnsName, family: Family): readonly LegacyTable[] {
+  return legacyTablesOf(run.world.legacyTables, netns, family === 4 ? 'ip' : 'ip6');
+}
+
+function unreadStep(run: Run, at: Place, hook: HookName, table: LegacyTable): Step {
+  const act = (packet: IpPacket): IpPacket => {
+    noteUnread(run, at, packet, hook, table);
+    return packet;
+  };
+  return { priority: priorityOf(table), act };
 }
 
 function trackIn(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
@@ -319,6 +348,12 @@ export function unrouted(oif: Ifname): readonly Passing[] {
   ];
 }
 
+/** Notes what sees a packet of ARP at a hook: only tables that are not read. Chains of nf_tables for ARP are not in the model. */
+export function passArpHook(run: Run, at: LinkRef, packet: Arp, hook: 'input' | 'output'): void {
+  const tables = legacyTablesOf(run.world.legacyTables, at.netns, 'arp');
+  for (const table of tables) if (isAt(table, hook)) noteUnread(run, at, packet, hook, table);
+}
+
 /** Does a frame go on after the chains of family bridge at a hook (net/bridge/netfilter/nf_tables_bridge.c)? */
 export function passBridgeHook(
   run: Run,
@@ -346,6 +381,7 @@ export function passesBridgeNetfilter(run: Run, at: LinkRef, { packet }: Frame):
   const name = family === 4 ? 'iptables' : 'ip6tables';
   return (
     netns.sysctls[`net/bridge/bridge-nf-call-${name}`] === '1' &&
-    baseChains(netns, (table) => seesFamily(table, family)).length > 0
+    (baseChains(netns, (table) => seesFamily(table, family)).length > 0 ||
+      legacyTablesIn(run, at.netns, family).length > 0)
   );
 }

@@ -10,7 +10,7 @@ import { type Frame, type IpPacket, type OwnPacket, isUnspecified, packetBytes }
 import { sendIcmpError } from './icmp-error.ts';
 import { ndQuestion } from './nd.ts';
 import { isAsked, sendTo } from './neighbour.ts';
-import { passHook, passHooks, unrouted } from './netfilter.ts';
+import { passArpHook, passHook, passHooks, unrouted } from './netfilter.ts';
 import { formatRoute, routeOutput } from './route.ts';
 import { type Run, type Waiting, drop, leave, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv6, selectSource } from './source.ts';
@@ -19,6 +19,7 @@ import { findNeighbour, findPermanentNeighbour } from './world.ts';
 /** A question about a neighbour leaves; one of IPv6 is a packet, which chains see. */
 function sendQuestion(run: Run, at: LinkRef, question: Frame): void {
   const { packet } = question;
+  if (packet.kind === 'arp') passArpHook(run, at, packet, 'output');
   const passed = packet.kind === 'ip' ? passHooks(run, at, packet, unrouted(at.ifname)) : packet;
   if (passed) run.queue.push({ step: 'transmit', at, frame: { ...question, packet: passed } });
 }

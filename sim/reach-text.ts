@@ -111,6 +111,9 @@ export function formatReach(delta: ReachDelta, paint: ReachPaint = (_sign, line)
             `note: ${pairsText(leftOut)} not tried, which are too many: nothing is known of them`,
           ),
         ];
+  const unread = delta.unread.map(({ netns, object }) =>
+    paint('note', `note: netns ${netns}: ${object} is not read, and taken to let everything on`),
+  );
   const head = lines.length === 0 ? [] : ['reach'];
-  return `${[...head, ...lines, ...missing, headOf(delta)].join('\n')}\n`;
+  return `${[...head, ...lines, ...missing, ...unread, headOf(delta)].join('\n')}\n`;
 }

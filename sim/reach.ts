@@ -4,8 +4,10 @@ import { HOST_NETNS, type Host, type NetnsName, findLink, findNetns } from '../m
 import { type Family, type Ip, familyOf, parseIp } from '../model/ip.ts';
 import type { Link } from '../model/link.ts';
 import { isOfAnswer } from './journey.ts';
+import type { LegacyTables } from './legacy-table.ts';
 import { probe } from './probe.ts';
-import type { Trace } from './trace.ts';
+import type { Hop, Trace } from './trace.ts';
+import { type UnreadTable, joined, unreadIn } from './unread.ts';
 import { makeWorld } from './world.ts';
 
 /** A global address of a netns. */
@@ -40,6 +42,8 @@ export interface ReachDelta {
   readonly tried: number;
   /** Of how many it was not, because they were too many. */
   readonly leftOut: number;
+  /** What packets passed as if it let them on unchanged. */
+  readonly unread: readonly UnreadTable[];
 }
 
 /** Addresses for documentation, which are routed as every foreign one (RFC 5737, RFC 3849). */
@@ -117,17 +121,30 @@ function linkWith(host: Host, { netns, ip }: Endpoint): Link | undefined {
   return linksOf(host, netns).find((link) => link.addresses.some((each) => each.ip === ip));
 }
 
-/** Whether a pair reaches, by an echo in a world in which nothing was sent before. Who is not there neither asks nor answers. */
-export function reachOf(host: Host, { from, to }: Pair): Reach {
-  if (!linkWith(host, from)) return 'lost';
-  if (to.netns !== null && !linkWith(host, to)) return 'lost';
+/** What became of an echo. */
+interface Tried {
+  readonly reach: Reach;
+  readonly hops: readonly Hop[];
+}
+
+const NOT_TRIED: Tried = { reach: 'lost', hops: [] };
+
+function tryPair(host: Host, { from, to }: Pair, legacyTables: LegacyTables): Tried {
+  if (!linkWith(host, from)) return NOT_TRIED;
+  if (to.netns !== null && !linkWith(host, to)) return NOT_TRIED;
   const request = { netns: from.netns, source: from.ip, destination: to.ip };
-  const trace = probe(makeWorld(host), request);
+  const trace = probe(makeWorld(host, legacyTables), request);
   const { verdict, hops } = trace;
-  if (to.netns === null && leaves(host, trace)) return 'reached';
-  if (verdict.kind !== 'delivered') return verdict.kind === 'dropped' ? 'lost' : 'unknown';
+  const end = (reach: Reach): Tried => ({ reach, hops });
+  if (to.netns === null && leaves(host, trace)) return end('reached');
+  if (verdict.kind !== 'delivered') return end(verdict.kind === 'dropped' ? 'lost' : 'unknown');
   // Another netns with the same address may have answered.
-  return hops.find(isOfAnswer)?.netns === to.netns ? 'reached' : 'lost';
+  return end(hops.find(isOfAnswer)?.netns === to.netns ? 'reached' : 'lost');
+}
+
+/** Whether a pair reaches, by an echo in a world in which nothing was sent before. Who is not there neither asks nor answers. */
+export function reachOf(host: Host, pair: Pair): Reach {
+  return tryPair(host, pair, {}).reach;
 }
 
 /** What of a netns decides about an endpoint before all else: its link, the far end of that, and of a pod everything. */
@@ -176,14 +193,27 @@ function choose(before: Host, after: Host, most: number): Chosen {
 /**
  * What becomes of who reaches whom when `before` turns into `after`. Of at most `most` pairs: first those of endpoints that
  * come, go or change, then others from all over; how many were left out is in the answer. The exchanged hosts give the exchanged answer.
+ * Tables of iptables-legacy, the same before and after, are passed over and named.
  */
-export function reachDelta(before: Host, after: Host, most: number): ReachDelta {
-  if (before === after) return { connected: [], cut: [], unclear: [], tried: 0, leftOut: 0 };
+export function reachDelta(
+  before: Host,
+  after: Host,
+  most: number,
+  legacyTables: LegacyTables = {},
+): ReachDelta {
+  if (before === after)
+    return { connected: [], cut: [], unclear: [], tried: 0, leftOut: 0, unread: [] };
   const { pairs, leftOut } = choose(before, after, most);
+  const passed: UnreadTable[] = [];
+  const reachIn = (host: Host, pair: Pair): Reach => {
+    const { reach, hops } = tryPair(host, pair, legacyTables);
+    passed.push(...unreadIn(hops));
+    return reach;
+  };
   const outcomes = pairs.map((pair) => ({
     pair,
-    was: reachOf(before, pair),
-    is: reachOf(after, pair),
+    was: reachIn(before, pair),
+    is: reachIn(after, pair),
   }));
   const those = (isMeant: (was: Reach, is: Reach) => boolean): Pair[] =>
     outcomes.filter(({ was, is }) => isMeant(was, is)).map(({ pair }) => pair);
@@ -193,5 +223,6 @@ export function reachDelta(before: Host, after: Host, most: number): ReachDelta 
     unclear: those((was, is) => was !== is && (was === 'unknown' || is === 'unknown')),
     tried: pairs.length,
     leftOut,
+    unread: joined(passed),
   };
 }

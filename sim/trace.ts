@@ -4,9 +4,10 @@ import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import type { Mac } from '../model/mac.ts';
-import type { NftFamily } from '../model/nftables.ts';
+import type { ChainHook, NftFamily } from '../model/nftables.ts';
 import type { Route } from '../model/route.ts';
 import { type ErrorKind, type Frame, type Packet, formatPacket } from './frame.ts';
+import type { LegacyFamily } from './legacy-table.ts';
 import type { DropReason } from './reason.ts';
 import type { World } from './world.ts';
 
@@ -41,6 +42,13 @@ export type LookedUp =
       readonly chain: string;
       /** The place of the rule in its chain, from 1; null: the policy. */
       readonly rule: number | null;
+    }
+  | {
+      /** A table of iptables-legacy, whose rules are not read. */
+      readonly kind: 'legacy table';
+      readonly family: LegacyFamily;
+      readonly table: string;
+      readonly hook: ChainHook['hook'];
     };
 
 export interface Hop {

@@ -6,6 +6,7 @@ import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import type { Mac } from '../model/mac.ts';
 import type { Connections } from './conntrack.ts';
+import type { LegacyTables } from './legacy-table.ts';
 
 /** Where a bridge saw a MAC address. */
 export interface FdbEntry {
@@ -29,6 +30,8 @@ type LinkTables<Entry> = Readonly<
 
 export interface World {
   readonly host: Host;
+  /** What beside the host may decide about packets, and is not read. */
+  readonly legacyTables: LegacyTables;
   /** By netns, bridge, and MAC with VLAN. Only what was learned: `bridge.ts` derives the entries of ports and bridges themselves. */
   readonly fdb: LinkTables<FdbEntry>;
   /** By netns, link and IP. */
@@ -38,9 +41,9 @@ export interface World {
   readonly connections: Connections;
 }
 
-/** A world in which nothing was ever sent. */
-export function makeWorld(host: Host): World {
-  return { host, fdb: {}, neighbours: {}, remotes: {}, connections: {} };
+/** A world in which nothing was ever sent, of a host that has these tables of iptables-legacy. */
+export function makeWorld(host: Host, legacyTables: LegacyTables = {}): World {
+  return { host, legacyTables, fdb: {}, neighbours: {}, remotes: {}, connections: {} };
 }
 
 /** May frames pass this port of a bridge? The port and the bridge are up, and there is carrier (K-1.7, K-1.16 without STP). */
@@ -76,6 +79,7 @@ export function withHost(world: World, host: Host): World {
     return findLink(host, at)?.port?.master === ref.ifname && portForwards(host, at);
   };
   return {
+    ...world,
     host,
     fdb: keep(world.fdb, isStillPort),
     neighbours: keep(world.neighbours, (ref) => hasCarrier(host, ref)),

@@ -15,6 +15,8 @@ const requirements = {
   tcpdump: () => linux() ?? commands('tcpdump'),
   dnsmasq: () => linux() ?? commands('dnsmasq'),
   iptables: () => linux() ?? commands('iptables'),
+  'iptables-legacy': () =>
+    linux() ?? commands('iptables-legacy', 'ip6tables-legacy') ?? legacyTables(),
   'iptables-nft': () =>
     linux() ??
     commands(
@@ -85,6 +87,20 @@ function bridgesKnowVlans(): boolean {
   vlans ??= ip(`netns add ${netns}`) && ip(`-n ${netns} link add br0 type bridge vlan_filtering 1`);
   ip(`netns del ${netns}`);
   return vlans;
+}
+
+let knowsLegacy: boolean | undefined;
+
+/** Has the kernel the tables of iptables-legacy? Tried once, in a netns of its own. */
+function legacyTables(): string | undefined {
+  const netns = `cube-legacy-probe-${process.pid}`;
+  knowsLegacy ??=
+    ip(`netns add ${netns}`) &&
+    ['iptables', 'ip6tables'].every((name) => ip(`netns exec ${netns} ${name}-legacy -S`));
+  ip(`netns del ${netns}`);
+  return knowsLegacy
+    ? undefined
+    : 'needs a kernel with the tables of iptables-legacy (CONFIG_IP_NF_IPTABLES_LEGACY)';
 }
 
 function linux(): string | undefined {

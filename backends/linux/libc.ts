@@ -22,6 +22,11 @@ const ADDRESS_FUNCTIONS = {
   connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
 } as const;
 
+/** What reading the tables of iptables-legacy needs besides. */
+const OPTION_FUNCTIONS = {
+  getsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'ptr'], returns: 'i32' },
+} as const;
+
 /** What sending a frame through a link needs besides. */
 const PACKET_FUNCTIONS = {
   sendto: { args: ['i32', 'ptr', 'usize', 'i32', 'ptr', 'u32'], returns: 'i32' },
@@ -79,6 +84,8 @@ function once<T>(make: () => T): () => T {
 export const socketFunctions = once(() => open(SOCKET_FUNCTIONS));
 /** bind(2) and connect(2). */
 export const addressFunctions = once(() => open(ADDRESS_FUNCTIONS));
+/** getsockopt(2). */
+export const optionFunctions = once(() => open(OPTION_FUNCTIONS));
 /** sendto(2). */
 export const packetFunctions = once(() => open(PACKET_FUNCTIONS));
 /** setns(2). */

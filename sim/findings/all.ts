@@ -1,6 +1,7 @@
 /** Everything that is wrong with a host, by all questions there are. */
 import type { Host } from '../../model/host.ts';
 import type { LinkRef } from '../../model/link.ts';
+import type { LegacyTables } from '../legacy-table.ts';
 import { changingBridgeMacs } from './bridge-mac.ts';
 import { duplicateAddresses } from './duplicate-address.ts';
 import { duplicateMacs } from './duplicate-mac.ts';
@@ -21,6 +22,7 @@ import { askAll, unreachablePods } from './reachability.ts';
 import { reversePathDrops } from './reverse-path.ts';
 import { staleFdbEntries, staleNeighbours } from './stale-entries.ts';
 import { unnamedNetns } from './unnamed-netns.ts';
+import { unreadTables } from './unread-table.ts';
 import { missingRemotes } from './vxlan-remote.ts';
 
 type Find = (look: Look) => readonly HostFinding[];
@@ -67,17 +69,18 @@ function once(findings: readonly HostFinding[]): HostFinding[] {
 
 /**
  * All findings about a host, the worst first. What follows from another finding is not one of its own, as far as that can be told.
- * Equal hosts give equal findings.
+ * Equal hosts, with equal tables of iptables-legacy, give equal findings.
  */
-export function findingsOf(host: Host): HostFinding[] {
+export function findingsOf(host: Host, legacyTables: LegacyTables = {}): HostFinding[] {
   const look = lookAt(host);
   const silent = OF_LINKS.flatMap((find) => find(look));
   const rest = without(look, linksIn(look, silent));
   const ofState = OF_STATE.flatMap((find) => find(look));
   const seen = once([...silent, ...ofState, ...unexplained(look, lostGateways(rest), ofState)]);
-  const answered = unaffected(look, askAll(rest), ofState);
+  const answered = unaffected(look, askAll(rest, legacyTables), ofState);
   const lost = unreachablePods(answered).filter(
     (finding) => !seen.some((each) => isSame(each, finding)),
   );
-  return bySeverity([...seen, ...lost, ...masqueradedPods(answered)]);
+  const others = [...masqueradedPods(answered), ...unreadTables(legacyTables)];
+  return bySeverity([...seen, ...lost, ...others]);
 }

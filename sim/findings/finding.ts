@@ -34,6 +34,7 @@ export type FindingKind =
   | 'stale-fdb-entry'
   | 'stale-neighbour'
   | 'unnamed-netns'
+  | 'unread-table'
   | 'vxlan-remote';
 
 /** A guilty object in the words of `Cause`, and the lines of state that show it. */

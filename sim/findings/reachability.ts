@@ -1,5 +1,6 @@
 /** Pods that do not reach whom they are to reach: a packet is sent for each question, and whoever is to blame is named as `trace` names him. */
 import { type Journey, travel } from '../journey.ts';
+import type { LegacyTables } from '../legacy-table.ts';
 import { type Verdict, formatVerdict } from '../trace.ts';
 import { makeWorld } from '../world.ts';
 import { type HostFinding, shortened } from './finding.ts';
@@ -13,8 +14,8 @@ export interface Answered {
 }
 
 /** Asks everything that the pods of a host are to reach. */
-export function askAll(look: Look): Answered[] {
-  const world = makeWorld(look.host);
+export function askAll(look: Look, legacyTables: LegacyTables = {}): Answered[] {
+  const world = makeWorld(look.host, legacyTables);
   return questionsOf(look).map((question) => {
     const { from, source, destination } = question;
     return { question, journey: travel(world, { netns: from.netns, source, destination }) };

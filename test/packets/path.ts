@@ -19,6 +19,7 @@ function placed(world: World, { real }: Places): World {
     Object.fromEntries(Object.entries(tables).map(([netns, table]) => [real(netns), table]));
   return {
     host: called(world.host, real),
+    legacyTables: renamed(world.legacyTables),
     fdb: renamed(world.fdb),
     neighbours: renamed(world.neighbours),
     remotes: renamed(world.remotes),

@@ -65,6 +65,7 @@ const KINDS: Readonly<Record<FindingKind, true>> = {
   'stale-fdb-entry': true,
   'stale-neighbour': true,
   'unnamed-netns': true,
+  'unread-table': true,
   'vxlan-remote': true,
 };
 

@@ -1,0 +1,161 @@
+/**
+ * Which tables of iptables-legacy, ip6tables-legacy and arptables-legacy the netns of this machine have, and how many rules are in
+ * their chains. What the rules say is not read. Of ebtables-legacy nothing is told: the kernel has no list of its tables, and
+ * makes one that is asked for.
+ */
+import { closeSync, openSync, readSync } from 'node:fs';
+import type { Fault } from '../../model/errno.ts';
+import { HOST_NETNS, type NetnsName } from '../../model/host.ts';
+import { expectAnswer } from './answer.ts';
+import { faultOf } from './fault.ts';
+import {
+  LAYOUTS,
+  type LegacyChain,
+  decodeEntries,
+  decodeInfo,
+  entriesQuestion,
+  infoQuestion,
+} from './legacy-table-message.ts';
+import { insideNetns, openNetns } from './netns.ts';
+import { type OptionSocket, isFault, openOptions } from './socket.ts';
+
+/** The program whose tables they are. */
+type Family = keyof typeof LAYOUTS;
+
+/** A table with those of its chains that have hooks. */
+export interface LegacyTable {
+  readonly family: Family;
+  /** `filter`, `nat`. */
+  readonly name: string;
+  readonly chains: readonly LegacyChain[];
+}
+
+/** Where the tables of the reader's netns stand, one a line: in every netns as soon as the module is loaded. */
+const NAMES: Readonly<Record<Family, string>> = {
+  ip: '/proc/net/ip_tables_names',
+  ip6: '/proc/net/ip6_tables_names',
+  arp: '/proc/net/arp_tables_names',
+};
+
+/** Whose socket is asked, at which level (SOL_IP, SOL_IPV6), and IPT_SO_GET_INFO; the option for the entries is the next one. */
+const OPTIONS = {
+  ip: { socket: 4, level: 0, info: 64 },
+  ip6: { socket: 6, level: 41, info: 64 },
+  arp: { socket: 4, level: 0, info: 96 },
+} as const satisfies Record<Family, object>;
+
+/** How often a table is read anew that changes meanwhile. */
+const TRIES = 20;
+
+/** Names have 31 characters, and there are five tables. */
+const NAMES_BYTES = 4096;
+
+let buffer: Buffer | undefined;
+
+/** The names in a list; undefined where there is no list, ENOENT. */
+function namesIn(path: string): readonly string[] | undefined | Fault {
+  try {
+    const fd = openSync(path, 'r');
+    try {
+      buffer ??= Buffer.alloc(NAMES_BYTES);
+      const text = buffer.toString('latin1', 0, readSync(fd, buffer, 0, NAMES_BYTES, 0));
+      return text.split('\n').filter((name) => name !== '');
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    const fault = faultOf(error);
+    return fault.errno === 'ENOENT' ? undefined : fault;
+  }
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return a.every((byte, index) => byte === b[index]);
+}
+
+/** What the chains of a table hold at one time; undefined where it changes meanwhile. */
+function tryChains(
+  socket: OptionSocket,
+  family: Family,
+  table: string,
+): readonly LegacyChain[] | undefined | Fault {
+  const layout = LAYOUTS[family];
+  const { level, info: option } = OPTIONS[family];
+  const [before, after] = [infoQuestion(table, layout), infoQuestion(table, layout)];
+  const refused = socket.read(level, option, before);
+  if (refused) return refused;
+  const info = decodeInfo(before, layout);
+  const entries = entriesQuestion(table, info);
+  const fault = socket.read(level, option + 1, entries) ?? socket.read(level, option, after);
+  // They are no longer as long as they were.
+  if (fault?.errno === 'EAGAIN') return undefined;
+  if (fault) return fault;
+  return isSame(before, after) ? decodeEntries(entries, info, layout) : undefined;
+}
+
+/** The table, which has to be a listed one: the kernel makes others that it is asked for (xt_find_table_lock). */
+function readTable(socket: OptionSocket, family: Family, name: string): LegacyTable | Fault {
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const chains = tryChains(socket, family, name);
+    if (chains && 'errno' in chains) return chains;
+    if (chains) return { family, name, chains };
+  }
+  return { errno: 'EAGAIN', text: `table ${name} changes all the time` };
+}
+
+/** The tables of the present netns. */
+function tablesHere(families: readonly Family[]): readonly LegacyTable[] | Fault {
+  const tables: LegacyTable[] = [];
+  for (const family of families) {
+    const names = namesIn(NAMES[family]) ?? [];
+    if ('errno' in names) return names;
+    if (names.length === 0) continue;
+    const socket = openOptions(OPTIONS[family].socket);
+    if (isFault(socket)) return socket;
+    try {
+      for (const name of names) {
+        const table = readTable(socket, family, name);
+        if (isFault(table)) return table;
+        tables.push(table);
+      }
+    } finally {
+      socket.close();
+    }
+  }
+  return tables;
+}
+
+/** The same of another netns; undefined where there is none of that name. */
+function tablesIn(
+  name: NetnsName,
+  families: readonly Family[],
+): readonly LegacyTable[] | undefined | Fault {
+  if (name === HOST_NETNS) return tablesHere(families);
+  const fd = openNetns(name);
+  if (typeof fd !== 'number') return undefined;
+  try {
+    return insideNetns(fd, () => tablesHere(families));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * The tables of each of these netns that has any. One that is not there, or goes meanwhile, is not in the answer. Throws where the
+ * kernel may not be asked. Where no module for such tables is loaded no netns is entered; else each of the three lists costs some 10 µs a netns.
+ */
+export function readLegacyTables(
+  names: readonly NetnsName[],
+): Readonly<Record<NetnsName, readonly LegacyTable[]>> {
+  const families = (['ip', 'ip6', 'arp'] as const).filter((family) => namesIn(NAMES[family]));
+  if (families.length === 0) return {};
+  const tables: Record<NetnsName, readonly LegacyTable[]> = {};
+  for (const name of names) {
+    const answer = tablesIn(name, families);
+    // setns(2) says so of a file that is no netns.
+    if (!answer || ('errno' in answer && answer.errno === 'EINVAL')) continue;
+    const found = expectAnswer(answer, name, 'the tables of iptables-legacy');
+    if (found.length > 0) tables[name] = found;
+  }
+  return tables;
+}
