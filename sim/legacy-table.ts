@@ -2,7 +2,7 @@
  * Tables of iptables-legacy, which are beside nf_tables in the kernel: that they are there is known, what their rules say is not.
  * A packet goes on as if they let it; whoever is told what became of it is told which of them it passed.
  */
-import type { NetnsName } from '../model/host.ts';
+import type { Host, NetnsName } from '../model/host.ts';
 import type { ChainHook } from '../model/nftables.ts';
 
 type HookName = ChainHook['hook'];
@@ -28,6 +28,12 @@ export interface LegacyTable {
 
 /** Of each netns that has any; in one that is not mentioned there are none that may do something. */
 export type LegacyTables = Readonly<Record<NetnsName, readonly LegacyTable[]>>;
+
+/** A host with what decides about its packets beside the model. */
+export interface WholeHost {
+  readonly host: Host;
+  readonly legacyTables: LegacyTables;
+}
 
 /** NF_IP_PRI_RAW and so on (include/uapi/linux/netfilter_ipv4.h), the same for IPv6; of ARP there is only filter, at 0. */
 const PRIORITIES: Readonly<Record<string, number>> = {

@@ -21,7 +21,7 @@ import { parseSnapshot } from '../format/snapshot-file.ts';
 import { readingContext } from '../process/context.ts';
 import { readNetworkd } from '../process/networkd-files.ts';
 import { writeAll } from '../process/stdio.ts';
-import { WHOLE, observeWhole } from '../process/whole-host.ts';
+import { WHOLE, readWhole } from '../process/whole-host.ts';
 import {
   CNI_PATH,
   type CallFlags,
@@ -84,11 +84,11 @@ function checkLive(config: string | undefined, log: Log): Checked {
   const dataDir = dataDirOf(config);
   const backend = makeLinuxBackend(WHOLE);
   try {
-    const host = observeWhole(backend, listNetns());
+    const { host, legacyTables } = readWhole(backend, listNetns());
     const { state, isAlive } = readingContext(dataDir, log);
     const networkd = readNetworkd();
     const found = [
-      ...findingsOf(host),
+      ...findingsOf(host, legacyTables),
       ...recordFindings(host, state.list(), isAlive),
       ...(networkd ? networkdFindings(host, parseNetworkd(networkd)) : []),
     ];
@@ -99,8 +99,8 @@ function checkLive(config: string | undefined, log: Log): Checked {
 }
 
 function checkSaved(file: string): Checked {
-  const host = parseSnapshot(readText(file), file);
-  return { host, found: findingsOf(host) };
+  const { host, legacyTables } = parseSnapshot(readText(file), file);
+  return { host, found: findingsOf(host, legacyTables) };
 }
 
 function checkHost({ snapshot, config, json }: CheckFlags, { out, log }: Surroundings): number {

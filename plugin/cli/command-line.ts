@@ -27,7 +27,7 @@ import { FOR_PLANS, linuxContext, lookingContext } from '../process/context.ts';
 import { delUnrecorded, prepared } from '../process/network-call.ts';
 import { type Planned, printPlan } from '../process/plan-output.ts';
 import { writeAll } from '../process/stdio.ts';
-import { WHOLE, observeWhole } from '../process/whole-host.ts';
+import { WHOLE, readWhole } from '../process/whole-host.ts';
 import { addCheckCommand } from './check.ts';
 import {
   CNI_PATH,
@@ -242,14 +242,14 @@ export async function commandLine(
     .action((names: readonly string[], flags: { readonly all?: boolean }) => {
       const backend = makeLinuxBackend(WHOLE);
       const others = flags.all === true ? listNetns() : [HOST_NETNS];
-      const host = observeWhole(backend, [...new Set([...others, ...names])]);
-      const missing = names.filter((name) => !Object.hasOwn(host.netns, name));
+      const whole = readWhole(backend, [...new Set([...others, ...names])]);
+      const missing = names.filter((name) => !Object.hasOwn(whole.host.netns, name));
       if (missing.length > 0)
         throw new CniError(
           CNI_ERROR.invalidEnvironment,
           `no such network namespace: ${missing.join(', ')}`,
         );
-      writeAll(1, formatSnapshot(host));
+      writeAll(1, formatSnapshot(whole));
     });
 
   const opened: Opened = {

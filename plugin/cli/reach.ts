@@ -8,7 +8,7 @@ import { applyOp } from '../../model/ops.ts';
 import { type Pair, type ReachDelta, reachDelta } from '../../sim/reach.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { Planned } from '../process/plan-output.ts';
-import { WHOLE, observeWhole } from '../process/whole-host.ts';
+import { WHOLE, readWhole } from '../process/whole-host.ts';
 
 /** So many pairs are tried where nobody says how many: about two seconds beside 100 pods. */
 export const USUAL_PAIRS = 400;
@@ -42,8 +42,14 @@ function withNames(delta: ReachDelta, names: ReadonlyMap<NetnsName, NetnsName>):
   });
   const named = (pairs: readonly Pair[]): Pair[] =>
     pairs.map(({ from, to }) => ({ from: name(from), to: name(to) }));
-  const { connected, cut, unclear } = delta;
-  return { ...delta, connected: named(connected), cut: named(cut), unclear: named(unclear) };
+  const { connected, cut, unclear, unread } = delta;
+  return {
+    ...delta,
+    connected: named(connected),
+    cut: named(cut),
+    unclear: named(unclear),
+    unread: unread.map(name),
+  };
 }
 
 /** The plan with what it connects and cuts, of at most `most` pairs. Throws where it cannot be carried out on this host as it is now. */
@@ -60,8 +66,10 @@ export function withReach(planned: Planned, most: number): Planned {
   const others = listed.filter((name) => !replaced.has(name));
   const backend = makeLinuxBackend(WHOLE);
   try {
-    const host = observeWhole(backend, [...new Set([...others, ...Object.keys(before.netns)])]);
-    return { ...planned, reach: withNames(reachDelta(host, afterAll(host, ops), most), known) };
+    const names = [...new Set([...others, ...Object.keys(before.netns)])];
+    const { host, legacyTables } = readWhole(backend, names);
+    const delta = reachDelta(host, afterAll(host, ops), most, legacyTables);
+    return { ...planned, reach: withNames(delta, known) };
   } finally {
     backend.close();
   }

@@ -4,16 +4,16 @@ import { type Command, CommanderError } from 'commander';
 import type picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
-import type { Host } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import { capture } from '../../sim/capture.ts';
 import { type Journey, formatJourney, travel } from '../../sim/journey.ts';
+import type { WholeHost } from '../../sim/legacy-table.ts';
 import { pcap } from '../../sim/pcap.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { parseSnapshot } from '../format/snapshot-file.ts';
 import { writeAll } from '../process/stdio.ts';
-import { WHOLE, observeWhole } from '../process/whole-host.ts';
+import { WHOLE, readWhole } from '../process/whole-host.ts';
 import { findOrigin, parseTarget } from '../trace/endpoints.ts';
 import { readText } from './configuration.ts';
 
@@ -36,8 +36,8 @@ Nothing is sent: the packet is simulated on the state that the kernel has now. W
 With --live one is sent too, and what the kernel's tracepoints tell of it is compared; that needs root.
 
 Exit status: 0 the answer comes back, 1 it does not, 2 what was asked is not
-understood or not possible, 3 it hangs on a rule that is not understood, 4 with
---live the kernel did otherwise.
+understood or not possible, 3 it hangs on a rule that is not understood or on
+a table that is not read, 4 with --live the kernel did otherwise.
 
 Examples:
   cube-cni trace pod-a 10.244.1.3
@@ -49,14 +49,14 @@ Examples:
 `;
 
 /** This host as it is, and the name in it of what was asked from. */
-function readLive(from: string): { readonly host: Host; readonly origin: string } {
+function readLive(from: string): { readonly whole: WholeHost; readonly origin: string } {
   const names = listNetns();
   const isPath = from.startsWith('/');
   const known = isPath ? nameOfNetns(from, names) : undefined;
   const backend = makeLinuxBackend(WHOLE);
   try {
     const all = isPath && known === undefined ? [...names, from] : names;
-    return { host: observeWhole(backend, all), origin: known ?? from };
+    return { whole: readWhole(backend, all), origin: known ?? from };
   } finally {
     backend.close();
   }
@@ -80,7 +80,7 @@ const PARTED = 4;
 const MOST_WAIT_SECONDS = 60;
 
 interface Question {
-  readonly host: Host;
+  readonly whole: WholeHost;
   readonly request: ProbeRequest;
   readonly waitMs?: number;
 }
@@ -117,16 +117,16 @@ function questionOf(from: string, to: string, flags: TraceFlags): Question {
   const payloadBytes = wholeNumber(flags.size, 'a size', 65_507);
   const ttl = wholeNumber(flags.ttl, 'a TTL', 255);
   if (ttl === 0) throw new Error('a TTL is 1 to 255, not 0');
-  const { host, origin } =
+  const { whole, origin } =
     flags.snapshot === undefined
       ? readLive(from)
-      : { host: parseSnapshot(readText(flags.snapshot), flags.snapshot), origin: from };
-  const found = findOrigin(host, origin);
+      : { whole: parseSnapshot(readText(flags.snapshot), flags.snapshot), origin: from };
+  const found = findOrigin(whole.host, origin);
   const { source } = found;
   if (source !== undefined && familyOf(source) !== familyOf(target.destination))
     throw new Error(`${source} cannot ask ${target.destination}: they are of different families`);
   return {
-    host,
+    whole,
     ...(waitMs === undefined ? {} : { waitMs }),
     request: {
       ...found,
@@ -158,22 +158,25 @@ interface Answer {
 }
 
 /** Sends what is asked in the simulator, and writes its frames where that is asked too. Throws where they cannot be written. */
-function answer({ host, request }: Question, { pcap: file }: TraceFlags, out: Colors): Answer {
-  const journey = travel(makeWorld(host), request);
+function answer({ whole, request }: Question, { pcap: file }: TraceFlags, out: Colors): Answer {
+  const journey = travel(makeWorld(whole.host, whole.legacyTables), request);
   if (file !== undefined) writeCapture(file, journey);
-  const status = STATUS[journey.verdict.kind];
+  const { reachable, verdict } = journey;
+  // Nothing says that it does not arrive, and what is not read may.
+  const isOpen = verdict.kind === 'delivered' && reachable.back === null;
+  const status = STATUS[isOpen ? 'unknown' : verdict.kind];
   return { status, lines: formatJourney(journey, out), json: journey };
 }
 
 /** The same, and on the kernel too; the frames are those that are predicted. */
 async function answerLive(
-  { host, request, waitMs }: Question,
+  { whole, request, waitMs }: Question,
   { pcap: file }: TraceFlags,
   out: Colors,
 ): Promise<Answer> {
   const { traceLive } = await import('../process/live-trace.ts');
   const { comparisonJson, formatComparison } = await import('../trace/comparison.ts');
-  const comparison = await traceLive(host, request, waitMs);
+  const comparison = await traceLive(whole, request, waitMs);
   const { prediction, parting } = comparison;
   if (file !== undefined) writeCapture(file, prediction);
   return {

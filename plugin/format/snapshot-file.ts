@@ -1,10 +1,11 @@
 import * as z from 'zod/mini';
 import type { Host } from '../../model/host.ts';
 import { formatKernel } from '../../model/kernel-profile.ts';
+import type { LegacyTables, WholeHost } from '../../sim/legacy-table.ts';
 import { ifname, ip, mac, prefix } from './values.ts';
 
 /** The version of the format: the number before the point changes when a reader of the old one would go wrong. */
-const SNAPSHOT_FORMAT_VERSION = '1.0';
+const SNAPSHOT_FORMAT_VERSION = '1.1';
 
 /** A host's network state as `cube-cni snapshot` writes it. */
 export interface SnapshotFile {
@@ -12,12 +13,18 @@ export interface SnapshotFile {
   /** The kernel it was read from, `Linux 6.18.44`. */
   readonly kernel: string;
   readonly host: Host;
+  /** The tables of iptables-legacy that may do something to packets; since 1.1, and absent where there are none. */
+  readonly legacyTables?: LegacyTables;
 }
 
 /** The text of a snapshot. */
-export function formatSnapshot(host: Host): string {
-  const kernel = formatKernel(host.kernel);
-  const file: SnapshotFile = { formatVersion: SNAPSHOT_FORMAT_VERSION, kernel, host };
+export function formatSnapshot({ host, legacyTables }: WholeHost): string {
+  const file: SnapshotFile = {
+    formatVersion: SNAPSHOT_FORMAT_VERSION,
+    kernel: formatKernel(host.kernel),
+    host,
+    ...(Object.keys(legacyTables).length === 0 ? {} : { legacyTables }),
+  };
   return `${JSON.stringify(file, null, 2)}\n`;
 }
 
@@ -55,6 +62,17 @@ const table = z.looseObject({
   chains: z.record(z.string(), chain),
   sets: z.record(z.string(), z.looseObject({ elements: z.record(z.string(), z.looseObject({})) })),
 });
+const legacyTable = z.looseObject({
+  family: z.enum(['ip', 'ip6', 'arp']),
+  name: z.string(),
+  chains: z.array(
+    z.looseObject({
+      hook: z.enum(['prerouting', 'input', 'forward', 'output', 'postrouting']),
+      rules: z.int(),
+      policy: z.enum(['accept', 'drop']),
+    }),
+  ),
+});
 const snapshot = z.looseObject({
   formatVersion: z.string(),
   host: z.looseObject({
@@ -68,10 +86,11 @@ const snapshot = z.looseObject({
       }),
     ),
   }),
+  legacyTables: z.optional(z.record(z.string(), z.array(legacyTable))),
 });
 
 /** Reads a snapshot from a file of this name. Throws, with the place and what is wrong there, for anything else. */
-export function parseSnapshot(text: string, name: string): Host {
+export function parseSnapshot(text: string, name: string): WholeHost {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -94,5 +113,6 @@ export function parseSnapshot(text: string, name: string): Host {
     const place = issue?.path.map(String).join(' › ') ?? '';
     throw new Error(`${name} is a damaged snapshot: ${place}: ${issue?.message ?? 'it is wrong'}`);
   }
-  return (value as SnapshotFile).host;
+  const { host, legacyTables = {} } = value as SnapshotFile;
+  return { host, legacyTables };
 }

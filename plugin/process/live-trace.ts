@@ -1,6 +1,6 @@
 /** A prediction and a real probe, side by side. */
-import type { Host } from '../../model/host.ts';
 import { travel } from '../../sim/journey.ts';
+import type { WholeHost } from '../../sim/legacy-table.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
 import type { Verdict } from '../../sim/trace.ts';
 import { makeWorld } from '../../sim/world.ts';
@@ -34,7 +34,7 @@ function waitFor(verdict: Verdict): number {
  * second, and for four where nobody is predicted to answer for the next hop. Throws as `readyProbe` does.
  */
 export async function traceLive(
-  host: Host,
+  { host, legacyTables }: WholeHost,
   asked: ProbeRequest,
   waitMs?: number,
 ): Promise<Comparison> {
@@ -43,7 +43,7 @@ export async function traceLive(
   const probe = readyProbe({ ...asked, payloadBytes, sourcePort });
   try {
     const { request } = probe;
-    const prediction = travel(makeWorld(host), request);
+    const prediction = travel(makeWorld(host, legacyTables), request);
     const observed = await probe.observe(host, waitMs ?? waitFor(prediction.verdict));
     return compare(host, prediction, observed, request.to?.protocol ?? 'icmp');
   } finally {

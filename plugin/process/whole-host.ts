@@ -1,9 +1,11 @@
 /** Everything of this machine that decides about packets, as it is now. */
 import type { Backend, NetnsScope, Scope } from '../../backends/backend.ts';
+import { readLegacyTables } from '../../backends/linux/legacy-tables.ts';
 import type { LinuxChoice } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
 import type { Link } from '../../model/link.ts';
+import { type WholeHost, deciding } from '../../sim/legacy-table.ts';
 import { decidingSysctls } from '../../sim/sysctls.ts';
 import { withChosenMacs } from './bridge-macs.ts';
 
@@ -61,4 +63,10 @@ export function observeWhole(backend: Backend, names: readonly NetnsName[]): Hos
     return sysctls ? [[name, { ...state, sysctls }] as const] : [];
   });
   return withChosenMacs(withoutMentions({ ...host, netns: Object.fromEntries(netns) }));
+}
+
+/** The same with the tables of iptables-legacy there that may do something to packets. Throws where the kernel may not be asked. */
+export function readWhole(backend: Backend, names: readonly NetnsName[]): WholeHost {
+  const host = observeWhole(backend, names);
+  return { host, legacyTables: deciding(readLegacyTables(Object.keys(host.netns))) };
 }

@@ -4,6 +4,7 @@ import type { Host } from '../../model/host.ts';
 import { type Journey, type Marks, formatJourney } from '../../sim/journey.ts';
 import { kernelReason } from '../../sim/reason.ts';
 import { type Hop, type Verdict, formatPlace } from '../../sim/trace.ts';
+import type { UnreadTable } from '../../sim/unread.ts';
 import { type Crossing, crossingsOf } from './crossing.ts';
 import type { KernelDrop, Sightings } from './sighting.ts';
 
@@ -195,6 +196,15 @@ function gutter(isSeen: boolean | null | undefined, marks: Marks): string {
   return isSeen === false ? `${marks.red('✗')} ` : '  ';
 }
 
+/** The tables that are not read and may have done otherwise than was predicted: where a packet was dropped for no other reason, those there. */
+function suspects({ prediction, observed, parting }: Comparison): readonly UnreadTable[] {
+  if (parting === null) return [];
+  const [drop] = weighty(observed);
+  if (!drop) return prediction.unread;
+  const isUnexplained = [null, 'NOT_SPECIFIED', 'NETFILTER_DROP'].includes(drop.reason);
+  return prediction.unread.filter(({ netns }) => isUnexplained && netns === drop.netns);
+}
+
 function formatParting({ prediction, observed, parting }: Comparison, marks: Marks): string[] {
   const ending = formatEnding(observed);
   if (parting !== null)
@@ -212,5 +222,8 @@ export function formatComparison(comparison: Comparison, marks: Marks): string[]
     ...formatJourney(prediction, marks, (index) => gutter(hops[index], marks)),
     ...(isBlurred ? [marks.yellow(lost)] : []),
     ...formatParting(comparison, marks),
+    ...suspects(comparison).map(
+      ({ netns, object }) => `  it may be of ${object} in netns ${netns}, which is not read`,
+    ),
   ];
 }

@@ -5,7 +5,9 @@ import { parseIp } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
 import type { Severity } from '../../sim/findings/finding.ts';
+import type { LegacyTables } from '../../sim/legacy-table.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
+import { type World, makeWorld } from '../../sim/world.ts';
 import { ROUTED } from '../sim/hosts.ts';
 import { applyAll } from '../sim/pods.ts';
 
@@ -21,6 +23,8 @@ export interface BrokenHost {
     readonly host: (host: Host) => Host;
     readonly commands: (real: (netns: string) => string) => readonly (readonly string[])[];
   };
+  /** What the host has then that is not read. The guilty one is among them: `trace` names it, and blames nobody. */
+  readonly legacyTables?: LegacyTables;
   readonly guilty: Guilty;
   /** A packet that dies of it, where `trace` names the guilty. */
   readonly trace?: {
@@ -41,6 +45,11 @@ export interface BrokenHost {
 export function brokenState({ ops, beyond }: BrokenHost): Host {
   const host = applyAll(ROUTED, ops);
   return beyond ? beyond.host(host) : host;
+}
+
+/** The same with what is not read, before anything is sent. */
+export function brokenWorld(broken: BrokenHost): World {
+  return makeWorld(brokenState(broken), broken.legacyTables);
 }
 
 /** The packet, as a probe. */

@@ -62,7 +62,41 @@ function hairpin(caseName: string): readonly Op[] {
   return found.ops;
 }
 
+/** A command of iptables-legacy in the node, of which the model of a host knows nothing. */
+function legacy(command: string): NonNullable<BrokenHost['beyond']> {
+  return {
+    host: (host) => host,
+    commands: (real) => [`ip netns exec ${real('node')} ${command}`.split(' ')],
+  };
+}
+
 export const BROKEN_NETFILTER: readonly BrokenHost[] = [
+  {
+    name: 'a rule of iptables-legacy drops what is for the node',
+    ops: [],
+    beyond: legacy('iptables-legacy -A INPUT -p icmp -j DROP'),
+    legacyTables: {
+      node: [
+        { family: 'ip', name: 'filter', chains: [{ hook: 'input', rules: 1, policy: 'accept' }] },
+      ],
+    },
+    trace: { from: 'a', to: '10.244.1.1' },
+    guilty: ['node', 'table filter of iptables-legacy'],
+    check: 'note',
+  },
+  {
+    name: 'a policy of ip6tables-legacy drops what is forwarded',
+    ops: [],
+    beyond: legacy('ip6tables-legacy -P FORWARD DROP'),
+    legacyTables: {
+      node: [
+        { family: 'ip6', name: 'filter', chains: [{ hook: 'forward', rules: 0, policy: 'drop' }] },
+      ],
+    },
+    trace: { from: 'a', to: C6 },
+    guilty: ['node', 'table filter of ip6tables-legacy'],
+    check: 'note',
+  },
   {
     name: 'the policy of forward is drop',
     ops: [chain('node', 'forward', 'drop')],

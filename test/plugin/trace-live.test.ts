@@ -357,4 +357,29 @@ describe('prediction and kernel', () => {
       '  the kernel: dropped in node: NETFILTER_DROP, by nft_do_chain+0x1/0x2',
     ]);
   });
+
+  it.each([
+    ['the netns of the table, by netfilter', [{ ...drop, reason: 'NETFILTER_DROP' }], true],
+    ['the netns of the table, for no reason', [{ ...drop, reason: null }], true],
+    ['the netns of the table, for another reason', [{ ...drop, reason: 'NEIGH_FAILED' }], false],
+    ['elsewhere', [{ ...drop, netns: 'b', reason: 'NETFILTER_DROP' }], false],
+    ['nowhere', [], true],
+  ])('suspect a table that is not read where it ends in %s', (_where, drops, isSuspect) => {
+    const chains = [{ hook: 'forward', rules: 1, policy: 'accept' }] as const;
+    const legacyTables = { node: [{ family: 'ip', name: 'filter', chains }] } as const;
+    const beside = travel(makeWorld(ROUTED, legacyTables), {
+      netns: 'a',
+      destination: parseIp('10.244.2.4'),
+    });
+    const seen = asPredicted(ROUTED, beside);
+    const ended = { ...seen, drops, outcome: { kind: 'silent' } as const };
+    const marks = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain };
+    const linesOf = (each: typeof ended | typeof seen): string[] =>
+      formatComparison(compare(ROUTED, beside, each, 'icmp'), marks);
+    const suspicion =
+      '  it may be of table filter of iptables-legacy in netns node, which is not read';
+    expect(linesOf(ended).includes(suspicion)).toBe(isSuspect);
+    expect(linesOf(seen)).not.toContain(suspicion);
+    expect(linesOf(seen).at(-1)).toBe('✓ prediction and kernel agree: the answer came');
+  });
 });

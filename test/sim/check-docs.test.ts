@@ -2,9 +2,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { Host } from '../../model/host.ts';
 import { findingsOf } from '../../sim/findings/all.ts';
 import { type FindingKind, extentOf, formatFindings } from '../../sim/findings/finding.ts';
+import type { WholeHost } from '../../sim/legacy-table.ts';
 import { BROKEN_HOSTS } from '../broken/all.ts';
 import { brokenState } from '../broken/broken-host.ts';
 import { ROUTED } from './hosts.ts';
@@ -15,18 +15,17 @@ const TRANSCRIPT = /<!-- transcript: (.+) -->\n(?:\n```\n[\s\S]*?```\n)?/g;
 const plain = (text: string): string => text;
 const PLAIN = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain };
 
-function hostOf(name: string): Host {
-  if (name === 'nothing is wrong') return ROUTED;
+function wholeHost(name: string): WholeHost {
+  if (name === 'nothing is wrong') return { host: ROUTED, legacyTables: {} };
   const broken = BROKEN_HOSTS.find((each) => each.name === name);
   if (!broken?.check) throw new Error(`no broken host is one where ${name}, as check would see`);
-  return brokenState(broken);
+  return { host: brokenState(broken), legacyTables: broken.legacyTables ?? {} };
 }
 
 function transcriptOf(name: string): string {
-  const host = hostOf(name);
-  return ['$ cube-cni check', ...formatFindings(findingsOf(host), extentOf(host), PLAIN), ''].join(
-    '\n',
-  );
+  const { host, legacyTables } = wholeHost(name);
+  const findings = findingsOf(host, legacyTables);
+  return ['$ cube-cni check', ...formatFindings(findings, extentOf(host), PLAIN), ''].join('\n');
 }
 
 it('docs/check.md holds what is printed', () => {

@@ -30,8 +30,8 @@ describe('findings', () => {
   });
 
   it.each(BROKEN_HOSTS)('name the guilty, and nobody else, where $name', (broken) => {
-    const { check, guilty, checkNames = guilty } = broken;
-    const found = findingsOf(brokenState(broken));
+    const { check, guilty, checkNames = guilty, legacyTables } = broken;
+    const found = findingsOf(brokenState(broken), legacyTables);
     expect(found.map(({ severity, netns, object }) => [severity, netns, object])).toEqual(
       check === undefined ? [] : [[check, ...checkNames]],
     );

@@ -3,9 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { formatJourney, travel } from '../../sim/journey.ts';
-import { makeWorld } from '../../sim/world.ts';
 import { BROKEN_HOSTS } from '../broken/all.ts';
-import { brokenState, requestOf } from '../broken/broken-host.ts';
+import { brokenWorld, requestOf } from '../broken/broken-host.ts';
 
 const FILE = join(import.meta.dirname, '../../docs/trace.md');
 const TRANSCRIPT = /<!-- transcript: (.+) -->\n\n?```\n([\s\S]*?)```/g;
@@ -15,11 +14,9 @@ function transcriptOf(name: string): string {
   if (!broken?.trace) throw new Error(`no broken host is one where ${name}, seen by a packet`);
   const { from, to } = broken.trace;
   const command = `$ cube-cni trace ${from} ${to}`;
-  return [
-    command,
-    ...formatJourney(travel(makeWorld(brokenState(broken)), requestOf(broken.trace))),
-    '',
-  ].join('\n');
+  return [command, ...formatJourney(travel(brokenWorld(broken), requestOf(broken.trace))), ''].join(
+    '\n',
+  );
 }
 
 it('docs/trace.md holds what is printed', () => {

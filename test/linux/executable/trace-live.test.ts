@@ -171,6 +171,29 @@ describe.skipIf(requirement('root', 'tracefs', 'executable'))('cube-cni trace --
     expect(status).toBe(4);
   });
 
+  test.skipIf(requirement('iptables-legacy'))(
+    'lets the kernel answer for tables that it cannot read',
+    () => {
+      const inNode = (command: string): void => {
+        const words = `netns exec ${real('node')} iptables-legacy ${command}`.split(' ');
+        expect(spawnSync('ip', words).status).toBe(0);
+      };
+      inNode('-A FORWARD -p icmp -j ACCEPT');
+      const accepted = run(real('a'), C);
+      expect(accepted.stdout).toContain('? it arrives, and the answer too, unless a table');
+      expect(accepted.stdout).toContain('✓ prediction and kernel agree: the answer came\n');
+      expect(accepted.status).toBe(0);
+      inNode('-R FORWARD 1 -p icmp -j DROP');
+      const { status, stdout } = run(real('a'), C, '--wait', '0.1');
+      const [line = ''] = stdout.trimEnd().split('\n').slice(-1);
+      expect(line).toBe(
+        `  it may be of table filter of iptables-legacy in netns ${real('node')}, which is not read`,
+      );
+      expect(stdout).toContain(`the kernel: dropped in ${real('node')} cni0: NETFILTER_DROP`);
+      expect(status).toBe(4);
+    },
+  );
+
   test.each(['SIGINT', 'SIGTERM'] as const)('leaves nothing after %s', async (signal) => {
     const { child, name } = await startWaiting();
     child.kill(signal);
