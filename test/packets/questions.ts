@@ -3,7 +3,7 @@ import { parseIp } from '../../model/ip.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
 import { ROUTED_DESTINATIONS, ROUTED_SENDERS } from '../sim/hosts.ts';
 import { LISTEN_PORT, SERVICES, SERVICE_PORT } from '../sim/rulesets.ts';
-import type { Question } from './stations.ts';
+import { DEFAULT_PAYLOAD_BYTES, type Question } from './stations.ts';
 
 /** Everything that every netns can ask, and what arrives of it if nothing is in its way. */
 export const QUESTIONS: readonly Question[] = ROUTED_SENDERS.flatMap((netns) => [
@@ -39,13 +39,14 @@ export const DYING: readonly Question[] = ROUTED_SENDERS.flatMap((netns) =>
 
 /** The same question to the simulator. */
 export function requestOf(question: Question): ProbeRequest {
-  const { netns, protocol, destination, port, ttl, payloadBytes } = question;
+  const { netns, protocol, destination, port, ttl } = question;
+  const { payloadBytes = DEFAULT_PAYLOAD_BYTES } = question;
   return {
     netns,
     destination: parseIp(destination),
     ...(protocol === 'icmp' ? {} : { to: { protocol, port } }),
     ...(ttl === undefined ? {} : { ttl }),
-    ...(payloadBytes === undefined ? {} : { payloadBytes }),
+    ...(protocol === 'tcp' ? {} : { payloadBytes }),
   };
 }
 

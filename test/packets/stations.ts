@@ -11,6 +11,9 @@ import {
   ready,
 } from './sockets.ts';
 
+/** As ping has it. */
+export const DEFAULT_PAYLOAD_BYTES = 56;
+
 /** What one netns asks another. */
 export interface Question {
   readonly netns: NetnsName;
@@ -20,7 +23,7 @@ export interface Question {
   readonly port: number;
   /** As the kernel has it where it is not said. */
   readonly ttl?: number;
-  /** Of ICMP or UDP; 8 where it is not said. */
+  /** Of ICMP or UDP; `DEFAULT_PAYLOAD_BYTES` where it is not said. */
   readonly payloadBytes?: number;
   /** True where it is not said. */
   readonly dontFragment?: boolean;
@@ -46,7 +49,6 @@ interface Asking {
   answer: Answer | undefined;
 }
 
-const DEFAULT_PAYLOAD_BYTES = 8;
 const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
 
 /** An echo request, whose id and checksum the kernel sets (net/ipv4/ping.c). */

@@ -3,15 +3,15 @@
 /** Those who act together now. */
 const acting = new Set<Promise<unknown>>();
 /** Those who act alone or want to, in the order of their turns. */
-const alone: Promise<unknown>[] = [];
+const alone = new Set<Promise<unknown>>();
 
-function settled(promise: Promise<unknown> | undefined): Promise<unknown> | undefined {
-  return promise?.catch(() => undefined);
+async function settled(promise: Promise<unknown> | undefined): Promise<void> {
+  await promise?.catch(() => undefined);
 }
 
 /** Acts together with others, once nobody acts alone or wants to. */
 export async function together<T>(act: () => Promise<T>): Promise<T> {
-  while (alone.length > 0) await settled(alone.at(-1));
+  while (alone.size > 0) await settled([...alone].at(-1));
   const mine = act();
   acting.add(mine);
   try {
@@ -23,16 +23,16 @@ export async function together<T>(act: () => Promise<T>): Promise<T> {
 
 /** Acts alone, once all are done who act now. */
 export async function exclusively<T>(act: () => Promise<T>): Promise<T> {
-  const before = alone.at(-1);
+  const before = [...alone].at(-1);
   const turn = (async () => {
     await settled(before);
     await Promise.all([...acting].map(settled));
     return act();
   })();
-  alone.push(turn);
+  alone.add(turn);
   try {
     return await turn;
   } finally {
-    alone.shift();
+    alone.delete(turn);
   }
 }

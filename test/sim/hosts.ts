@@ -117,9 +117,9 @@ function set(netns: string, ifname: string, attribute: LinkAttribute): Op {
   return { op: 'link.set', netns, ifname: name(ifname), set: attribute };
 }
 
-/** A limit that ARP passes, and a ping does not. */
+/** A limit that ARP passes, and neither a ping nor a SYN, with options or without. */
 function tiny(netns: string, ifname: string): Op {
-  return limit(netns, ifname, tokenBucket(1_000_000, 60));
+  return limit(netns, ifname, tokenBucket(1_000_000, 50));
 }
 
 /** What breaks by traffic control, as programs that break several things each. */
