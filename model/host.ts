@@ -26,6 +26,8 @@ export interface Netns {
   /** Only those that were read or written: absent means not looked at. */
   readonly sysctls: Readonly<Record<SysctlKey, string>>;
   readonly nftables: Ruleset;
+  /** The numbers of its links, by their names; absent: no rule of its ruleset asks for one, or nobody looked. */
+  readonly ifindexes?: Readonly<Record<string, number>>;
 }
 
 /** The network state of a machine, or the part of it that was looked at. Plain JSON. */

@@ -1,4 +1,5 @@
 /** What expressions load, in the words of nft (nftables: src/payload.c, meta.c, ct.c, proto.c). */
+import type { Netns } from '../model/host.ts';
 import type { CtKey, Load, MetaKey } from '../model/nft-expression.ts';
 import { FIELD_BYTES, FIELD_TYPES, type Field, type NftFamily } from '../model/nftables.ts';
 import {
@@ -12,7 +13,6 @@ import {
   ICMPV6_TYPE,
   ICMP_CODE,
   ICMP_TYPE,
-  IFINDEX,
   IFNAME,
   INTEGER,
   MAC,
@@ -23,6 +23,7 @@ import {
   TCP_FLAGS,
   type ValueType,
   addressType,
+  ifindexType,
 } from './value-text.ts';
 
 /** What a rule has asked for so far: by it the same bytes have other names. */
@@ -162,12 +163,12 @@ export function coveredFields(
   return fields.length > 1 ? fields : undefined;
 }
 
-const META: Readonly<Record<MetaKey, readonly [bytes: number, type: ValueType]>> = {
+const META: Readonly<
+  Record<Exclude<MetaKey, 'iif' | 'oif'>, readonly [bytes: number, type: ValueType]>
+> = {
   length: [4, HOST],
   protocol: [2, ETHER_TYPE],
   mark: [4, MARK],
-  iif: [4, IFINDEX],
-  oif: [4, IFINDEX],
   iifname: [16, IFNAME],
   oifname: [16, IFNAME],
   nfproto: [1, FAMILY],
@@ -177,7 +178,7 @@ const META: Readonly<Record<MetaKey, readonly [bytes: number, type: ValueType]>>
 };
 
 /** Those that stand alone. */
-const BARE: ReadonlySet<MetaKey> = new Set(['iif', 'oif', 'iifname', 'oifname']);
+const BARE: ReadonlySet<MetaKey> = new Set(['iifname', 'oifname']);
 
 const META_TELLS: Readonly<Partial<Record<MetaKey, Header>>> = {
   nfproto: 'network',
@@ -185,8 +186,12 @@ const META_TELLS: Readonly<Partial<Record<MetaKey, Header>>> = {
   l4proto: 'transport',
 };
 
-/** What is known of the packet beside its bytes. */
-export function metaField(key: MetaKey, family: NftFamily): LoadedField {
+/** What is known of the packet beside its bytes; links by the names that are known of them. */
+export function metaField(
+  key: MetaKey,
+  { family, ifindexes }: { readonly family: NftFamily } & Pick<Netns, 'ifindexes'>,
+): LoadedField {
+  if (key === 'iif' || key === 'oif') return { words: key, type: ifindexType(ifindexes), bytes: 4 };
   const [bytes, type] = META[key];
   // Where packets are of IP anyway it is said, whatever follows: nft leaves it unsaid in front of some fields.
   const tells = key === 'protocol' && family !== 'bridge' ? undefined : META_TELLS[key];

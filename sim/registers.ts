@@ -75,9 +75,11 @@ function nameBytes(ifname: string | null): Uint8Array {
   return bytes;
 }
 
-/** The number of a link, which the model has for loopbacks alone: 1 (include/net/net_namespace.h, LOOPBACK_IFINDEX). */
+/** The number of a link; of a loopback it is known to be 1 (include/net/net_namespace.h, LOOPBACK_IFINDEX). */
 function linkNumber({ netns }: Seen, ifname: string | null): Uint8Array | undefined {
   if (ifname === null) return hostOrder(0);
+  const known = netns.ifindexes?.[ifname];
+  if (known !== undefined) return hostOrder(known);
   return netns.links[ifname]?.kind === 'loopback' ? hostOrder(1) : undefined;
 }
 

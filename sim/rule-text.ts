@@ -2,6 +2,7 @@
  * Rules in words: as `nft list ruleset` prints them, and what iptables wrote as iptables does. Where something is not understood
  * its name is in parentheses, and `...` is what it may have loaded.
  */
+import type { Netns } from '../model/host.ts';
 import type { Family } from '../model/ip.ts';
 import { type Action, type Hex, type Load, isLoad } from '../model/nft-expression.ts';
 import { registerBytes } from '../model/nft-key.ts';
@@ -42,8 +43,8 @@ import {
 } from './value-text.ts';
 import { xtMatchText, xtTargetText } from './xt-text.ts';
 
-/** A table, as far as its rules hang on it. */
-export type RuleTable = Pick<Table, 'family' | 'rawSets' | 'sets'>;
+/** A table, as far as its rules hang on it, and the numbers of the links that they may name. */
+export type RuleTable = Pick<Table, 'family' | 'rawSets' | 'sets'> & Pick<Netns, 'ifindexes'>;
 
 /** A part of the text, of which a comparison may be. */
 interface RulePart extends Part {
@@ -191,7 +192,7 @@ class Reading {
   #loaded(load: Load, next: Statement | undefined): Loaded {
     switch (load.name) {
       case 'meta':
-        return ofField(metaField(load.key, this.#family));
+        return ofField(metaField(load.key, this.#table));
       case 'ct':
         return ofField(ctField(load, this.#addressBytes(next)));
       case 'payload':

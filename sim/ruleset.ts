@@ -330,7 +330,9 @@ class Evaluation {
   }
 
   #ruleText(chain: Chain, at: number, rule: Rule): string {
-    return `rule ${at + 1} of chain ${this.#chainText(chain)}, ${ruleText(rule, this.#table)}`;
+    const { ifindexes } = this.#seen.netns;
+    const table = ifindexes ? { ...this.#table, ifindexes } : this.#table;
+    return `rule ${at + 1} of chain ${this.#chainText(chain)}, ${ruleText(rule, table)}`;
   }
 
   /** Where what an expression came to leads, or how it ends. */

@@ -126,8 +126,14 @@ export const MAC: ValueType = { text: (value) => (value.match(/../g) ?? []).join
 /** What nobody gave a type. */
 export const INTEGER: ValueType = { text: (value) => hexadecimal(network(value)) };
 
-/** The one link that has the same number everywhere (include/net/net_namespace.h, LOOPBACK_IFINDEX). */
-export const IFINDEX: ValueType = { text: named({ 1: '"lo"' }, host), isHostOrder: true };
+/** Links by their numbers; the loopback has the same everywhere (include/net/net_namespace.h, LOOPBACK_IFINDEX). */
+export function ifindexType(ifindexes: Readonly<Record<string, number>> = {}): ValueType {
+  const names = Object.entries(ifindexes).map(([name, ifindex]) => [ifindex, `"${name}"`]);
+  return {
+    text: named({ 1: '"lo"', ...(Object.fromEntries(names) as Record<number, string>) }, host),
+    isHostOrder: true,
+  };
+}
 
 /** The same numbers with their bytes in the opposite order. */
 export function turnedType(type: ValueType): ValueType {

@@ -5,6 +5,7 @@ import { type BridgeFdb, ownMacs, withFdb } from '../../model/fdb.ts';
 import type { Host, Netns, NetnsName, SysctlKey } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import type { BridgeLink, Link, LinkRef, Neighbour, VxlanLink } from '../../model/link.ts';
+import type { Ruleset } from '../../model/nftables.ts';
 import { withPolicyRules } from '../../model/policy-rule.ts';
 import { DEFAULT_PREFIX } from '../../model/prefix.ts';
 import { type Route, TABLE_MAIN } from '../../model/route.ts';
@@ -391,6 +392,26 @@ function readSysctls(netns: KernelNetns, keys: readonly SysctlKey[]): Record<Sys
   return values;
 }
 
+/** Does a rule know a link by its number? */
+function asksForIfindex(ruleset: Ruleset): boolean {
+  return Object.values(ruleset).some(({ chains }) =>
+    Object.values(chains).some(({ rules }) =>
+      rules.some(({ statements }) =>
+        statements.some(
+          (each) =>
+            each.kind === 'opaque' &&
+            each.detail?.name === 'meta' &&
+            (each.detail.key === 'iif' || each.detail.key === 'oif'),
+        ),
+      ),
+    ),
+  );
+}
+
+function ifindexesOf({ links }: Reading): Readonly<Record<string, number>> {
+  return Object.fromEntries([...links.values()].map(({ ifname, ifindex }) => [ifname, ifindex]));
+}
+
 function routesOut(route: Route | undefined): Route[] {
   return route === undefined ? [] : [route];
 }
@@ -435,12 +456,14 @@ export function observeHost(kernel: Kernel, scope: Scope, foreign?: ForeignDecod
     const { name } = reading.netns;
     const wanted = scope[name] as NetnsScope;
     const { routes, sysctls, policyRules } = wanted;
+    const nftables = observeRuleset(reading.netns, wanted, foreign);
     netns[name] = {
       links: makeLinks(reading, readings),
       routes: routes === 'all' ? readRoutes(reading) : routesOut(outward.get(name)),
       ...(policyRules ? readPolicyRules(reading) : {}),
       sysctls: readSysctls(reading.netns, sysctls),
-      nftables: observeRuleset(reading.netns, wanted, foreign),
+      nftables,
+      ...(foreign && asksForIfindex(nftables) ? { ifindexes: ifindexesOf(reading) } : {}),
     };
   }
   const host = readings.some(hasUppers) ? tellLowers({ netns }) : { netns };

@@ -83,6 +83,7 @@ const snapshot = z.looseObject({
         routes: z.array(route),
         sysctls: z.record(z.string(), z.string()),
         nftables: z.record(z.string(), table),
+        ifindexes: z.optional(z.record(ifname, z.int())),
       }),
     ),
   }),

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseIp } from '../../model/ip.ts';
 import { probe } from '../../sim/probe.ts';
 import { makeWorld } from '../../sim/world.ts';
-import { readRuleset, withForeign, withHostRuleset } from '../packets/compare.ts';
+import { readRules, withForeign, withRules } from '../packets/compare.ts';
 import { formatError, formatTold } from '../packets/errors.ts';
 import { requestOf } from '../packets/questions.ts';
 import { type RoutedKernel, buildRouted } from '../packets/routed-kernel.ts';
@@ -93,7 +93,7 @@ describe.skipIf(requirement('root', 'iproute2'))('the sender is told by the kern
         destination: parseIp(destination),
       }));
       const [told, expected] = await withForeign(built(), REJECTING, async (netns) => {
-        const world = makeWorld(withHostRuleset(readRuleset(netns)));
+        const world = makeWorld(withRules(readRules(netns)));
         const answers = questions.map((question) => {
           const { error } = probe(world, requestOf(question));
           return error === 'unknown' ? error : formatError(error);

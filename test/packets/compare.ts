@@ -2,9 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
-import { type Host, getNetns } from '../../model/host.ts';
+import { type Host, type Netns, getNetns } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
-import type { Ruleset } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { localType } from '../../model/route-lookup.ts';
 import type { IpPacket } from '../../sim/frame.ts';
@@ -167,7 +166,7 @@ export async function compareForeign(
     const { host } = carriedOut(warm.host, bridgedOps(ruleset));
     const together = [...questions.together, ...(ruleset.questions ?? [])];
     const asked = { ...questions, together };
-    return compareHost(kernel, warm, withHostRuleset(readRuleset(netns), host), asked);
+    return compareHost(kernel, warm, withRules(readRules(netns), host), asked);
   });
 }
 
@@ -176,29 +175,34 @@ export async function foreignTexts(
   kernel: RoutedKernel,
   ruleset: ForeignRuleset,
 ): Promise<readonly string[]> {
-  const tables = await withForeign(kernel, ruleset, readRuleset);
-  return Object.values(tables).flatMap((table) =>
+  const { nftables, ifindexes } = await withForeign(kernel, ruleset, readRules);
+  return Object.values(nftables).flatMap((table) =>
     Object.values(table.chains).flatMap((chain) =>
-      chain.rules.map(
-        (rule) => `${table.family} ${table.name} ${chain.name}: ${ruleText(rule, table)}`,
-      ),
+      chain.rules.map((rule) => {
+        const text = ruleText(rule, { ...table, ifindexes });
+        return `${table.family} ${table.name} ${chain.name}: ${text}`;
+      }),
     ),
   );
 }
 
+/** The ruleset of a netns, and the numbers of its links. */
+type Rules = Required<Pick<Netns, 'nftables' | 'ifindexes'>>;
+
 /** The ruleset of a netns on the kernel, with what others have in it. */
-export function readRuleset(netns: string): Ruleset {
+export function readRules(netns: string): Rules {
   const backend = makeLinuxBackend({ foreign: FOREIGN });
-  const scope = { links: [], routes: 'none', sysctls: [], nftables: 'all' } as const;
+  const scope = { links: 'all', routes: 'none', sysctls: [], nftables: 'all' } as const;
   const host = backend.observe({ [netns]: scope });
   backend.close();
-  return host.netns[netns]?.nftables ?? {};
+  const { nftables, ifindexes = {} } = getNetns(host, netns);
+  return { nftables, ifindexes };
 }
 
 /** A host, the routed one where none is given, with that in netns node. */
-export function withHostRuleset(nftables: Ruleset, host: Host = ROUTED): Host {
+export function withRules(rules: Rules, host: Host = ROUTED): Host {
   const node = getNetns(host, 'node');
-  return { ...host, netns: { ...host.netns, node: { ...node, nftables } } };
+  return { ...host, netns: { ...host.netns, node: { ...node, ...rules } } };
 }
 
 /** What is asked, and how. */

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import type { Rule, Ruleset } from '../../model/nftables.ts';
 import { ruleText } from '../../sim/rule-text.ts';
 import { xtMatchText, xtTargetText } from '../../sim/xt-text.ts';
-import { readRuleset } from './compare.ts';
+import { readRules } from './compare.ts';
 
 /** One rule in the words of each. */
 export interface RuleTexts {
@@ -69,12 +69,13 @@ export function textsOf(netns: string): RuleTexts[] {
     ...iptablesRules('ip', run(netns, 'iptables-nft-save')),
     ...iptablesRules('ip6', run(netns, 'ip6tables-nft-save')),
   ]);
-  return Object.values(readRuleset(netns)).flatMap((table) =>
+  const { nftables, ifindexes } = readRules(netns);
+  return Object.values(nftables).flatMap((table) =>
     Object.values(table.chains).flatMap(({ name, rules }) => {
       const chain = `${table.family} ${table.name} ${name}`;
       return rules.map((rule, index) => ({
         where: `${chain} ${index + 1}`,
-        ours: ruleText(rule, table),
+        ours: ruleText(rule, { ...table, ifindexes }),
         nft: nft.get(chain)?.[index] ?? '(none)',
         iptables: iptables.get(chain)?.[index],
         xt: xtTexts(rule, table.family),

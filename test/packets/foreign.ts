@@ -228,7 +228,7 @@ const MIXED: ForeignRuleset = {
     meta mark set 0x7 meta mark 0x5-0x9 udp length > 5 accept
     icmp type != echo-reply @nh,96,32 != 0 th dport != 1-6 meta pkttype host accept
   }
-  chain early { type filter hook prerouting priority -300; iif lo accept; ip saddr 10.244.3.2 udp dport 7000 notrack; meta length > 5000 drop; }
+  chain early { type filter hook prerouting priority -300; iif lo accept; iif cni1 ip saddr 10.244.2.4 udp dport 7000 ip daddr 10.244.1.3 drop; iif . oif { cni0 . v-d } drop; ip saddr 10.244.3.2 udp dport 7000 notrack; meta length > 5000 drop; }
 }
 table ip6 mixed {
   chain post { type nat hook postrouting priority 100; ip6 daddr fd00:2::/64 masquerade; }
