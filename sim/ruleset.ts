@@ -12,6 +12,7 @@ import {
   type Match,
   type Rule,
   type SetElement,
+  type Statement,
   type Table,
   type Verdict,
   fieldsOf,
@@ -184,6 +185,9 @@ function findElement(
   return Object.hasOwn(set.elements, key) ? (set.elements[key] ?? null) : null;
 }
 
+/** More jumps than any packet takes: the kernel has no chain that leads to itself (nf_tables_api.c, nft_chain_validate), but a saved ruleset may. */
+const JUMPS_MAX = 1_000_000;
+
 /** Evaluates one base chain for one packet. */
 class Evaluation {
   readonly #seen: Seen;
@@ -191,6 +195,7 @@ class Evaluation {
   readonly #hook: ChainHook;
   readonly #registers = new Registers();
   #forks = 0;
+  #jumps = 0;
   #untracked = false;
 
   constructor(seen: Seen, table: Table, hook: ChainHook) {
@@ -312,6 +317,9 @@ class Evaluation {
           } else return this.#fork(expression, goesOn, nextRule, decided('accept'));
           break;
         }
+        // A saved ruleset may say anything.
+        default:
+          throw new Error(`a rule cannot do ${JSON.stringify((statement as Statement).kind)}`);
       }
     }
     const text = `policy of ${this.#hook.hook}`;
@@ -376,6 +384,8 @@ class Evaluation {
     };
     if ('chain' in verdict) {
       const chain = this.#table.chains[verdict.chain];
+      this.#jumps += 1;
+      if (this.#jumps > JUMPS_MAX) throw new Error(`chain ${verdict.chain} leads to itself`);
       const below = verdict.verdict === 'jump' ? after : from.below;
       return chain ? { chain, rule: 0, statement: 0, below } : after;
     }

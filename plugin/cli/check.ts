@@ -17,7 +17,7 @@ import type { Log } from '../call/context.ts';
 import { networkdFindings, parseNetworkd } from '../check/networkd.ts';
 import { recordFindings } from '../check/records.ts';
 import { parsePlaces } from '../cni/places.ts';
-import { parseSnapshot } from '../format/snapshot-file.ts';
+import { fromSnapshot, parseSnapshot } from '../format/snapshot-file.ts';
 import { readingContext } from '../process/context.ts';
 import { readNetworkd } from '../process/networkd-files.ts';
 import { writeAll } from '../process/stdio.ts';
@@ -100,7 +100,7 @@ function checkLive(config: string | undefined, log: Log): Checked {
 
 function checkSaved(file: string): Checked {
   const { host, legacyTables } = parseSnapshot(readText(file), file);
-  return { host, found: findingsOf(host, legacyTables) };
+  return { host, found: fromSnapshot(file, () => findingsOf(host, legacyTables)) };
 }
 
 function checkHost({ snapshot, config, json }: CheckFlags, { out, log }: Surroundings): number {

@@ -11,7 +11,7 @@ import type { WholeHost } from '../../sim/legacy-table.ts';
 import { pcap } from '../../sim/pcap.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
 import { makeWorld } from '../../sim/world.ts';
-import { parseSnapshot } from '../format/snapshot-file.ts';
+import { fromSnapshot, parseSnapshot } from '../format/snapshot-file.ts';
 import { writeAll } from '../process/stdio.ts';
 import { WHOLE, readWhole } from '../process/whole-host.ts';
 import { findOrigin, parseTarget } from '../trace/endpoints.ts';
@@ -158,8 +158,13 @@ interface Answer {
 }
 
 /** Sends what is asked in the simulator, and writes its frames where that is asked too. Throws where they cannot be written. */
-function answer({ whole, request }: Question, { pcap: file }: TraceFlags, out: Colors): Answer {
-  const journey = travel(makeWorld(whole.host, whole.legacyTables), request);
+function answer(
+  { whole, request }: Question,
+  { pcap: file, snapshot }: TraceFlags,
+  out: Colors,
+): Answer {
+  const go = (): Journey => travel(makeWorld(whole.host, whole.legacyTables), request);
+  const journey = snapshot === undefined ? go() : fromSnapshot(snapshot, go);
   if (file !== undefined) writeCapture(file, journey);
   const { reachable, verdict } = journey;
   // Nothing says that it does not arrive, and what is not read may.

@@ -117,3 +117,18 @@ export function parseSnapshot(text: string, name: string): WholeHost {
   const { host, legacyTables = {} } = value as SnapshotFile;
   return { host, legacyTables };
 }
+
+/**
+ * What follows from the host of a snapshot. That its values are of the right kinds was looked at when it was read; whether they
+ * fit together shows when they are used. Throws an error that names the file where they do not.
+ */
+export function fromSnapshot<T>(name: string, act: () => T): T {
+  try {
+    return act();
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(`${name} is a damaged snapshot: its parts do not fit together: ${why}`, {
+      cause: error,
+    });
+  }
+}
