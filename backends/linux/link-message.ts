@@ -38,7 +38,7 @@ import {
   encodeMessage,
 } from './message.ts';
 
-const RTM_NEWLINK = 16;
+export const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_NEWNSID = 88;
@@ -47,7 +47,7 @@ const RTM_DELLINKPROP = 109;
 const RTM_GETNSID = 90;
 
 /** struct ifinfomsg: family, pad, type 16, index 32, flags 32, change 32. */
-const IFINFOMSG_BYTES = 16;
+export const IFINFOMSG_BYTES = 16;
 const IFI_INDEX = 4;
 const IFI_FLAGS = 8;
 const IFI_CHANGE = 12;

@@ -3,7 +3,7 @@ import { executeOp } from './executors.ts';
 import { missingFeatures } from './features.ts';
 import { Kernel } from './kernel.ts';
 import type { ForeignDecoder } from './nftables-message.ts';
-import { observeHost } from './observe.ts';
+import { type SettingsDecoder, observeHost } from './observe.ts';
 import { readRelease } from './release.ts';
 
 /** What a call may want of the backend that others should not pay for. */
@@ -12,17 +12,19 @@ export interface LinuxChoice {
   readonly tellsRelease?: boolean;
   /** Reads of rulesets also what no plan needs; FOREIGN of nftables-foreign.ts. */
   readonly foreign?: ForeignDecoder;
+  /** Of all links that are read also the settings that decide about packets: decodeLinkSettings of link-settings.ts. */
+  readonly linkSettings?: SettingsDecoder;
 }
 
 /**
  * The backend over the kernel of this machine: rtnetlink, nf_tables and /proc/sys, on the main thread, without a wait.
  * It keeps the netns it has seen open, and alive, until `close`. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN for all but reading.
  */
-export function makeLinuxBackend({ tellsRelease = false, foreign }: LinuxChoice = {}): Backend {
+export function makeLinuxBackend({ tellsRelease = false, ...more }: LinuxChoice = {}): Backend {
   const kernel = new Kernel();
   return {
     observe: (scope) => {
-      const host = observeHost(kernel, scope, foreign);
+      const host = observeHost(kernel, scope, more);
       return tellsRelease ? { ...host, kernel: { ...host.kernel, ...readRelease() } } : host;
     },
     execute: (op) => executeOp(kernel, op),

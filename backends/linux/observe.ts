@@ -50,11 +50,25 @@ const FEW_LINKS = 8;
 const NOT_THERE: ReadonlySet<Errno> = new Set<Errno>(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO']);
 
 /** The links that were read of a netns, and how. */
+/** Reads the settings of a link from the answer that tells of it. */
+export type SettingsDecoder = (
+  answer: Message,
+  ifname: Ifname,
+) => readonly (readonly [key: SysctlKey, value: string])[];
+
+/** What else is read, beside what plans need. */
+interface Extras {
+  readonly foreign?: ForeignDecoder;
+  readonly linkSettings?: SettingsDecoder;
+}
+
 interface LinkReading {
   readonly netns: KernelNetns;
   readonly socket: NetlinkSocket;
   readonly wanted: NetnsScope['links'];
   readonly links: ReadonlyMap<number, LinkRecord>;
+  /** Of these links, where they were asked for. */
+  readonly settings: Readonly<Record<SysctlKey, string>>;
 }
 
 /** What was read of one netns, before its links are joined to those of others. */
@@ -75,16 +89,17 @@ function readLinks(
   socket: NetlinkSocket,
   name: NetnsName,
   wanted: NetnsScope['links'],
+  decode: (answer: Message) => LinkRecord | undefined,
 ): Map<number, LinkRecord> {
   const links = new Map<number, LinkRecord>();
   if (wanted === 'all' || wanted.length > FEW_LINKS) {
-    for (const link of expectAnswer(socket.dump(encodeLinkDump(), decodeLink), name, 'the links')) {
+    for (const link of expectAnswer(socket.dump(encodeLinkDump(), decode), name, 'the links')) {
       if (wanted === 'all' || wanted.includes(link.ifname)) links.set(link.ifindex, link);
     }
     return links;
   }
   for (const ifname of wanted) {
-    const link = socket.ask(encodeLinkGet(ifname), decodeLink);
+    const link = socket.ask(encodeLinkGet(ifname), decode);
     if (isFault(link) && link.errno === 'ENODEV') continue;
     const found = expectAnswer(link, name, `link "${ifname}"`);
     // The kernel answers to alternative names too.
@@ -173,10 +188,18 @@ type LinkScope = Pick<NetnsScope, 'links' | 'fdb' | 'trafficControl'> & {
   readonly hasVlans: boolean;
 };
 
-function readNetns(netns: KernelNetns, scope: LinkScope): Reading {
+function readNetns(netns: KernelNetns, scope: LinkScope, settingsOf?: SettingsDecoder): Reading {
   const wanted = scope.links;
   const socket = expectAnswer(netns.route(), netns.name, 'anything');
-  const reading = { netns, socket, wanted, links: readLinks(socket, netns.name, wanted) };
+  const settings: Record<SysctlKey, string> = {};
+  const decode = (answer: Message): LinkRecord | undefined => {
+    const link = decodeLink(answer);
+    if (link)
+      for (const [key, value] of settingsOf?.(answer, link.ifname) ?? []) settings[key] = value;
+    return link;
+  };
+  const links = readLinks(socket, netns.name, wanted, settingsOf ? decode : decodeLink);
+  const reading = { netns, socket, wanted, links, settings };
   return {
     ...reading,
     addresses: group(
@@ -421,8 +444,12 @@ function hasUppers({ links }: Reading): boolean {
   return false;
 }
 
-/** Reads what `scope` names, and of rulesets by `foreign` what the model leaves out; netns and links that do not exist are absent. Throws when the kernel cannot be asked. */
-export function observeHost(kernel: Kernel, scope: Scope, foreign?: ForeignDecoder): Host {
+/** Reads what `scope` names, and what is asked for beside that; netns and links that do not exist are absent. Throws when the kernel cannot be asked. */
+export function observeHost(
+  kernel: Kernel,
+  scope: Scope,
+  { foreign, linkSettings }: Extras = {},
+): Host {
   kernel.forgetStale();
   const readings: Reading[] = [];
   const outward = new Map<NetnsName, Route>();
@@ -442,14 +469,13 @@ export function observeHost(kernel: Kernel, scope: Scope, foreign?: ForeignDecod
     if (vlans) bridgeVlans ??= bridgesKnowVlans(expectAnswer(socket, name, 'anything'));
     const hasVlans = vlans === true && bridgeVlans === true;
     const wanted = withOutward(links, route);
-    readings.push(
-      readNetns(opened, {
-        links: wanted,
-        hasVlans,
-        ...(fdb ? { fdb } : {}),
-        ...(trafficControl ? { trafficControl } : {}),
-      }),
-    );
+    const linkScope = {
+      links: wanted,
+      hasVlans,
+      ...(fdb ? { fdb } : {}),
+      ...(trafficControl ? { trafficControl } : {}),
+    };
+    readings.push(readNetns(opened, linkScope, linkSettings));
   }
   const netns: Record<NetnsName, Netns> = {};
   for (const reading of readings) {
@@ -461,7 +487,7 @@ export function observeHost(kernel: Kernel, scope: Scope, foreign?: ForeignDecod
       links: makeLinks(reading, readings),
       routes: routes === 'all' ? readRoutes(reading) : routesOut(outward.get(name)),
       ...(policyRules ? readPolicyRules(reading) : {}),
-      sysctls: readSysctls(reading.netns, sysctls),
+      sysctls: { ...reading.settings, ...readSysctls(reading.netns, sysctls) },
       nftables,
       ...(foreign && asksForIfindex(nftables) ? { ifindexes: ifindexesOf(reading) } : {}),
     };

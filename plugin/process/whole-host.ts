@@ -1,6 +1,7 @@
 /** Everything of this machine that decides about packets, as it is now. */
-import type { Backend, NetnsScope, Scope } from '../../backends/backend.ts';
+import type { Backend, NetnsScope } from '../../backends/backend.ts';
 import { readLegacyTables } from '../../backends/linux/legacy-tables.ts';
+import { decodeLinkSettings } from '../../backends/linux/link-settings.ts';
 import type { LinuxChoice } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
@@ -10,7 +11,11 @@ import { decidingSysctls } from '../../sim/sysctls.ts';
 import { withChosenMacs } from './bridge-macs.ts';
 
 /** For who reads everything: the rules of others too, and which kernel it is. */
-export const WHOLE: LinuxChoice = { tellsRelease: true, foreign: FOREIGN };
+export const WHOLE: LinuxChoice = {
+  tellsRelease: true,
+  foreign: FOREIGN,
+  linkSettings: decodeLinkSettings,
+};
 
 const EVERYTHING: NetnsScope = {
   links: 'all',
@@ -19,11 +24,9 @@ const EVERYTHING: NetnsScope = {
   fdb: true,
   vlans: true,
   trafficControl: true,
-  sysctls: [],
+  sysctls: decidingSysctls([]),
   nftables: 'all',
 };
-
-const SETTINGS: NetnsScope = { links: [], routes: 'none', sysctls: [], nftables: [] };
 
 /** A link without what it has in netns that are not there: one may go while it is read. */
 function among(link: Link, isThere: (netns: NetnsName | null) => boolean): Link {
@@ -47,22 +50,10 @@ export function withoutMentions(host: Host): Host {
   return { ...host, netns: Object.fromEntries(netns) };
 }
 
-/** The state of these netns; one that is not there, or goes meanwhile, is not in it. */
+/** The state of these netns, by a backend made for `WHOLE`; one that is not there, or goes meanwhile, is not in it. */
 export function observeWhole(backend: Backend, names: readonly NetnsName[]): Host {
   const host = backend.observe(Object.fromEntries(names.map((name) => [name, EVERYTHING])));
-  // Settings are per link, so the links have to be known first.
-  const scope: Scope = Object.fromEntries(
-    Object.entries(host.netns).map(([name, { links }]) => {
-      const ifnames = Object.values(links).map(({ ifname }) => ifname);
-      return [name, { ...SETTINGS, sysctls: decidingSysctls(ifnames) }];
-    }),
-  );
-  const settings = backend.observe(scope);
-  const netns = Object.entries(host.netns).flatMap(([name, state]) => {
-    const sysctls = settings.netns[name]?.sysctls;
-    return sysctls ? [[name, { ...state, sysctls }] as const] : [];
-  });
-  return withChosenMacs(withoutMentions({ ...host, netns: Object.fromEntries(netns) }));
+  return withChosenMacs(withoutMentions(host));
 }
 
 /** The same with the tables of iptables-legacy there that may do something to packets. Throws where the kernel may not be asked. */

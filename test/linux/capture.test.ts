@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { parseIp } from '../../model/ip.ts';
-import { observeWhole } from '../../plugin/process/whole-host.ts';
+import { WHOLE, observeWhole } from '../../plugin/process/whole-host.ts';
 import { frameBytes } from '../../sim/bytes.ts';
 import { capture } from '../../sim/capture.ts';
 import { formatPacket } from '../../sim/frame.ts';
@@ -197,7 +197,7 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox', 'tcpdump'))('the kern
   it('sends the same bytes', async () => {
     execFileSync('sh', ['-ec', SETUP.join('\n')]);
     await expect.poll(() => END.every(hears), { timeout: 10_000 }).toBe(true);
-    const backend = makeLinuxBackend();
+    const backend = makeLinuxBackend(WHOLE);
     try {
       for (const target of ['10.9.0.2', 'fd09::2']) {
         const host = observeWhole(backend, END);

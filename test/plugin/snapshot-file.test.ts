@@ -53,13 +53,12 @@ const OF_OTHERS: readonly Rule[] = [
   ),
 ];
 
+function chain(name: string, hook: ChainHook | null, rules: readonly Rule[]): Chain {
+  return { name, hook, rules };
+}
+
 function withForeignRules(host: Host): Host {
   const node = getNetns(host, 'node');
-  const chain = (name: string, hook: ChainHook | null, rules: readonly Rule[]): Chain => ({
-    name,
-    hook,
-    rules,
-  });
   const forward = { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' } as const;
   const table: Table = {
     family: 'inet',

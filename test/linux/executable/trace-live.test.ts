@@ -10,7 +10,7 @@ import { parseIfname } from '../../../model/ifname.ts';
 import { parseIp } from '../../../model/ip.ts';
 import type { NftCommand } from '../../../model/nftables.ts';
 import type { Op } from '../../../model/op.ts';
-import { observeWhole } from '../../../plugin/process/whole-host.ts';
+import { WHOLE, observeWhole } from '../../../plugin/process/whole-host.ts';
 import { probeKernel } from '../../packets/live.ts';
 import { type RoutedHost, buildHost } from '../../packets/routed-kernel.ts';
 import { requirement } from '../../requirements.ts';
@@ -213,7 +213,7 @@ describe.skipIf(requirement('root', 'tracefs', 'executable'))('cube-cni trace --
   });
 
   test('can be asked by tests', async () => {
-    const backend = makeLinuxBackend();
+    const backend = makeLinuxBackend(WHOLE);
     const whole = observeWhole(backend, ROUTED_SENDERS.map(real));
     backend.close();
     const request = { netns: real('a'), destination: parseIp(B), payloadBytes: 91 };
