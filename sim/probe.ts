@@ -2,9 +2,11 @@
 import type { NetnsName } from '../model/host.ts';
 import { getNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
 import { localType } from '../model/route-lookup.ts';
 import { bridgePasses } from './bridge.ts';
 import {
+  type Frame,
   type IpPacket,
   type OwnPacket,
   type Packet,
@@ -67,9 +69,30 @@ function perform(run: Run, event: Event): void {
   }
 }
 
+/** The frames that have arrived at bridge ports. */
+class Arrivals {
+  /** By the port: the first frame that came there, until another comes, and then how often each has. */
+  readonly #at = new Map<string, Frame | Map<string, number>>();
+
+  /** Notes one, and answers how often the very same came there before. Few ports are passed twice, and only then is it looked what came. */
+  note({ netns, ifname }: LinkRef, frame: Frame): number {
+    const port = `${netns} ${ifname}`;
+    const before = this.#at.get(port);
+    if (!before) {
+      this.#at.set(port, frame);
+      return 0;
+    }
+    const counts = before instanceof Map ? before : new Map([[JSON.stringify(before), 1]]);
+    const text = JSON.stringify(frame);
+    const times = counts.get(text) ?? 0;
+    this.#at.set(port, counts.set(text, times + 1));
+    return times;
+  }
+}
+
 /** Lets everything happen that follows, until nothing is under way and nobody waits. */
 function settle(run: Run): void {
-  const visits = new Map<string, number>();
+  const arrivals = new Arrivals();
   for (let steps = 0; steps < MAX_STEPS; steps += 1) {
     const event = run.queue.shift();
     if (event === undefined) {
@@ -77,11 +100,11 @@ function settle(run: Run): void {
       giveUp(run);
       continue;
     }
-    const isAtPort = event.step === 'receive' && linkAt(run, event.at).port !== null;
-    const key = isAtPort ? JSON.stringify(event) : '';
-    const count = (visits.get(key) ?? 0) + 1;
-    visits.set(key, count);
-    if (!isAtPort || count <= MAX_VISITS) perform(run, event);
+    const isLooping =
+      event.step === 'receive' &&
+      linkAt(run, event.at).port !== null &&
+      arrivals.note(event.at, event.frame) >= MAX_VISITS;
+    if (!isLooping) perform(run, event);
     else
       drop(
         run,
