@@ -15,8 +15,10 @@ export interface ProbePacket {
   readonly sourcePort: number;
   /** The kernel's own when not said. */
   readonly ttl?: number;
-  /** What follows the header of ICMP or UDP; never fragmented. A SYN carries nothing. */
+  /** What follows the header of ICMP or UDP. A SYN carries nothing. */
   readonly payloadBytes: number;
+  /** May nobody split it? True when not said. */
+  readonly dontFragment?: boolean;
 }
 
 /** What the sender's socket heard. */

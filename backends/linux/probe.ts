@@ -46,10 +46,10 @@ export class LiveProbe {
   /** Sends it; the outcome where the kernel refuses that at once. */
   send(): ProbeOutcome | undefined {
     if (this.#unbound) return refusal(this.#unbound, 'send');
-    const { destination, to, ttl, payloadBytes } = this.#packet;
+    const { destination, to, ttl, payloadBytes, dontFragment } = this.#packet;
     const family = familyOf(destination);
     if (ttl !== undefined) this.#socket.limitTtl(family, ttl);
-    const fault = this.#socket.connect(ipBytes(destination), to?.port ?? 0);
+    const fault = this.#socket.connect(ipBytes(destination), to?.port ?? 0, dontFragment);
     if (to?.protocol === 'tcp' && fault?.errno === 'EINPROGRESS') return undefined;
     if (fault) return refusal(fault, 'send');
     if (to?.protocol === 'tcp') return { kind: 'answered' };
@@ -61,9 +61,9 @@ export class LiveProbe {
 
   /** What has come by now; undefined when nothing has. */
   poll(): ProbeOutcome | undefined {
-    const { destination, to } = this.#packet;
+    const { destination, to, dontFragment } = this.#packet;
     if (to?.protocol === 'tcp') {
-      const fault = this.#socket.connect(ipBytes(destination), to.port);
+      const fault = this.#socket.connect(ipBytes(destination), to.port, dontFragment);
       if (fault === undefined || fault.errno === 'EISCONN') return { kind: 'answered' };
       return fault.errno === 'EALREADY' ? undefined : refusal(fault, 'wait');
     }

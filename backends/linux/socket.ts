@@ -240,6 +240,8 @@ const IP_MTU_DISCOVER = 10;
 const IPV6_UNICAST_HOPS = 16;
 const IPV6_RECVERR = 25;
 const IPV6_MTU_DISCOVER = 23;
+/** Everybody may cut a packet. */
+const PMTUDISC_DONT = 0;
 /** Neither we nor a router cuts a packet: one that is too long for the path is EMSGSIZE. */
 const PMTUDISC_DO = 2;
 const SO_RCVTIMEO = 20;
@@ -280,16 +282,17 @@ export class InetSocket {
   }
 
   /**
-   * Talks to this address only, in whole packets, and hears of ICMP errors. ENETUNREACH without a route. TCP sends
-   * its SYN and does not wait: EINPROGRESS; called again, undefined once the other end has answered, EALREADY before.
+   * Talks to this address only, in whole packets unless `dontFragment` is false, and hears of ICMP errors. ENETUNREACH without
+   * a route. TCP sends its SYN and does not wait: EINPROGRESS; called again, undefined once the other end has answered, EALREADY before.
    */
-  connect(address: Uint8Array, port = 0): Fault | undefined {
+  connect(address: Uint8Array, port = 0, dontFragment = true): Fault | undefined {
     const sockaddr = socketAddress(address, port);
     const isIpv4 = address.length === 4;
     const level = isIpv4 ? IPPROTO_IP : IPPROTO_IPV6;
     const discover = isIpv4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER;
     this.#libc.setsockopt(this.#fd, level, isIpv4 ? IP_RECVERR : IPV6_RECVERR, Int32Array.of(1), 4);
-    this.#libc.setsockopt(this.#fd, level, discover, Int32Array.of(PMTUDISC_DO), 4);
+    const mode = dontFragment ? PMTUDISC_DO : PMTUDISC_DONT;
+    this.#libc.setsockopt(this.#fd, level, discover, Int32Array.of(mode), 4);
     const failed = addressFunctions().connect(this.#fd, sockaddr, sockaddr.length) < 0;
     return failed ? { errno: lastErrno(), text: 'connect' } : undefined;
   }
