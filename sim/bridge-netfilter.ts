@@ -6,9 +6,17 @@ import type { Ifname } from '../model/ifname.ts';
 import { type Family, familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { ZERO_MAC } from '../model/mac.ts';
-import type { Frame, IpPacket } from './frame.ts';
-import { passBridgeHook, passHook, passHooks, passesBridgeNetfilter } from './netfilter.ts';
-import { waitForNeighbour } from './output.ts';
+import { fitTo, tooBigText } from './fragment.ts';
+import { type Frame, type IpPacket, packetBytes } from './frame.ts';
+import { sendIcmpError } from './icmp-error.ts';
+import {
+  looksAtBridged,
+  passBridgeHook,
+  passHook,
+  passHooks,
+  passesBridgeNetfilter,
+} from './netfilter.ts';
+import { splitUp, waitForNeighbour } from './output.ts';
 import { type InputRoute, findInput } from './route.ts';
 import { type Bridged, type Run, drop, linkAt, netnsOf, note } from './run.ts';
 import { findNeighbour } from './world.ts';
@@ -78,16 +86,16 @@ export function enterBridge(run: Run, bridge: LinkRef, entering: Bridged): Frame
     : redirected(run, bridge, entering, seen);
 }
 
-/** A frame that is to leave by a port; `from` is the port that it came in by, null for one of the netns itself. */
+/** The frames that leave by a port of one that is to; `from` is the port that it came in by, null for one of the netns itself. */
 export function passToPort(
   run: Run,
   bridge: LinkRef,
   from: Ifname | null,
   to: Ifname,
   frame: Frame,
-): Frame | undefined {
+): readonly Frame[] {
   const hook = from === null ? 'output' : 'forward';
-  if (!passBridgeHook(run, bridge, frame, { hook, iif: from, oif: to })) return undefined;
+  if (!passBridgeHook(run, bridge, frame, { hook, iif: from, oif: to })) return [];
   let passed = frame;
   if (frame.packet.kind === 'ip' && from !== null && passesBridgeNetfilter(run, bridge, frame)) {
     const { ifname } = bridge;
@@ -96,9 +104,33 @@ export function passToPort(
       // By then nobody knows any more by which link it came in (br_nf_post_routing).
       { hook: 'postrouting', iif: null, oif: ifname, nextHop: frame.packet.destination },
     ]);
-    if (!packet) return undefined;
+    if (!packet) return [];
     passed = { ...frame, packet };
   }
-  const leaves = passBridgeHook(run, bridge, passed, { hook: 'postrouting', iif: null, oif: to });
-  return leaves ? passed : undefined;
+  if (!passBridgeHook(run, bridge, passed, { hook: 'postrouting', iif: null, oif: to })) return [];
+  return from === null ? [passed] : fitToPort(run, bridge, to, passed);
+}
+
+/** Whose packets IP looks at it splits too, as the bridge's MTU wants it, where they are too large for a port or were joined (br_nf_dev_queue_xmit). */
+function fitToPort(run: Run, bridge: LinkRef, to: Ifname, frame: Frame): readonly Frame[] {
+  const { packet } = frame;
+  if (packet.kind !== 'ip') return [frame];
+  if (!looksAtBridged(netnsOf(run, bridge.netns), familyOf(packet.destination))) return [frame];
+  const portBytes = linkAt(run, { netns: bridge.netns, ifname: to }).mtuBytes;
+  const limit = Math.min(portBytes, packet.skb?.joined?.largestBytes ?? portBytes);
+  if (packetBytes(packet) <= limit) return [frame];
+  const { mtuBytes } = linkAt(run, bridge);
+  const fit = fitTo(packet, mtuBytes, false);
+  if (fit.kind === 'whole') return [frame];
+  // Unlike a router it makes no fragments smaller than they came (br_nf_ip_fragment).
+  const isSmaller = (packet.skb?.joined?.largestBytes ?? 0) > mtuBytes;
+  if (fit.kind === 'split' && !isSmaller)
+    return splitUp(run, bridge, 'bridge', packet, fit.mtuBytes).map((part) => ({
+      ...frame,
+      packet: part,
+    }));
+  drop(run, bridge, 'bridge', frame, 'PKT_TOO_BIG', tooBigText(packet, mtuBytes), GROUNDS);
+  // Of IPv4 nobody is told (br_nf_ip_fragment), of IPv6 as by a router (ip6_fragment).
+  if (familyOf(packet.destination) === 6) sendIcmpError(run, bridge, packet, 'too big', mtuBytes);
+  return [];
 }

@@ -5,7 +5,7 @@ import type { BridgeLink, Link, LinkRef } from '../model/link.ts';
 import { type Mac, isUnicastMac } from '../model/mac.ts';
 import { enterBridge, passToPort } from './bridge-netfilter.ts';
 import { type Classified, classify, ingressText, isMember, leaving } from './bridge-vlan.ts';
-import { type Frame, isGroupMac } from './frame.ts';
+import { type Frame, SLACK_BYTES, isGroupMac, packetBytes } from './frame.ts';
 import { passBridgeHook } from './netfilter.ts';
 import { portsAt } from './ports.ts';
 import type { DropReason } from './reason.ts';
@@ -109,15 +109,18 @@ function forwardTo(
   to: Link,
   classified: Classified,
 ): void {
-  const frame = passToPort(
-    run,
-    at,
-    from?.ifname ?? null,
-    to.ifname,
-    leaving(bridge, to, classified),
-  );
-  if (frame)
-    run.queue.push({ step: 'transmit', at: { netns: at.netns, ifname: to.ifname }, frame });
+  const port = { netns: at.netns, ifname: to.ifname };
+  const sent = leaving(bridge, to, classified);
+  for (const frame of passToPort(run, at, from?.ifname ?? null, to.ifname, sent)) {
+    const bytes = packetBytes(frame.packet);
+    if (bytes <= to.mtuBytes + SLACK_BYTES) {
+      run.queue.push({ step: 'transmit', at: port, frame });
+    } else {
+      // br_dev_queue_push_xmit, is_skb_forwardable.
+      const text = `${bytes} bytes, and port ${to.ifname} has mtu ${to.mtuBytes}`;
+      drop(run, at, 'bridge', frame, 'FRAME_TOO_BIG', text, { rule: 'K-6.4', about: port });
+    }
+  }
 }
 
 /** The ports that a flooded frame goes to; `flood` of a port is about unicast only (BR_FLOOD). */

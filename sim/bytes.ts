@@ -1,6 +1,7 @@
 /**
  * What is sent, in bytes, as the kernel lays it out. Fields that the model leaves open have fixed values, so that a packet always
- * has the same bytes: IPv4 identification, traffic class and flow label are 0, and TCP's sequence numbers are chosen below.
+ * has the same bytes: traffic class, flow label and the identification of what is no fragment are 0, and TCP's sequence numbers
+ * are chosen below.
  */
 import { type Family, type Ip, ipBytes as addressBytes, familyOf } from '../model/ip.ts';
 import { macBytes } from '../model/mac.ts';
@@ -9,6 +10,7 @@ import {
   type Datagram,
   type Echo,
   type ErrorKind,
+  type Fragment,
   type Frame,
   type IcmpError,
   type IpPacket,
@@ -30,7 +32,7 @@ const WINDOW = 64_240;
 const ETHER_TYPE = { arp: 0x0806, tagged: 0x8100, ipv4: 0x0800, ipv6: 0x86dd } as const;
 
 /** IANA's protocol numbers. */
-const PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
+const PROTOCOL = { icmp: 1, tcp: 6, udp: 17, fragment: 44, icmpv6: 58 } as const;
 
 function u16(value: number): Uint8Array {
   return Uint8Array.of(value >>> 8, value);
@@ -164,6 +166,7 @@ function neighbour(packet: IpPacket, { kind, target, mac }: NeighbourMessage): T
 /** Types and codes (RFC 792, RFC 1812 §5.2.7.1; RFC 4443 §3). */
 const ERRORS: Readonly<Record<ErrorKind, Readonly<Record<Family, readonly [number, number]>>>> = {
   'time exceeded': { 4: [11, 0], 6: [3, 0] },
+  'reassembly time exceeded': { 4: [11, 1], 6: [3, 1] },
   'net unreachable': { 4: [3, 0], 6: [1, 0] },
   'host unreachable': { 4: [3, 1], 6: [1, 3] },
   'port unreachable': { 4: [3, 3], 6: [1, 4] },
@@ -200,6 +203,9 @@ function transport(packet: IpPacket): Transport {
   }
 }
 
+/** What a packet says of fragments that is none. */
+const WHOLE = { identification: 0, offsetBytes: 0, hasMore: false } as const;
+
 interface Header {
   readonly source: Ip;
   readonly destination: Ip;
@@ -208,15 +214,22 @@ interface Header {
   /** What follows it. */
   readonly length: number;
   readonly dontFragment: boolean;
+  readonly fragment?: Fragment;
 }
+
+/** DF and MF, beside the offset in units of eight bytes. */
+const DONT_FRAGMENT = 0x4000;
+const MORE_FRAGMENTS = 0x2000;
 
 /** RFC 791 §3.1, without options. */
 function ipv4Header(header: Header): Uint8Array {
+  const { identification, offsetBytes, hasMore } = header.fragment ?? WHOLE;
+  const flags = (header.dontFragment ? DONT_FRAGMENT : 0) | (hasMore ? MORE_FRAGMENTS : 0);
   const bytes = joined(
     Uint8Array.of(0x45, 0),
     lengthField(20 + header.length),
-    u16(0),
-    u16(header.dontFragment ? 0x4000 : 0),
+    u16(identification),
+    u16(flags | (offsetBytes >>> 3)),
     Uint8Array.of(header.ttl, header.protocol, 0, 0),
     addressBytes(header.source),
     addressBytes(header.destination),
@@ -235,8 +248,35 @@ function ipv6Header(header: Header): Uint8Array {
   );
 }
 
-/** An IP packet as it is on the wire, with all of its checksums; as long as `packetBytes` says. */
+/** RFC 8200 §4.5: what follows the header of IPv6 in a fragment. */
+function fragmentHeader(
+  protocol: number,
+  { identification, offsetBytes, hasMore }: Fragment,
+): Uint8Array {
+  return joined(
+    Uint8Array.of(protocol, 0),
+    u16(offsetBytes | (hasMore ? 1 : 0)),
+    u32(identification),
+  );
+}
+
+function fragmentBytes(packet: IpPacket, fragment: Fragment): Uint8Array {
+  const { protocol, bytes } = transport(packet);
+  const { offsetBytes, dataBytes } = fragment;
+  const part = bytes.subarray(offsetBytes, offsetBytes + dataBytes);
+  if (familyOf(packet.destination) === 4)
+    return joined(ipv4Header({ ...packet, protocol, length: part.length }), part);
+  const following = joined(fragmentHeader(protocol, fragment), part);
+  const header = { ...packet, protocol: PROTOCOL.fragment, length: following.length };
+  return joined(ipv6Header(header), following);
+}
+
+/**
+ * An IP packet as it is on the wire, with all of its checksums; as long as `packetBytes` says. A fragment has its part of the
+ * whole packet's bytes, so that the checksum of the transport is in the first, and about all of them.
+ */
 export function ipBytes(packet: IpPacket): Uint8Array {
+  if (packet.fragment) return fragmentBytes(packet, packet.fragment);
   const { protocol, bytes } = transport(packet);
   const header: Header = { ...packet, protocol, length: bytes.length };
   return joined(

@@ -16,7 +16,7 @@ import { quoteForShell } from '../model/shell.ts';
 import { linkSysctl } from '../model/sysctl.ts';
 import { type DropReason, explainReason } from './reason.ts';
 import { formatRoute, routeInput } from './route.ts';
-import type { Verdict } from './trace.ts';
+import type { LookedUp, Verdict } from './trace.ts';
 
 type Dropped = Verdict & { readonly kind: 'dropped' };
 
@@ -155,14 +155,26 @@ function ofChain({ netns, text, lookedUp }: Dropped): Blame {
   };
 }
 
-function ofMtu(host: Host, at: LinkRef, text: string): Blame {
+function ofMtu(host: Host, at: LinkRef, text: string, lookedUp: LookedUp | undefined): Blame {
   const mtuBytes = findLink(host, at)?.mtuBytes;
   const bytes = /^(\d+) bytes/.exec(text)?.[1] ?? '';
+  const { netns, ifname } = at;
+  const route = lookedUp?.kind === 'route' ? lookedUp.found : null;
+  if (route?.mtuBytes !== undefined)
+    return {
+      netns,
+      object: `route ${formatRoute(route)}`,
+      text: `has an MTU of ${route.mtuBytes}, and the packet has ${bytes} bytes`,
+      mend: [],
+    };
+  // Into a vxlan's packets less may fit than its MTU says.
+  const room = /there is room for (\d+)$/.exec(text)?.[1];
+  const limit = room === undefined ? '' : `, with room for ${room} in its packets`;
   return {
-    netns: at.netns,
-    object: `link ${at.ifname}`,
-    text: `has an MTU of ${mtuBytes}, and the packet has ${bytes} bytes`,
-    mend: [within(at.netns, `ip link set ${at.ifname} mtu ${bytes}`)],
+    netns,
+    object: `link ${ifname}`,
+    text: `has an MTU of ${mtuBytes}${limit}, and the packet has ${bytes} bytes`,
+    mend: [within(netns, `ip link set ${ifname} mtu ${room ?? bytes}`)],
   };
 }
 
@@ -326,7 +338,7 @@ function blame(host: Host, verdict: Dropped): Blame {
       return ofChain(verdict);
     case 'PKT_TOO_BIG':
     case 'FRAME_TOO_BIG':
-      if (about) return ofMtu(host, about, text);
+      if (about) return ofMtu(host, about, text, lookedUp);
       break;
     case 'BRIDGE_ISOLATED':
     case 'BRIDGE_SAME_PORT':
@@ -364,6 +376,7 @@ function blame(host: Host, verdict: Dropped): Blame {
         mend: [within(netns, `bridge fdb append 00:00:00:00:00:00 dev ${link} dst REMOTE`)],
       };
     // The packet itself, or the network as a whole.
+    case 'FRAG_REASM_TIMEOUT':
     case 'IFB_OWN':
     case 'INVALID_PROTO':
     case 'IP_INHDR':

@@ -2,7 +2,7 @@
 import type { Netns, NetnsName } from '../model/host.ts';
 import { type Family, type Ip, familyOf } from '../model/ip.ts';
 import type { Statement, Table } from '../model/nftables.ts';
-import { type IpPacket, isNeighbourMessage } from './frame.ts';
+import { type IpPacket, isLaterFragment, isNeighbourMessage } from './frame.ts';
 import type { World } from './world.ts';
 
 /** What the packets of one direction of a connection have in common. An echo has its id for both ports. */
@@ -39,9 +39,11 @@ export type Connections = Readonly<
   Record<NetnsName, Readonly<Record<string, Pick<Track, 'connection' | 'direction'>>>>
 >;
 
-/** The tuple of a packet; undefined for one that is not tracked, as neighbour messages are not. */
-function tupleOf({ source, destination, message }: IpPacket): Tuple | undefined {
+/** The tuple of a packet; undefined for one that is not tracked, as neighbour messages are not, and for a later fragment, which an error may quote. */
+function tupleOf(packet: IpPacket): Tuple | undefined {
+  const { source, destination, message } = packet;
   if (isNeighbourMessage(message) || message.kind === 'error') return undefined;
+  if (isLaterFragment(packet)) return undefined;
   if (!('sourcePort' in message))
     return {
       protocol: 'icmp',

@@ -63,6 +63,7 @@ export interface NeighbourMessage {
 /** What an ICMP or ICMPv6 error says, in the words of both: IPv6 has "no route" for the net, and "packet too big". */
 export type ErrorKind =
   | 'time exceeded'
+  | 'reassembly time exceeded'
   | 'net unreachable'
   | 'host unreachable'
   | 'port unreachable'
@@ -79,6 +80,17 @@ export interface IcmpError {
   readonly quoted: IpPacket;
 }
 
+/** Which part of a packet a fragment carries (RFC 791 §3.2, RFC 8200 §4.5). */
+export interface Fragment {
+  /** What its parts have in common, and no other packet of its sender. */
+  readonly identification: number;
+  /** Where its data begins in that of the whole packet, a multiple of 8. */
+  readonly offsetBytes: number;
+  readonly dataBytes: number;
+  /** Do others follow (MF)? */
+  readonly hasMore: boolean;
+}
+
 /** An IPv4 or IPv6 packet; its addresses say which. */
 export interface IpPacket {
   readonly kind: 'ip';
@@ -86,9 +98,11 @@ export interface IpPacket {
   readonly destination: Ip;
   /** IPv6: the hop limit. */
   readonly ttl: number;
-  /** IPv4: no router may fragment it. Never read for IPv6, where none does. */
+  /** IPv4: nobody may fragment it. IPv6: its sender may not, and no router does ever. */
   readonly dontFragment: boolean;
   readonly message: ProbeMessage | NeighbourMessage | VxlanMessage | IcmpError;
+  /** Of the packet with this message it is only a part; absent: the whole. */
+  readonly fragment?: Fragment;
   /** What the netns that it goes through keeps beside it; absent: nothing. */
   readonly skb?: SkbState;
 }
@@ -102,6 +116,17 @@ export interface SkbState {
   readonly untracked?: true;
   /** Has a bridge had it pass prerouting already, which its netns then does not do again (br_netfilter_hooks.c, ip_sabotage_in)? */
   readonly prerouted?: true;
+  /** It came in fragments, and was joined on its way through. */
+  readonly joined?: Joined;
+}
+
+/** What is kept of the fragments of a packet that was joined: it leaves in such again. */
+export interface Joined {
+  readonly identification: number;
+  /** How much data each had, in order. */
+  readonly dataBytes: readonly number[];
+  /** The largest of them, with its headers (IPCB's frag_max_size); null: that is forgotten. */
+  readonly largestBytes: number | null;
 }
 
 /** A packet of a netns's own; a source of `null` is still to be chosen. */
@@ -127,11 +152,25 @@ export function isGroupMac(mac: Mac): boolean {
   return (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1;
 }
 
+/** A VLAN tag's room, which every frame is granted beyond an MTU (net/core/dev.c, is_skb_forwardable; K-6.4). */
+export const SLACK_BYTES = 4;
+
+/** The header of a packet, and what a fragment has before its data: that of IPv6 has one more of eight bytes. */
+export const HEADER_BYTES = { 4: 20, 6: 40 } as const;
+export const FRAGMENT_HEADER_BYTES = { 4: 20, 6: 48 } as const;
+
 /** The size that an MTU limits: the packet without its Ethernet header. */
 export function packetBytes(packet: Packet): number {
   if (packet.kind === 'arp') return 28;
-  const header = familyOf(packet.destination) === 4 ? 20 : 40;
-  const { message } = packet;
+  const { fragment } = packet;
+  return fragment === undefined
+    ? wholeBytes(packet)
+    : FRAGMENT_HEADER_BYTES[familyOf(packet.destination)] + fragment.dataBytes;
+}
+
+/** The size of the packet that a fragment is a part of; of others their own. */
+function wholeBytes({ destination, message }: IpPacket): number {
+  const header = familyOf(destination) === 4 ? HEADER_BYTES[4] : HEADER_BYTES[6];
   switch (message.kind) {
     case 'echo request':
     case 'echo reply':
@@ -152,6 +191,16 @@ export function packetBytes(packet: Packet): number {
     case 'error':
       return Math.min(header + 8 + packetBytes(message.quoted), header === 20 ? 576 : 1280);
   }
+}
+
+/** How much follows the IP header of a packet, or of all of its fragments together. */
+export function dataBytes(packet: IpPacket): number {
+  return wholeBytes(packet) - HEADER_BYTES[familyOf(packet.destination)];
+}
+
+/** Is it a fragment without the headers of the transport, which the first has? */
+export function isLaterFragment({ fragment }: IpPacket): boolean {
+  return fragment !== undefined && fragment.offsetBytes > 0;
 }
 
 /** 224.0.0.0/4 or ff00::/8. */
@@ -244,9 +293,25 @@ function formatMessage(packet: IpPacket): string {
   }
 }
 
+/** The protocol of a packet, of which a later fragment tells no more. */
+function protocolOf({ destination, message }: IpPacket): string {
+  if ('sourcePort' in message) return message.kind === 'tcp' ? 'tcp' : 'udp';
+  return familyOf(destination) === 4 ? 'icmp' : 'icmp6';
+}
+
+/** `(frag 1:1480@0+)`: identification, data and offset, and whether others follow. */
+function formatFragment(packet: IpPacket, fragment: Fragment): string {
+  const { identification, dataBytes: bytes, offsetBytes, hasMore } = fragment;
+  const what = isLaterFragment(packet)
+    ? `${protocolOf(packet)} ${packet.source} > ${packet.destination}`
+    : formatMessage(packet);
+  return `${what} (frag ${identification}:${bytes}@${offsetBytes}${hasMore ? '+' : ''})`;
+}
+
 /** A packet in a few words, as tcpdump says it. */
 export function formatPacket(packet: Packet): string {
-  if (packet.kind === 'ip') return formatMessage(packet);
+  if (packet.kind === 'ip')
+    return packet.fragment ? formatFragment(packet, packet.fragment) : formatMessage(packet);
   return packet.operation === 'request'
     ? `arp who-has ${packet.targetIp} tell ${packet.senderIp}`
     : `arp ${packet.senderIp} is-at ${packet.senderMac}`;

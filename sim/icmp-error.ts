@@ -3,16 +3,25 @@ import { familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { localType } from '../model/route-lookup.ts';
 import type { Track } from './conntrack.ts';
-import { type ErrorKind, type IpPacket, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
+import {
+  type ErrorKind,
+  type IpPacket,
+  isLaterFragment,
+  isLinkLocal,
+  isMulticast,
+  isUnspecified,
+} from './frame.ts';
 import { type Run, netnsOf } from './run.ts';
 
 /** What the kernel gives packets of its own (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit). */
 export const DEFAULT_TTL = 64;
 
-/** Of these nobody is told: who sent them is not one host, or they are errors or about neighbours. */
-function isUntold({ source, destination, message }: IpPacket): boolean {
+/** Of these nobody is told: who sent them is not one host, they are errors or about neighbours, or of IPv4 a fragment that tells of no port. */
+function isUntold(packet: IpPacket): boolean {
+  const { source, destination, message } = packet;
   const isHost = !isUnspecified(source) && !isMulticast(source) && !isMulticast(destination);
-  return !isHost || message.kind === 'error';
+  const isMute = isLaterFragment(packet) && familyOf(destination) === 4;
+  return !isHost || isMute || message.kind === 'error';
 }
 
 /** What an error is to the connection of the packet that it is about, also where that one is not kept yet (nf_conntrack_attach). */

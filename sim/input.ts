@@ -11,6 +11,7 @@ import {
   type IpPacket,
   answerTo,
   isAnswer,
+  isLaterFragment,
   isMulticast,
   isNeighbourMessage,
 } from './frame.ts';
@@ -18,6 +19,7 @@ import { DEFAULT_TTL, sendIcmpError } from './icmp-error.ts';
 import { receiveNd } from './nd.ts';
 import { passHook } from './netfilter.ts';
 import { isRefusedBySize, sendByRoute, sendOwn } from './output.ts';
+import { forgetSizes, gather } from './reassembly.ts';
 import { formatRoute, routeInput } from './route.ts';
 import {
   type AddressedTo,
@@ -53,7 +55,7 @@ function isAwaited(run: Run, { source, message }: IpPacket): boolean {
 function isAboutQuestion(run: Run, { quoted }: IcmpError): boolean {
   const { from, message: asked } = run.awaited;
   const { message } = quoted;
-  if (message.kind !== asked.kind) return false;
+  if (message.kind !== asked.kind || isLaterFragment(quoted)) return false;
   if ('id' in message) return 'id' in asked && message.id === asked.id;
   return (
     'sourcePort' in message &&
@@ -64,18 +66,32 @@ function isAboutQuestion(run: Run, { quoted }: IcmpError): boolean {
   );
 }
 
-/** An error arrives: whoever asked is told, and nobody else whom it would stop. */
+/** An error arrives: whoever asked is told, and nobody else whom it would stop. Of fragments that IPv4 did not join its kernel tells nobody (icmp_unreach). */
 function receiveError(run: Run, at: LinkRef, packet: IpPacket, message: IcmpError): void {
-  const isTold = at.netns === run.sender && isAboutQuestion(run, message);
-  const text = isTold ? 'the sender is told' : 'it is about nothing that is waited for here';
+  const isMute = message.error === 'reassembly time exceeded' && familyOf(packet.destination) === 4;
+  const isTold = !isMute && at.netns === run.sender && isAboutQuestion(run, message);
+  const nobody = isMute
+    ? 'nobody is told of fragments that do not arrive'
+    : 'it is about nothing that is waited for here';
+  const text = isTold ? 'the sender is told' : nobody;
   note(run, at, 'deliver', packet, text, { rule: 'K-7.7' });
   const { error, mtuBytes } = message;
   if (isTold) run.error ??= { from: packet.source, error, mtuBytes };
 }
 
+/** A packet for this netns after the chains of input: those of IPv4 see it whole, those of IPv6 the fragments that it came in (ip_local_deliver, ip6_protocol_deliver_rcu). */
+function passInput(run: Run, at: LinkRef, arrived: IpPacket): IpPacket | undefined {
+  const passing = { hook: 'input', iif: at.ifname, oif: null } as const;
+  if (arrived.fragment === undefined) return passHook(run, at, arrived, passing);
+  const joinsFirst = familyOf(arrived.destination) === 4;
+  const ready = joinsFirst ? gather(run, at, arrived, 'deliver') : arrived;
+  const passed = ready && passHook(run, at, ready, passing);
+  return passed && gather(run, at, passed, 'deliver');
+}
+
 /** The packet is for this netns, because of this route in its local table; loopback packets keep the one they were sent with. */
 function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null): void {
-  const packet = passHook(run, at, arrived, { hook: 'input', iif: at.ifname, oif: null });
+  const packet = passInput(run, at, arrived);
   if (!packet || isNeighbourMessage(packet.message)) return;
   if (packet.message.kind === 'vxlan') {
     receiveVxlan(run, at, packet, packet.message);
@@ -124,7 +140,8 @@ function forward(run: Run, at: LinkRef, packet: IpPacket, route: Route): void {
     return;
   }
   const [iif, oif] = [at.ifname, route.device];
-  if (oif !== null && isRefusedBySize(run, { netns: at.netns, ifname: oif }, packet, iif)) return;
+  if (oif !== null && isRefusedBySize(run, { netns: at.netns, ifname: oif }, packet, route, iif))
+    return;
   const aged = { ...packet, ttl: packet.ttl - 1 };
   note(run, at, 'forward', aged, `${formatRoute(route)}, ttl ${aged.ttl}`, {
     rule: 'K-7.6',
@@ -154,7 +171,7 @@ function receiveIp(run: Run, at: LinkRef, frame: Frame, came: IpPacket, to: Addr
     return;
   }
   const packet = came.skb?.prerouted
-    ? came
+    ? forgetSizes(came)
     : passHook(run, at, came, { hook: 'prerouting', iif: at.ifname, oif: null });
   if (!packet) return;
   // What comes back through loopback keeps the route it was sent with.

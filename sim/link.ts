@@ -4,12 +4,16 @@ import { findLink } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Link, LinkRef } from '../model/link.ts';
 import { bridgeReceives, bridgeSends } from './bridge.ts';
-import { BROADCAST_MAC, type Frame, isGroupMac, packetBytes, scrubbed } from './frame.ts';
+import {
+  BROADCAST_MAC,
+  type Frame,
+  SLACK_BYTES,
+  isGroupMac,
+  packetBytes,
+  scrubbed,
+} from './frame.ts';
 import { type AddressedTo, type Run, drop, leave, linkAt, note } from './run.ts';
 import { sendVxlan } from './vxlan.ts';
-
-/** A VLAN tag's room, which is_skb_forwardable grants every frame (net/core/dev.c, K-6.4). */
-const SLACK_BYTES = 4;
 
 /** What a frame has before its packet. */
 const HEADER_BYTES = 14;

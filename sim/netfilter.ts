@@ -16,7 +16,14 @@ import {
   seesFamily,
   track,
 } from './conntrack.ts';
-import { type Arp, type ErrorKind, type Frame, type IpPacket, formatPacket } from './frame.ts';
+import {
+  type Arp,
+  type ErrorKind,
+  type Frame,
+  type IpPacket,
+  formatPacket,
+  isLaterFragment,
+} from './frame.ts';
 import { sendIcmpError } from './icmp-error.ts';
 import { type LegacyTable, isAt, isNat, legacyTablesOf, priorityOf } from './legacy-table.ts';
 import {
@@ -28,6 +35,7 @@ import {
   translate,
   translateError,
 } from './nat.ts';
+import { gather } from './reassembly.ts';
 import { type ChainEnd, evaluateChain } from './ruleset.ts';
 import { type Place, type Run, drop, leave, netnsOf, note } from './run.ts';
 import type { Seen } from './seen.ts';
@@ -46,7 +54,8 @@ export interface Passing {
   readonly nextHop?: Ip;
 }
 
-/** NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC. */
+/** NF_IP_PRI_CONNTRACK_DEFRAG, NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC. */
+const DEFRAG_PRIORITY = -400;
 const CONNTRACK_PRIORITY = -200;
 const NAT_PRIORITY: Readonly<Partial<Record<HookName, number>>> = {
   prerouting: -100,
@@ -92,7 +101,7 @@ function marked(packet: IpPacket, mark: number): IpPacket {
 }
 
 function tracked(packet: IpPacket, found: Track): IpPacket {
-  return { ...packet, skb: { mark: packet.skb?.mark ?? 0, track: found } };
+  return { ...packet, skb: { mark: 0, ...packet.skb, track: found } };
 }
 
 /** Notes what a chain decided. Answers whether the packet goes on. */
@@ -151,7 +160,9 @@ function reject(
   const [answer4 = '', answer6 = answer4] = answer.split(' or ');
   const own = packetFamily(packet) === 4 ? answer4 : answer6;
   const error = REJECTIONS[own.split(' ')[1] ?? ''];
-  if (error === undefined || ifname === null) run.isTold = 'unknown';
+  // Of a first fragment it hangs on whether its link has checked the sum, of a later one nobody is told (nf_send_unreach, nf_send_unreach6).
+  if (isLaterFragment(packet)) return;
+  if (error === undefined || ifname === null || packet.fragment) run.isTold = 'unknown';
   else sendIcmpError(run, { netns, ifname }, packet, error);
 }
 
@@ -171,7 +182,9 @@ function filter(
     return undefined;
   }
   const passed = marked(packet, end.mark);
-  return end.untracked ? { ...passed, skb: { mark: end.mark, untracked: true } } : passed;
+  if (!end.untracked) return passed;
+  const joined = packet.skb?.joined;
+  return { ...passed, skb: { mark: end.mark, untracked: true, ...(joined ? { joined } : {}) } };
 }
 
 /** The first packet of a connection asks the chains of type nat, until one says something (nf_nat_inet_fn). */
@@ -258,7 +271,7 @@ interface Step {
 /** What a packet is after a hook; undefined where it does not go on, which is noted. */
 export function passHook(
   run: Run,
-  at: Place,
+  at: LinkRef,
   packet: IpPacket,
   passing: Passing,
 ): Passed<IpPacket> {
@@ -281,8 +294,11 @@ export function passHook(
   // Whatever a rule of nat says, its target has connections tracked (xt_nat_checkentry).
   const hasLegacyNat = legacy.some(isNat);
   const isTracking = hasLegacyNat || isTracked(netns, family);
-  if (isTracking && (hook === 'prerouting' || hook === 'output'))
+  if (isTracking && (hook === 'prerouting' || hook === 'output')) {
     steps.push({ priority: CONNTRACK_PRIORITY, act: (each) => trackIn(run, at, each) });
+    if (packet.fragment)
+      steps.push({ priority: DEFRAG_PRIORITY, act: (each) => joinIn(run, at, each) });
+  }
   const natPriority = NAT_PRIORITY[hook];
   if (natPriority !== undefined && (hasLegacyNat || natChains.length > 0)) {
     const rules = { chains: natChains, unread: unread.filter(isNat) };
@@ -311,6 +327,13 @@ function unreadStep(run: Run, at: Place, hook: HookName, table: LegacyTable): St
   return { priority: priorityOf(table), act };
 }
 
+/** Connections are told by whole packets: fragments wait for each other (nf_defrag_ipv4.c, nf_defrag_ipv6_hooks.c). */
+function joinIn(run: Run, at: LinkRef, packet: IpPacket): Passed<IpPacket> {
+  // It came by the loopback, and is known already.
+  if (packet.skb?.track || packet.skb?.untracked) return packet;
+  return gather(run, at, packet, 'netfilter');
+}
+
 function trackIn(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
   // It came by the loopback, and was seen when it was sent (nf_conntrack_in).
   if (packet.skb?.track || packet.skb?.untracked) return packet;
@@ -328,7 +351,7 @@ function confirmed(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
 /** What a packet is after several hooks in turn. */
 export function passHooks(
   run: Run,
-  at: Place,
+  at: LinkRef,
   packet: IpPacket,
   passings: readonly Passing[],
 ): Passed<IpPacket> {
@@ -373,14 +396,19 @@ export function passBridgeHook(
   });
 }
 
-/** Would the frame, which a bridge forwards, pass the chains of its packet's family (br_netfilter; K-8.4)? */
+/** Does a netns's IP look at what its bridges forward (br_netfilter; K-8.4)? */
+export function looksAtBridged(netns: Netns, family: Family): boolean {
+  const name = family === 4 ? 'iptables' : 'ip6tables';
+  return netns.sysctls[`net/bridge/bridge-nf-call-${name}`] === '1';
+}
+
+/** Would the frame, which a bridge forwards, pass the chains of its packet's family (K-8.4)? */
 export function passesBridgeNetfilter(run: Run, at: LinkRef, { packet }: Frame): boolean {
   if (packet.kind !== 'ip') return false;
   const netns = netnsOf(run, at.netns);
   const family = packetFamily(packet);
-  const name = family === 4 ? 'iptables' : 'ip6tables';
   return (
-    netns.sysctls[`net/bridge/bridge-nf-call-${name}`] === '1' &&
+    looksAtBridged(netns, family) &&
     (baseChains(netns, (table) => seesFamily(table, family)).length > 0 ||
       legacyTablesIn(run, at.netns, family).length > 0)
   );

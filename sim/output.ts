@@ -6,6 +6,7 @@ import type { LinkRef } from '../model/link.ts';
 import { ZERO_MAC } from '../model/mac.ts';
 import type { Route } from '../model/route.ts';
 import { arpQuestion } from './arp.ts';
+import { fitTo, split, splitText, tooBigText } from './fragment.ts';
 import { type Frame, type IpPacket, type OwnPacket, isUnspecified, packetBytes } from './frame.ts';
 import { sendIcmpError } from './icmp-error.ts';
 import { ndQuestion } from './nd.ts';
@@ -14,6 +15,7 @@ import { passArpHook, passHook, passHooks, unrouted } from './netfilter.ts';
 import { formatRoute, routeOutput } from './route.ts';
 import { type Run, type Waiting, drop, leave, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv6, selectSource } from './source.ts';
+import type { Stage } from './trace.ts';
 import { findNeighbour, findPermanentNeighbour } from './world.ts';
 
 /** A question about a neighbour leaves; one of IPv6 is a packet, which chains see. */
@@ -81,23 +83,76 @@ export function waitForNeighbour(run: Run, waiting: Waiting): void {
   sendQuestion(run, at, question);
 }
 
-/** Is it for nobody on the way to fragment? */
-function mayNotBeSplit({ dontFragment, destination }: IpPacket): boolean {
-  return dontFragment || familyOf(destination) === 6;
+/** What fits into a packet that leaves by a route: a route's own MTU comes before that of its link, be it larger (ip_dst_mtu_maybe_forward, ip6_mtu). */
+export function mtuBy(run: Run, at: LinkRef, route: Route | null): number {
+  return route?.mtuBytes ?? linkAt(run, at).mtuBytes;
 }
 
-function dropTooBig(run: Run, at: LinkRef, packet: IpPacket, mtuBytes: number): void {
-  const text = `${packetBytes(packet)} bytes, and the mtu is ${mtuBytes}`;
-  drop(run, at, 'route', packet, 'PKT_TOO_BIG', text, { rule: 'K-7.7' });
+/** Ends a packet that is too big for a link, or for the route by which it leaves. */
+function dropTooBig(run: Run, at: LinkRef, packet: IpPacket, route: Route | null): void {
+  const isOfRoute = route?.mtuBytes !== undefined;
+  const { destination } = packet;
+  const text = tooBigText(packet, mtuBy(run, at, route));
+  drop(run, at, 'route', packet, 'PKT_TOO_BIG', isOfRoute ? `${text}, of the route` : text, {
+    rule: 'K-7.7',
+    ...(isOfRoute ? { lookedUp: { kind: 'route', destination, found: route } } : {}),
+  });
+}
+
+/** The same of one that came in by a link: its sender is told. */
+function refuse(run: Run, at: LinkRef, packet: IpPacket, route: Route | null, iif: Ifname): void {
+  dropTooBig(run, at, packet, route);
+  const mtuBytes = mtuBy(run, at, route);
+  sendIcmpError(run, { netns: at.netns, ifname: iif }, packet, 'too big', mtuBytes);
 }
 
 /** A router looks at the size before the chains of forward do (ip_forward, ip6_forward): is the packet too big, of which its sender is told? */
-export function isRefusedBySize(run: Run, at: LinkRef, packet: IpPacket, iif: Ifname): boolean {
-  const { mtuBytes } = linkAt(run, at);
-  if (packetBytes(packet) <= mtuBytes || !mayNotBeSplit(packet)) return false;
-  dropTooBig(run, at, packet, mtuBytes);
-  sendIcmpError(run, { netns: at.netns, ifname: iif }, packet, 'too big', mtuBytes);
+export function isRefusedBySize(
+  run: Run,
+  at: LinkRef,
+  packet: IpPacket,
+  route: Route,
+  iif: Ifname,
+): boolean {
+  // IPv6 asks for the route's own MTU later (ip6_finish_output).
+  const asked = familyOf(packet.destination) === 4 ? route : null;
+  const mtuBytes = mtuBy(run, at, asked);
+  if (packetBytes(packet) <= mtuBytes) return false;
+  if (fitTo(packet, mtuBytes, false).kind !== 'too big') return false;
+  refuse(run, at, packet, asked, iif);
   return true;
+}
+
+/** The fragments of a packet, of which a hop tells. */
+export function splitUp(
+  run: Run,
+  at: LinkRef,
+  stage: Stage,
+  packet: IpPacket,
+  mtuBytes: number,
+): readonly IpPacket[] {
+  const parts = split(packet, mtuBytes, run.nextIdentification);
+  if (parts.length === 1) return parts;
+  if (parts[0]?.fragment?.identification === run.nextIdentification) run.nextIdentification += 1;
+  note(run, at, stage, packet, splitText(packet, mtuBytes, parts), { rule: 'K-7.9' });
+  return parts;
+}
+
+/** What leaves of a packet by a route, or by a loopback without one: itself, or its fragments; nothing where it is too big. */
+function fitting(
+  run: Run,
+  at: LinkRef,
+  packet: IpPacket,
+  route: Route | null,
+  iif: Ifname | null,
+): readonly IpPacket[] {
+  const fit = fitTo(packet, mtuBy(run, at, route), iif === null);
+  if (fit.kind === 'whole') return [packet];
+  if (fit.kind === 'split') return splitUp(run, at, 'route', packet, fit.mtuBytes);
+  // The sender's own kernel knows without an error.
+  if (iif === null) dropTooBig(run, at, packet, route);
+  else refuse(run, at, packet, route, iif);
+  return [];
 }
 
 /** Sends a packet by a unicast route; `iif` is the link that it came in by, null for one of the netns itself. */
@@ -108,25 +163,16 @@ export function sendByRoute(
   routed: IpPacket,
   iif: Ifname | null,
 ): void {
-  const { mtuBytes } = linkAt(run, at);
   const nextHop = route.gateway ?? routed.destination;
   const passing = { hook: 'postrouting', iif, oif: at.ifname, nextHop } as const;
   const packet = passHook(run, at, routed, passing);
   if (!packet) return;
-  const bytes = packetBytes(packet);
-  if (bytes <= mtuBytes) {
+  // Nearly always so.
+  if (packet.skb?.joined === undefined && packetBytes(packet) <= mtuBy(run, at, route)) {
     toNextHop(run, at, nextHop, packet, iif);
-  } else if (mayNotBeSplit(packet)) {
-    dropTooBig(run, at, packet, mtuBytes);
-  } else {
-    leave(
-      run,
-      at,
-      'route',
-      packet,
-      `${bytes} bytes exceed mtu ${mtuBytes}, and fragments are not modelled yet`,
-    );
+    return;
   }
+  for (const each of fitting(run, at, packet, route, iif)) toNextHop(run, at, nextHop, each, iif);
 }
 
 /** Finds the loopback link, by which packets to own addresses go. */
@@ -192,6 +238,11 @@ export function sendOwn(run: Run, name: NetnsName, own: OwnPacket, device: Ifnam
     `${formatRoute(answer.route)}${chosen}`,
     own.source === null ? { ...grounds, rule: 'K-5.5' } : grounds,
   );
+  // A socket that lets nobody split it is refused before there is a packet (ip_append_data, ip6_append_data).
+  if (own.dontFragment && packetBytes(packet) > mtuBy(run, at, answer.route)) {
+    dropTooBig(run, at, packet, answer.route);
+    return;
+  }
   const passed = passHook(run, at, packet, { hook: 'output', iif: null, oif: via });
   if (!passed) return;
   const isElsewhere = passed.destination !== packet.destination;
@@ -233,8 +284,10 @@ function sendRerouted(run: Run, name: NetnsName, packet: IpPacket): void {
 function sendBack(run: Run, at: LinkRef, routed: IpPacket): void {
   const nextHop = routed.destination;
   const passing = { hook: 'postrouting', iif: null, oif: at.ifname, nextHop } as const;
-  const packet = passHook(run, at, routed, passing);
-  if (!packet) return;
-  const frame = { kind: 'frame', source: ZERO_MAC, destination: ZERO_MAC, packet } as const;
-  run.queue.push({ step: 'transmit', at, frame });
+  const passed = passHook(run, at, routed, passing);
+  if (!passed) return;
+  for (const packet of fitting(run, at, passed, null, null)) {
+    const frame = { kind: 'frame', source: ZERO_MAC, destination: ZERO_MAC, packet } as const;
+    run.queue.push({ step: 'transmit', at, frame });
+  }
 }

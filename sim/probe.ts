@@ -22,6 +22,7 @@ import { receiveUp } from './input.ts';
 import { receive, transmit } from './link.ts';
 import { giveUp } from './neighbour.ts';
 import { sendOwn } from './output.ts';
+import { expireFragments } from './reassembly.ts';
 import { type End, type Event, type Run, drop, leave, linkAt, startRun } from './run.ts';
 import { UNSPECIFIED } from './source.ts';
 import type { Trace, Verdict } from './trace.ts';
@@ -41,6 +42,8 @@ export interface ProbeRequest {
   readonly to?: { readonly protocol: 'udp' | 'tcp'; readonly port: number };
   /** The sender's port, or the id of an echo: 40000 when not said. */
   readonly sourcePort?: number;
+  /** May nobody split it (`ping -M do`)? True when not said; false is `ping -M dont`, with which a router of IPv6 splits nothing either. */
+  readonly dontFragment?: boolean;
 }
 
 /** How often the same frame may arrive at a bridge port: more often only a loop of bridges brings it; routers count the TTL down. */
@@ -96,8 +99,9 @@ function settle(run: Run): void {
   for (let steps = 0; steps < MAX_STEPS; steps += 1) {
     const event = run.queue.shift();
     if (event === undefined) {
-      if (run.waiting.length === 0) return;
-      giveUp(run);
+      if (run.waiting.length > 0) giveUp(run);
+      else if (run.gatherings.size > 0) expireFragments(run);
+      else return;
       continue;
     }
     const isLooping =
@@ -121,6 +125,7 @@ function settle(run: Run): void {
     drop(run, event.at, 'receive', event.frame, 'STEP_LIMIT', text);
   }
   giveUp(run);
+  expireFragments(run);
 }
 
 /** What says most about a lost probe comes first: a reply's loss, a loss for a reason, and only then a copy for nobody. */
@@ -196,12 +201,12 @@ function messageOf({ to, sourcePort = 40_000, payloadBytes }: ProbeRequest): Pro
 
 /**
  * Sends one packet and follows it and its answer, with the ARP or ND that they need, until everything
- * has come to an end: by default an ICMP or ICMPv6 echo request. It may not be fragmented (`ping -M do`). Equal
+ * has come to an end: by default an ICMP or ICMPv6 echo request. Equal
  * arguments give equal traces. Throws for a netns that the host does not have, for a source of the
  * other family, for a TTL that does not fit into a byte and for a port that is none.
  */
 export function probe(world: World, request: ProbeRequest): Trace {
-  const { destination, source = null, ttl = DEFAULT_TTL } = request;
+  const { destination, source = null, ttl = DEFAULT_TTL, dontFragment = true } = request;
   const message = messageOf(request);
   const family = familyOf(destination);
   if (source !== null && familyOf(source) !== family)
@@ -213,7 +218,7 @@ export function probe(world: World, request: ProbeRequest): Trace {
     source,
     destination,
     ttl,
-    dontFragment: true,
+    dontFragment,
     message,
   };
   const packet: IpPacket = { ...own, kind: 'ip', source: source ?? UNSPECIFIED[family] };

@@ -19,6 +19,7 @@ const REASONS = {
   UNICAST_IN_L2_MULTICAST: 'a router takes no broadcast frames',
   INVALID_PROTO: 'an echo request to a broadcast address',
   NEIGH_FAILED: 'nobody answered for the next hop',
+  FRAG_REASM_TIMEOUT: 'some of its fragments do not arrive',
   PKT_TOO_BIG: 'it is larger than the MTU allows',
   FRAME_TOO_BIG: 'it is larger than the receiving link grants',
   QDISC_DROP:

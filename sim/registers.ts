@@ -4,7 +4,7 @@ import { type Expression, type Load, fromHex, isLoad, toHex } from '../model/nft
 import type { Table, Verdict } from '../model/nftables.ts';
 import type { Tuple } from './conntrack.ts';
 import { packetBytes } from './frame.ts';
-import { l4Protocol, networkBytes, transportBytes } from './packet-bytes.ts';
+import { l4Protocol, networkBytes, transportLoad } from './packet-bytes.ts';
 import {
   type Seen,
   type Translation,
@@ -176,7 +176,8 @@ function payloadBytes(
   seen: Seen,
   { header, offset, bytes }: Expression & { readonly name: 'payload' },
 ): Uint8Array | null {
-  const all = header === 'network' ? networkBytes(seen) : transportBytes(seen);
+  if (header === 'transport') return transportLoad(seen, offset, bytes) ?? null;
+  const all = networkBytes(seen);
   return all && offset + bytes <= all.length ? all.slice(offset, offset + bytes) : null;
 }
 

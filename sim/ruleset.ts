@@ -20,6 +20,8 @@ import {
 } from '../model/nftables.ts';
 import { prefixContains } from '../model/prefix.ts';
 import { localType } from '../model/route-lookup.ts';
+import { type IpPacket, isLaterFragment } from './frame.ts';
+import { transportLoad } from './packet-bytes.ts';
 import { Registers, type Step, perform } from './registers.ts';
 import { ruleText } from './rule-text.ts';
 import type { Seen, Translation } from './seen.ts';
@@ -120,6 +122,15 @@ function doesAsk(expression: string): boolean {
 /** So many statements that are not understood are asked both ways in one chain. */
 const FORKS_MAX = 10;
 
+/** The port that a packet is for; of a later fragment what lies there. */
+function portIn(seen: Seen, packet: IpPacket): string | undefined {
+  const { message } = packet;
+  if (!('destinationPort' in message)) return undefined;
+  if (!isLaterFragment(packet)) return `${message.destinationPort}`;
+  const bytes = transportLoad(seen, 2, 2);
+  return bytes && `${((bytes[0] ?? 0) << 8) | (bytes[1] ?? 0)}`;
+}
+
 /** The value of a field in the text of keys; undefined where the packet has none, so that the rule ends. */
 function valueOf(seen: Seen, field: Field): string | undefined {
   const { packet, frame } = seen;
@@ -153,7 +164,7 @@ function valueOf(seen: Seen, field: Field): string | undefined {
           ? 'udp'
           : undefined;
     case 'th dport':
-      return ip && 'destinationPort' in ip.message ? `${ip.message.destinationPort}` : undefined;
+      return ip && portIn(seen, ip);
   }
 }
 

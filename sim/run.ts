@@ -9,6 +9,7 @@ import type { Ip } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
 import type { Frame, IpPacket, OwnPacket, Packet, ProbeMessage } from './frame.ts';
 import type { DropReason } from './reason.ts';
+import type { Gathering } from './reassembly.ts';
 import type { Hop, LookedUp, SenderError, Stage, Verdict } from './trace.ts';
 import type { World } from './world.ts';
 
@@ -71,6 +72,10 @@ export interface Run {
   readonly hops: Hop[];
   readonly queue: Event[];
   readonly waiting: Waiting[];
+  /** Fragments that wait for others, by where they do and what they are of. */
+  readonly gatherings: Map<string, Gathering>;
+  /** What the fragments of the next packet that is split are known by. */
+  nextIdentification: number;
   readonly ends: End[];
   delivered: boolean;
   /** The first error about the question that reached whoever asked. */
@@ -88,6 +93,8 @@ export function startRun(world: World, sender: NetnsName, awaited: Awaited): Run
     hops: [],
     queue: [],
     waiting: [],
+    gatherings: new Map(),
+    nextIdentification: 1,
     ends: [],
     delivered: false,
     error: null,

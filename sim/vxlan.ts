@@ -1,12 +1,21 @@
-import type { Ip } from '../model/ip.ts';
-import type { LinkRef, VxlanLink } from '../model/link.ts';
 /** Vxlans: their frames go over the underlay in UDP packets, to where each was told or has learned (drivers/net/vxlan/vxlan_core.c). */
+import { type Ip, familyOf } from '../model/ip.ts';
+import type { LinkRef, VxlanLink } from '../model/link.ts';
 import { type Mac, ZERO_MAC, isUnicastMac } from '../model/mac.ts';
 import { tunnelsIn } from '../model/vxlan.ts';
-import { type Frame, type IpPacket, type VxlanMessage, isGroupMac, scrubbed } from './frame.ts';
-import { sendOwn } from './output.ts';
+import {
+  type Frame,
+  type IpPacket,
+  type VxlanMessage,
+  isGroupMac,
+  packetBytes,
+  scrubbed,
+} from './frame.ts';
+import { DEFAULT_TTL } from './icmp-error.ts';
+import { mtuBy, sendOwn } from './output.ts';
 import type { DropReason } from './reason.ts';
-import { type Run, drop, leave, note } from './run.ts';
+import { routeOutput } from './route.ts';
+import { type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
 import { findLearnedRemote, withLearnedRemote } from './world.ts';
 
 /** The TTL of its packets, where nobody chose another. */
@@ -24,6 +33,50 @@ function placesOf(run: Run, at: LinkRef, { remotes = [] }: VxlanLink, frame: Fra
     : findLearnedRemote(run.world, at, frame.destination);
   if (learned !== undefined) return [learned];
   return remotes.filter(({ mac }) => mac === ZERO_MAC).map(({ ip }) => ip);
+}
+
+/** What the headers around a frame take, of IPv4 or IPv6 (vxlan_headroom). */
+const HEADROOM_BYTES = { 4: 50, 6: 70 } as const;
+
+/** Smaller MTUs nobody is told of (iptunnel_pmtud_check_icmp, iptunnel_pmtud_check_icmpv6). */
+const SMALLEST_TOLD = { 4: 576, 6: 1280 } as const;
+
+/** What of a packet fits into one of the underlay to there; undefined where that has no way. */
+function roomTo(run: Run, { underlay, local, lower }: VxlanLink, place: Ip): number | undefined {
+  if (underlay === null) return undefined;
+  const answer = routeOutput(netnsOf(run, underlay), local, place, lower);
+  if (answer.kind !== 'forward' || answer.route.device === null) return undefined;
+  const at = { netns: underlay, ifname: answer.route.device };
+  return mtuBy(run, at, answer.route) - HEADROOM_BYTES[familyOf(place)];
+}
+
+/**
+ * Is a frame that a bridge passes on too long for the underlay, and nobody may split it? Then its sender is told, as by whom
+ * it is for (skb_tunnel_check_pmtu). What the netns sends itself goes in fragments of the underlay all the same.
+ */
+function isRefused(run: Run, at: LinkRef, link: VxlanLink, frame: Frame, place: Ip): boolean {
+  const { packet } = frame;
+  if (link.port === null || packet.kind !== 'ip' || packet.message.kind === 'error') return false;
+  if (frame.source === linkAt(run, { ...at, ifname: link.port.master }).mac) return false;
+  const family = familyOf(packet.destination);
+  const room = roomTo(run, link, place);
+  if (room === undefined || packetBytes(packet) <= room || room < SMALLEST_TOLD[family])
+    return false;
+  if (family === 4 && !packet.dontFragment) return false;
+  const text = `${packetBytes(packet)} bytes, and there is room for ${room}`;
+  drop(run, at, 'transmit', frame, 'PKT_TOO_BIG', text, { rule: 'K-9.4' });
+  const { skb: _, ...quoted } = packet;
+  const error: IpPacket = {
+    kind: 'ip',
+    source: packet.destination,
+    destination: packet.source,
+    ttl: DEFAULT_TTL,
+    dontFragment: false,
+    message: { kind: 'error', error: 'too big', mtuBytes: room, quoted },
+  };
+  const back = { source: frame.destination, destination: frame.source, packet: error };
+  run.queue.push({ step: 'receive', at, frame: { ...frame, ...back } });
+  return true;
 }
 
 /** A vxlan sends a frame: a packet of its underlay to each place (vxlan_xmit). */
@@ -53,7 +106,10 @@ export function sendVxlan(run: Run, at: LinkRef, link: VxlanLink, frame: Frame):
     frame: { ...frame, packet: bare },
   };
   const packet = { source: local, ttl: TUNNEL_TTL, dontFragment: false, message };
-  for (const destination of places) sendOwn(run, underlay, { ...packet, destination }, lower);
+  for (const destination of places) {
+    if (!isRefused(run, at, link, frame, destination))
+      sendOwn(run, underlay, { ...packet, destination }, lower);
+  }
 }
 
 /** Why a vxlan takes no frame of a MAC address from there (vxlan_set_mac, vxlan_snoop). */

@@ -2,6 +2,7 @@
 import { ipBytes as addressBytes } from '../model/ip.ts';
 import { type Masked, type XtMatch, fromHex } from '../model/nft-expression.ts';
 import type { Direction, Tuple } from './conntrack.ts';
+import { isLaterFragment } from './frame.ts';
 import { l4Protocol, transportBytes } from './packet-bytes.ts';
 import { type Seen, addressType, connectionState, connectionStatus } from './seen.ts';
 
@@ -9,12 +10,11 @@ function within(value: number, [first, last]: readonly [number, number]): boolea
   return value >= first && value <= last;
 }
 
-/** Source and destination port of UDP or TCP. */
-function portsOf(seen: Seen): readonly [number, number] | undefined {
-  const message = seen.packet.kind === 'ip' ? seen.packet.message : undefined;
-  return message && 'sourcePort' in message
-    ? [message.sourcePort, message.destinationPort]
-    : undefined;
+/** Source and destination port of UDP or TCP, which a later fragment does not have. None of ours begins where that would be an attack (xt_tcpudp.c: fragoff 1). */
+function portsOf({ packet }: Seen): readonly [number, number] | undefined {
+  if (packet.kind !== 'ip' || isLaterFragment(packet)) return undefined;
+  const { message } = packet;
+  return 'sourcePort' in message ? [message.sourcePort, message.destinationPort] : undefined;
 }
 
 /** XT_CONNTRACK_*. */
@@ -135,7 +135,9 @@ const ANY_ICMP = 255;
 function icmp(seen: Seen, match: XtMatch & { readonly match: 'icmp' }): boolean {
   const protocol = l4Protocol(seen);
   if (protocol !== 1 && protocol !== 58) return false;
-  const [type = 0, code = 0] = transportBytes(seen) ?? [];
+  const bytes = transportBytes(seen);
+  if (!bytes) return false;
+  const [type = 0, code = 0] = bytes;
   const isOf = match.type === ANY_ICMP || (match.type === type && within(code, match.codes));
   return isOf !== match.invert;
 }

@@ -52,6 +52,30 @@ describe.skipIf(requirement('tcpdump'))('tcpdump', () => {
     expect(text.match(/^\d\d:\d\d:\d\d\.\d{6} /gm)).toHaveLength(packets.length);
   });
 
+  it.each(['10.244.2.4', 'fd00:2::4'])('reads the fragments of a trace to %s', (to) => {
+    const request = {
+      netns: 'a',
+      destination: parseIp(to),
+      payloadBytes: 4000,
+      dontFragment: false,
+    };
+    const { forward, reachable } = travel(makeWorld(ROUTED), request);
+    expect(reachable.back).toBe(true);
+    const sent = forward.filter(
+      ({ netns, stage, data }) =>
+        netns === 'a' && stage === 'transmit' && data.kind === 'frame' && data.packet.kind === 'ip',
+    );
+    const text = read(pcap(capture(sent, 0)), '-v').replaceAll(/\n\s+/g, ' ');
+    expect(text.split('\n').filter((line) => COMPLAINTS.test(line))).toEqual([]);
+    const isOf4 = to.includes('.');
+    // offset 1480, flags [+], proto ICMP (1), length 1500; frag (0x00000001:1448|1448).
+    const pattern = isOf4 ? /offset (\d+), flags \[(\+?)/g : /frag \((?:0x[\da-f]+:)?(\d+)\|(\d+)/g;
+    const found = [...text.matchAll(pattern)].map(([, offset, rest]) => `${offset} ${rest}`);
+    expect(found.filter((each) => !each.startsWith('0 n'))).toEqual(
+      isOf4 ? ['0 +', '1480 +', '2960 '] : ['0 1448', '1448 1448', '2896 1112'],
+    );
+  });
+
   it.each([
     ['10.244.1.3', undefined],
     ['10.244.2.4', 'tcp'],

@@ -70,8 +70,9 @@ const WAITS_MS = [150, 400, 400, 800];
 /** For a question after which another would be answered otherwise. */
 const ONE_WAIT_MS = [1_500];
 
-/** Of a route that there is not IPv4 tells five times at once, and then once a second (ip_error). */
+/** Of a route that there is not IPv4 tells five times at once, and then once a second (ip_error); of fragments that do not arrive after half a minute. */
 function mayBeHeldBack({ error, from }: SenderError): boolean {
+  if (error === 'reassembly time exceeded') return true;
   return error === 'net unreachable' && familyOf(from) === 4;
 }
 
@@ -122,8 +123,8 @@ export async function compareRuleset(
   return compareHost(kernel, warm, host, questions);
 }
 
-/** A case before may have had bridged packets pass the chains, or not. */
-function bridgedOps({ bridged = false }: ForeignRuleset): readonly Op[] {
+/** Has bridged packets pass the chains, or not, as a case before may have had. */
+export function bridgedOps({ bridged = false }: ForeignRuleset): readonly Op[] {
   return ['iptables', 'ip6tables'].map((name) => ({
     op: 'sysctl.set',
     netns: 'node',
@@ -270,7 +271,7 @@ function countVerdicts(traced: readonly Traced[]): Readonly<Record<string, numbe
 }
 
 /** On which questions the kernel and a host of the simulator part; `warm` is what its links have learned. */
-async function compareHost(
+export async function compareHost(
   kernel: RoutedKernel,
   warm: World,
   host: Host,

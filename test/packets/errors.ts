@@ -8,6 +8,7 @@ import type { Told } from './sockets.ts';
 const NUMBERS: Readonly<Record<4 | 6, Readonly<Record<ErrorKind, string>>>> = {
   4: {
     'time exceeded': '11/0',
+    'reassembly time exceeded': '11/1',
     'net unreachable': '3/0',
     'host unreachable': '3/1',
     'port unreachable': '3/3',
@@ -16,6 +17,7 @@ const NUMBERS: Readonly<Record<4 | 6, Readonly<Record<ErrorKind, string>>>> = {
   },
   6: {
     'time exceeded': '3/0',
+    'reassembly time exceeded': '3/1',
     'net unreachable': '1/0',
     'host unreachable': '1/3',
     'port unreachable': '1/4',

@@ -39,7 +39,7 @@ export const DYING: readonly Question[] = ROUTED_SENDERS.flatMap((netns) =>
 
 /** The same question to the simulator. */
 export function requestOf(question: Question): ProbeRequest {
-  const { netns, protocol, destination, port, ttl } = question;
+  const { netns, protocol, destination, port, ttl, dontFragment } = question;
   const { payloadBytes = DEFAULT_PAYLOAD_BYTES } = question;
   return {
     netns,
@@ -47,16 +47,18 @@ export function requestOf(question: Question): ProbeRequest {
     ...(protocol === 'icmp' ? {} : { to: { protocol, port } }),
     ...(ttl === undefined ? {} : { ttl }),
     ...(protocol === 'tcp' ? {} : { payloadBytes }),
+    ...(dontFragment === undefined ? {} : { dontFragment }),
   };
 }
 
 /** A question in words. */
 export function formatQuestion({ netns, protocol, destination, ...more }: Question): string {
-  const { port, ttl, payloadBytes } = more;
+  const { port, ttl, payloadBytes, dontFragment } = more;
   const words = [
     `${netns} to ${destination} ${port}/${protocol}`,
     ...(ttl === undefined ? [] : [`ttl ${ttl}`]),
     ...(payloadBytes === undefined ? [] : [`${payloadBytes} bytes`]),
+    ...(dontFragment === false ? ['without DF'] : []),
   ];
   return words.join(', ');
 }

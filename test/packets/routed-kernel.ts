@@ -8,7 +8,7 @@ import { LISTEN_PORT } from '../sim/rulesets.ts';
 import { type Answer, type Question, Stations } from './stations.ts';
 import { together } from './turns.ts';
 
-/** What a netns takes over from the host (K-2.2), limits on errors (K-7.8), and what would need time. */
+/** What a netns takes over from the host (K-2.2), limits on errors (K-7.8), what would need time, and what a sender would keep of a path. */
 const PINS: Readonly<Record<string, string>> = {
   ...Object.fromEntries(
     [
@@ -26,6 +26,9 @@ const PINS: Readonly<Record<string, string>> = {
   // Everybody may ping.
   'net/ipv4/ping_group_range': '0 2147483647',
   'net/ipv6/icmp/ratelimit': '0',
+  // Nobody remembers what MTU it was told.
+  'net/ipv4/route/mtu_expires': '0',
+  'net/ipv6/route/mtu_expires': '0',
   'net/bridge/bridge-nf-call-iptables': '0',
   'net/bridge/bridge-nf-call-ip6tables': '0',
 };

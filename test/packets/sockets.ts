@@ -126,6 +126,11 @@ function controlMessage(level: number, type: number, data: Uint8Array): Uint8Arr
   return bytes;
 }
 
+/** 00 01 02 ..., as the simulator fills its packets: rules see it in fragments. */
+export function pattern(length: number): Uint8Array {
+  return Uint8Array.from({ length }, (_, at) => at);
+}
+
 /** An ICMP error of which a socket is told. */
 export interface Told {
   readonly from: Ip;
@@ -137,7 +142,7 @@ export interface Told {
 
 /** A datagram, and what came beside it. */
 export interface Received {
-  readonly text: string;
+  readonly bytes: number;
   readonly from: Ip;
   readonly fromPort: number;
   /** Whom it was for. */
@@ -168,9 +173,10 @@ export class Socket {
     if (ttl !== undefined) this.#set(level, ttlOption, ttl);
   }
 
-  /** Has it answer on a port, of all addresses. */
+  /** Has it answer on a port, of all addresses, without DF. */
   forAnswering(protocol: 'udp' | 'tcp', port: number): void {
-    const { level, askPacketInfo, askTtl } = FAMILIES[this.family];
+    const { level, askPacketInfo, askTtl, mtuDiscover } = FAMILIES[this.family];
+    this.#set(level, mtuDiscover, MTU_DISCOVER.never);
     if (this.family === 6) this.#set(level, V6ONLY, 1);
     if (protocol === 'udp')
       for (const option of [askPacketInfo, askTtl]) this.#set(level, option, 1);
@@ -234,7 +240,7 @@ export class Socket {
     const info = beside.get(packetInfo) ?? new Uint8Array(20);
     const ttl = beside.get(ttlInfo) ?? new Uint8Array(4);
     return {
-      text: new TextDecoder().decode(got.data.subarray(0, bytes)),
+      bytes,
       from: addressIn(name, this.family),
       fromPort: new DataView(name.buffer).getUint16(2),
       to: ipFromBytes(this.family === 4 ? info.slice(8, 12) : info.slice(0, 16)),
@@ -242,13 +248,16 @@ export class Socket {
     };
   }
 
-  /** Answers a datagram by the address that it was for. */
-  answer({ from, fromPort, to }: Received, text: string): void {
+  /** Answers a datagram by the address that it was for, in as many bytes if the text needs no more. */
+  answer({ from, fromPort, to, bytes }: Received, text: string): void {
     const { level, packetInfo } = FAMILIES[this.family];
     const info = new Uint8Array(this.family === 4 ? 12 : 20);
     info.set(ipBytes(to), this.family === 4 ? 4 : 0);
     const control = controlMessage(level, packetInfo, info);
-    const answer = message(socketAddress(from, fromPort), new TextEncoder().encode(text), control);
+    const words = new TextEncoder().encode(`${text} `);
+    const data = pattern(Math.max(words.length, bytes));
+    data.set(words);
+    const answer = message(socketAddress(from, fromPort), data, control);
     libc.sendmsg(this.fd, ptr(answer.header), DONT_WAIT);
   }
 

@@ -8,6 +8,7 @@ import {
   type Told,
   inNetns,
   openSocket,
+  pattern,
   ready,
 } from './sockets.ts';
 
@@ -54,6 +55,7 @@ const ECHO_REQUEST = { 4: 8, 6: 128 } as const;
 /** An echo request, whose id and checksum the kernel sets (net/ipv4/ping.c). */
 function echo(family: 4 | 6, payloadBytes: number): Uint8Array {
   const bytes = new Uint8Array(8 + payloadBytes);
+  bytes.set(pattern(payloadBytes), 8);
   bytes[0] = ECHO_REQUEST[family];
   return bytes;
 }
@@ -65,7 +67,7 @@ function send(question: Question): Asking {
   const socket = openSocket(protocol, family);
   socket.forAsking(dontFragment, ttl);
   socket.connect(destination, port);
-  if (protocol === 'udp') socket.send(new Uint8Array(payloadBytes));
+  if (protocol === 'udp') socket.send(pattern(payloadBytes));
   else if (protocol === 'icmp') socket.send(echo(family, payloadBytes));
   return { question, socket, answer: undefined };
 }

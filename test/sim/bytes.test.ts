@@ -15,6 +15,7 @@ import { travel } from '../../sim/journey.ts';
 import { pcap } from '../../sim/pcap.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { frames, ipPackets } from '../arbitraries/frame.ts';
+import { fragments } from '../arbitraries/sized-packet.ts';
 import { dissect } from './dissect.ts';
 import { ROUTED } from './hosts.ts';
 import { applyAll } from './pods.ts';
@@ -83,6 +84,40 @@ describe('a packet in bytes', () => {
       fc.property(ipPackets(), (packet) => {
         expect(ipBytes(packet)).toHaveLength(packetBytes(packet));
       }),
+    );
+  });
+
+  it('has the header of a fragment, and as much of it as that carries', () => {
+    fc.assert(
+      fc.property(fragments(), (packet) => {
+        const { fragment, destination } = packet;
+        if (!fragment) throw new Error('it is none');
+        const bytes = Buffer.from(ipBytes(packet));
+        expect(bytes).toHaveLength(packetBytes(packet));
+        const { fragment: _, ...all } = packet;
+        const whole = ipBytes(all);
+        const { identification, offsetBytes, dataBytes, hasMore } = fragment;
+        const is4 = familyOf(destination) === 4;
+        const data = whole.subarray((is4 ? 20 : 40) + offsetBytes).subarray(0, dataBytes);
+        expect(bytes.subarray(is4 ? 20 : 48).equals(data)).toBe(true);
+        if (is4) {
+          expect(bytes.readUInt16BE(2)).toBe(bytes.length);
+          expect(bytes.readUInt16BE(4)).toBe(identification);
+          // RFC 791 §3.1: three bits of flags, the last of which is MF.
+          expect(bytes.readUInt16BE(6)).toBe((hasMore ? 0x2000 : 0) + offsetBytes / 8);
+          expect(bytes[9]).toBe(whole[9]);
+        } else {
+          expect(bytes.readUInt16BE(4)).toBe(bytes.length - 40);
+          // RFC 8200 §4.5: the header of a fragment is 44; an offset, two bits that are 0, and M.
+          expect([bytes[6], bytes[40], bytes[41]]).toEqual([44, whole[6], 0]);
+          expect(bytes.readUInt16BE(42)).toBe((offsetBytes / 8) * 8 + (hasMore ? 1 : 0));
+          expect(bytes.readUInt32BE(44)).toBe(identification);
+        }
+        expect(formatPacket(packet)).toContain(
+          `(frag ${identification}:${dataBytes}@${offsetBytes}${hasMore ? '+' : ''})`,
+        );
+      }),
+      { numRuns: 200 },
     );
   });
 

@@ -69,7 +69,8 @@ function requests(
       netns: fc.constantFrom(...senders),
       destination: fc.constantFrom(...destinations),
       ttl: fc.constantFrom(1, 2, 64),
-      payloadBytes: fc.constantFrom(0, 56, 1400, 1472),
+      payloadBytes: fc.constantFrom(0, 56, 1400, 1472, 3000),
+      dontFragment: fc.boolean(),
     },
     { requiredKeys: ['netns', 'destination'] },
   );

@@ -4,7 +4,7 @@ import { parseIp } from '../../model/ip.ts';
 import { ZERO_MAC, parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import type { NewLink } from '../../model/ops/link-add.ts';
-import { addressOps } from './pods.ts';
+import { addressOps, bridgeOps, vethOps } from './pods.ts';
 
 export interface TunnelCase {
   readonly name: string;
@@ -157,3 +157,27 @@ export const TUNNEL_CASES: readonly TunnelCase[] = [
     guilty: ['c', 'link vx0'],
   },
 ];
+
+/** Vxlans into whose packets less fits than their MTU says. */
+export const LARGE_TUNNEL_OPS: readonly Op[] = [
+  ...tunnel('a', { mtuBytes: 2000 }),
+  flood('a'),
+  ...tunnel('c', { mtuBytes: 2000 }),
+  flood('c'),
+];
+
+/** Of netns `a` the vxlan is a port of a bridge, on which `d` is too: what that sends to `TUNNEL_TARGET` a bridge passes on. */
+export const BRIDGED_TUNNEL_OPS: readonly Op[] = [
+  ...tunnel('a', { mtuBytes: 1600 }),
+  flood('a'),
+  ...tunnel('c', { mtuBytes: 1600 }),
+  flood('c'),
+  ...addressOps('c', 'vx0', 'fd08::2/64', 'fe80::82/64'),
+  ...bridgeOps('a', 'br8', '02:00:00:00:08:11', 1600),
+  { op: 'link.set', netns: 'a', ifname: VX0, set: { master: 'br8' as Ifname } },
+  ...vethOps('a', 'v-d', '02:00:00:00:08:12', 'br8', 'd', 'eth8', '02:00:00:00:08:13', 1600),
+  ...addressOps('d', 'eth8', '10.8.0.3/24', 'fd08::3/64', 'fe80::83/64'),
+];
+
+/** The other end of both by IPv6. */
+export const TUNNEL_TARGET6 = parseIp('fd08::2');
