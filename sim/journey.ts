@@ -34,6 +34,12 @@ export function isOfAnswer({ data }: Hop): boolean {
   return packet.kind === 'ip' && isProbeMessage(packet.message) && isAnswer(packet.message);
 }
 
+/** Is it a fragment of the probe or of its answer, or of a tunnel's packet with it? */
+export function isOfFragment({ data }: Hop): boolean {
+  const packet = data.kind === 'frame' ? data.packet : data;
+  return packet.kind === 'ip' && packet.fragment !== undefined;
+}
+
 /** The way back begins with the first hop of the answer. */
 function split({ hops }: Trace): readonly [Hop[], Hop[]] {
   const first = hops.findIndex(isOfAnswer);

@@ -25,6 +25,7 @@ interface TraceFlags {
   readonly snapshot?: string;
   readonly size?: string;
   readonly ttl?: string;
+  readonly df: boolean;
   readonly live?: boolean;
   readonly wait?: string;
 }
@@ -133,6 +134,7 @@ function questionOf(from: string, to: string, flags: TraceFlags): Question {
       ...target,
       ...(payloadBytes === undefined ? {} : { payloadBytes }),
       ...(ttl === undefined ? {} : { ttl }),
+      ...(flags.df ? {} : { dontFragment: false }),
     },
   };
 }
@@ -209,6 +211,7 @@ export function addTraceCommand(
     .option('--snapshot <file>', 'on the host that was saved there; - reads standard input')
     .option('--size <bytes>', 'what the packet carries, beside its headers')
     .option('--ttl <hops>', 'by how many hosts it may be passed on')
+    .option('--no-df', 'without DF: it may be fragmented (as by ping -M dont)')
     .option('--live', 'send a real probe as well, and compare what the kernel does with it')
     .option('--wait <seconds>', 'how long --live waits for the answer (default: 1)')
     .addHelpText('after', EXAMPLES)

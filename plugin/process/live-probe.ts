@@ -24,7 +24,7 @@ const ETHERTYPE = { 4: 0x800, 6: 0x86dd } as const;
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 
 /** It is not possible, by the kernel's word, as status 2; or a signal ended it, as shells give that: 128 and its number. */
-class LiveError extends Error {
+export class LiveError extends Error {
   readonly status: number;
 
   constructor(message: string, status: number) {

@@ -1,11 +1,11 @@
 /** A prediction and a real probe, side by side. */
-import { travel } from '../../sim/journey.ts';
+import { type Journey, isOfFragment, travel } from '../../sim/journey.ts';
 import type { WholeHost } from '../../sim/legacy-table.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
-import type { Verdict } from '../../sim/trace.ts';
+import { type Verdict, formatPlace } from '../../sim/trace.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { type Comparison, compare } from '../trace/comparison.ts';
-import { readyProbe } from './live-probe.ts';
+import { LiveError, readyProbe } from './live-probe.ts';
 
 const WAIT_MS = 1000;
 
@@ -29,9 +29,18 @@ function waitFor(verdict: Verdict): number {
     : WAIT_MS;
 }
 
+/** Throws where the probe would be split: what tracepoints tell of fragments is not put together again. */
+function refuseFragments({ forward }: Journey): void {
+  const hop = forward.find(isOfFragment);
+  if (!hop) return;
+  const text = `it is split in ${formatPlace(hop)}`;
+  throw new LiveError(`--live follows no fragments, and ${text}: give a smaller --size`, 2);
+}
+
 /**
  * Predicts what becomes of the probe on the host as it was read, sends it, and compares. Without `waitMs` it is waited for a
- * second, and for four where nobody is predicted to answer for the next hop. Throws as `readyProbe` does.
+ * second, and for four where nobody is predicted to answer for the next hop. Throws as `readyProbe` does, and before anything is
+ * sent where fragments are predicted.
  */
 export async function traceLive(
   { host, legacyTables }: WholeHost,
@@ -44,6 +53,7 @@ export async function traceLive(
   try {
     const { request } = probe;
     const prediction = travel(makeWorld(host, legacyTables), request);
+    refuseFragments(prediction);
     const observed = await probe.observe(host, waitMs ?? waitFor(prediction.verdict));
     return compare(host, prediction, observed, request.to?.protocol ?? 'icmp');
   } finally {

@@ -3,6 +3,7 @@ import { type Host, findLink } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import type { LinkRef } from '../../model/link.ts';
 import { innermost, isProbeMessage } from '../../sim/frame.ts';
+import { isOfFragment } from '../../sim/journey.ts';
 import type { Hop } from '../../sim/trace.ts';
 import type { Sighting } from './sighting.ts';
 
@@ -12,7 +13,10 @@ export interface Crossing extends Pick<Sighting, 'netns' | 'link' | 'direction'>
   readonly isNeeded: boolean;
 }
 
-function isOfProbe({ data }: Hop): boolean {
+/** Is it the probe or its answer, in one piece? Fragments are not told from packets of others, which are as short. */
+function isOfProbe(hop: Hop): boolean {
+  const { data } = hop;
+  if (isOfFragment(hop)) return false;
   const packet = innermost(data.kind === 'frame' ? data.packet : data);
   return packet.kind === 'ip' && isProbeMessage(packet.message);
 }
@@ -73,7 +77,7 @@ function needless(host: Host, hops: readonly Hop[]): ReadonlySet<string> {
   return new Set([...places, ...others].map(({ netns, ifname }) => `${netns} ${ifname}`));
 }
 
-/** For each of these hops, in order, the crossings of the probe or its answer; ARP and ND have none. */
+/** For each of these hops, in order, the crossings of the probe or its answer; ARP, ND and fragments have none. */
 export function crossingsOf(host: Host, hops: readonly Hop[]): readonly (readonly Crossing[])[] {
   const without = needless(host, hops);
   let before: Hop | undefined;

@@ -19,6 +19,19 @@ function transcriptOf(name: string): string {
   );
 }
 
+/** What the golden texts hold is shown as it is. */
+const GOLDEN = /<!-- golden: (.+) -->\n\n```\n([\s\S]*?)```/g;
+
+it('docs/trace.md shows golden texts', () => {
+  const text = readFileSync(FILE, 'utf8');
+  const written = text.replaceAll(GOLDEN, (_whole, name: string) => {
+    const golden = readFileSync(join(import.meta.dirname, `golden/${name}.txt`), 'utf8');
+    return `<!-- golden: ${name} -->\n\n\`\`\`\n${golden}\`\`\``;
+  });
+  if (process.env['UPDATE'] === '1') writeFileSync(FILE, written);
+  else expect(written).toBe(text);
+});
+
 it('docs/trace.md holds what is printed', () => {
   const text = readFileSync(FILE, 'utf8');
   const names = [...text.matchAll(TRANSCRIPT)].map(([, name = '']) => name);

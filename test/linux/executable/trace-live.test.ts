@@ -237,6 +237,8 @@ describe.skipIf(requirement('root', 'tracefs', 'executable'))('cube-cni trace --
     expect(refusal('--wait', '3', 'a', B)).toContain('--wait is for --live');
     expect(refusal('--live', '--wait', '0', 'a', B)).toContain('more than 0 and up to 60');
     expect(refusal('--live', '--size', '3', 'a', `${B}:80/tcp`)).toContain('leave --size out');
+    const large = ['--live', '--no-df', '--size', '2000', real('a'), B] as const;
+    expect(refusal(...large)).toContain('--live follows no fragments, and it is split in');
     const { stderr } = spawnSync(
       'setpriv',
       ['--reuid=65534', EXECUTABLE, 'trace', '--live', 'a', B],

@@ -234,6 +234,22 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace an
     );
   });
 
+  test('lets the packet be fragmented where that is asked for', () => {
+    const args = [real('a'), '10.244.2.4', '--size', '2000'] as const;
+    expect(run('trace', ...args).stdout).toContain('PKT_TOO_BIG: 2028 bytes, and the mtu is 1500');
+    const { status, stdout } = run('trace', ...args, '--no-df');
+    expect(status).toBe(0);
+    expect(stdout).toContain('2 fragments of 1480 and 528 bytes (K-7.9)');
+    const { forward } = JSON.parse(run('trace', ...args, '--no-df', '--json').stdout) as Journey;
+    const parts = forward.flatMap(({ data }) => (data.kind === 'ip' ? [data.fragment] : []));
+    expect(parts).toContainEqual({
+      identification: 1,
+      offsetBytes: 1480,
+      dataBytes: 528,
+      hasMore: false,
+    });
+  });
+
   test('says what it does not understand about its arguments', () => {
     expect(refusal(real('a'), 'somewhere')).toContain('"somewhere" is no destination');
     expect(refusal(real('a'), '10.0.0.1:80/sctp')).toContain('neither tcp nor udp');
