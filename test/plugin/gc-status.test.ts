@@ -139,11 +139,28 @@ function mixesDefaultVlan(raws: readonly RawConfig[]): boolean {
   return bridges(true).some((bridge) => plain.includes(bridge));
 }
 
+/**
+ * Has one network a gateway in a VLAN, and another of the same bridge, VLAN and subnets none? To the kernel the second looks as if
+ * it had that one too, so that where its pods have host ports, CHECK looks for 127.0.0.1's door at the link of the gateway.
+ */
+function borrowsGateway(raws: readonly RawConfig[]): boolean {
+  const places = (hasGateway: boolean): unknown[] =>
+    raws
+      .filter(
+        (raw) =>
+          ('vlan' in raw || 'vlanTrunk' in raw) &&
+          (raw['isGateway'] === true || raw['isDefaultGateway'] === true) === hasGateway,
+      )
+      .map((raw) => raw['bridge']);
+  const without = places(false);
+  return places(true).some((place) => without.includes(place));
+}
+
 describe('records made anew of what the kernel has', () => {
   it('are enough for CHECK, and for DEL to leave the host as it was', () => {
     fc.assert(
       fc.property(networks(), (raws) => {
-        fc.pre(!mixesDefaultVlan(raws));
+        fc.pre(!mixesDefaultVlan(raws) && !borrowsGateway(raws));
         const machine = makeMachine(plainHost());
         const before = withoutForwarding(machine.backend.host());
         const attached = attachAll(machine, raws);
