@@ -2,6 +2,7 @@ import { type ProbeRequest, probe } from '../../sim/probe.ts';
 import { type World, makeWorld } from '../../sim/world.ts';
 import { median } from '../spread.ts';
 import { inTurn } from '../turns.ts';
+import { fabric, podIp, podName } from './fabric.ts';
 import type { Figure } from './figure.ts';
 import { attachmentOf, nodeWith } from './pods.ts';
 import { type Sizes, type Step, WARM_UP_ROUNDS } from './sizes.ts';
@@ -29,6 +30,27 @@ function laneOf(pods: number): Lane {
   return { pods, world, request, ms: [], hopsPerSecond: [] };
 }
 
+/** How long the trace of an echo between pods of two hosts takes, over the router of a whole cluster. */
+async function measureCrossing(sizes: Sizes, step: Step): Promise<Figure[]> {
+  const { clusterHosts, clusterPods } = sizes;
+  await step('packets: a cluster comes about', 0, 1);
+  const last = { host: clusterHosts - 1, pod: clusterPods - 1 };
+  const request = { netns: podName(0, 0), destination: podIp(last.host, last.pod) };
+  const { world, verdict } = probe(makeWorld(fabric(clusterHosts, clusterPods)), request);
+  if (verdict.kind !== 'delivered') throw new Error('a pod does not reach that of another host');
+  const values: number[] = [];
+  for (let round = -WARM_UP_ROUNDS; round < sizes.rounds; round++) {
+    await step('packets: across', round + WARM_UP_ROUNDS, WARM_UP_ROUNDS + sizes.rounds);
+    const took = median(
+      Array.from({ length: PROBES }, () => timed(() => probe(world, request)).ms),
+    );
+    if (round >= 0) values.push(took);
+  }
+  const on = `${clusterHosts} hosts of ${clusterPods} pods`;
+  const target = { of: 'median', atMost: 5 } as const;
+  return [{ name: 'an echo between pods of two hosts, traced', on, unit: 'ms', values, target }];
+}
+
 /** How long the trace of an echo between two pods takes, there and back, and how many hops that is a second. */
 export async function measurePackets(sizes: Sizes, step: Step): Promise<Figure[]> {
   const lanes = sizes.pods.map((pods) => laneOf(Math.max(pods, 2)));
@@ -44,6 +66,7 @@ export async function measurePackets(sizes: Sizes, step: Step): Promise<Figure[]
     }
   }
   return [
+    ...(await measureCrossing(sizes, step)),
     ...lanes.map(({ pods, ms }): Figure => ({
       name: 'an echo between two pods, traced',
       on: `${pods} pods`,
