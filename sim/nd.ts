@@ -13,6 +13,7 @@ import { isNeighbour, learnNeighbour, sendTo } from './neighbour.ts';
 import { passHooks, unrouted } from './netfilter.ts';
 import { type Run, linkAt, netnsOf, note } from './run.ts';
 import { isUsable } from './source.ts';
+import { findNeighbour } from './world.ts';
 
 const SOLICITED_NODE_BITS = ipBits(parseIp('ff02::1:ff00:0'));
 
@@ -81,7 +82,8 @@ function receiveSolicitation(
     message: { kind: 'advertisement', target, mac },
   };
   const passed = passHooks(run, at, reply, unrouted(at.ifname));
-  if (passed) sendTo(run, at, passed, message.mac);
+  // It goes to whoever asks by what is known of that one, be it wrong, and set for good (ndisc_send_na); of ARP to the MAC that asked.
+  if (passed) sendTo(run, at, passed, findNeighbour(run.world, at, packet.source) ?? message.mac);
 }
 
 /** A neighbour message arrives that is not for another MAC address. */

@@ -29,7 +29,7 @@ function subnetOf(host: number): string {
   return `10.${host >> 8}.${host & 255}`;
 }
 
-export function hostName(host: number): string {
+function hostName(host: number): string {
   return `host${host}`;
 }
 

@@ -23,7 +23,7 @@ const SIZES = [1_400, 1_472];
 /** Used up by the first router, and by a second. */
 const TTLS = [1, 2];
 
-/** What is too large for a link on the way, or does not live as long: datagrams and echoes, all with DF. */
+/** What is too large for a link on the way, or does not live as long: datagrams and echoes, the large ones with DF and without. */
 export const DYING: readonly Question[] = ROUTED_SENDERS.flatMap((netns) =>
   [...ROUTED_DESTINATIONS, ...SERVICES].flatMap((destination) => {
     const port = SERVICES.includes(destination) ? SERVICE_PORT : LISTEN_PORT;
@@ -31,7 +31,9 @@ export const DYING: readonly Question[] = ROUTED_SENDERS.flatMap((netns) =>
       { netns, protocol: 'udp', destination, port } as const,
       { netns, protocol: 'icmp', destination, port: 0 } as const,
     ].flatMap((question): Question[] => [
-      ...SIZES.map((payloadBytes) => ({ ...question, payloadBytes })),
+      ...SIZES.flatMap((payloadBytes) =>
+        [true, false].map((dontFragment) => ({ ...question, payloadBytes, dontFragment })),
+      ),
       ...TTLS.map((ttl) => ({ ...question, ttl })),
     ]);
   }),

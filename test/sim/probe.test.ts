@@ -218,7 +218,7 @@ describe('what a working pair of pods needs', () => {
       'the right neighbour back',
       [neighbour('b', A4, '02:00:00:00:00:01'), neighbour('b', 'fd00:1::2', '02:00:00:00:00:01')],
       'IP_INADDRERRORS in node cni0',
-      'IP_INADDRERRORS in node cni0',
+      'NEIGH_FAILED in a eth0',
     ],
     [
       'that it does not answer silently',
@@ -243,6 +243,17 @@ describe('what a working pair of pods needs', () => {
     const off6 = applyAll(ROUTED, [sysctl('node', 'net/ipv6/conf/all/forwarding', '0')]);
     expect(outcome(from(off6, 'a', 'fd00:2::4'))).toBe('IP_INADDRERRORS in node cni0');
     expect(outcome(from(ROUTED, 'a', 'fd00:2::4'))).toBe('delivered');
+  });
+
+  it('an answerer that does not take who asks for somebody else: ND answers by that too (K-7.3)', () => {
+    const wrong = '02:00:00:00:00:77';
+    const host = applyAll(ROUTED, [
+      neighbour('a', '10.244.1.3', wrong),
+      neighbour('a', 'fd00:1::3', wrong),
+    ]);
+    // The reply is lost where the answer to ARP was not.
+    expect(outcome(from(host, 'b', '10.244.1.2'))).toBe('OTHERHOST in b eth0');
+    expect(outcome(from(host, 'b', 'fd00:1::2'))).toBe('NEIGH_FAILED in b eth0');
   });
 
   it('says why nobody answered', () => {
