@@ -77,17 +77,33 @@ function needless(host: Host, hops: readonly Hop[]): ReadonlySet<string> {
   return new Set([...places, ...others].map(({ netns, ifname }) => `${netns} ${ifname}`));
 }
 
+/** Does nothing follow at the other end of the veth that a hop sends by? The trace ends when the sender has its answer, and copies for others are under way then. */
+function isCutShort(
+  host: Host,
+  { netns, link: ifname, stage }: Hop,
+  later: readonly Hop[],
+): boolean {
+  const link = ifname === null ? undefined : findLink(host, { netns, ifname });
+  if (stage !== 'transmit' || link?.kind !== 'veth' || !link.peer) return false;
+  const { peer } = link;
+  const master = findLink(host, peer)?.port?.master;
+  return !later.some(
+    (hop) => hop.netns === peer.netns && (hop.link === peer.ifname || hop.link === master),
+  );
+}
+
 /** For each of these hops, in order, the crossings of the probe or its answer; ARP, ND and fragments have none. */
 export function crossingsOf(host: Host, hops: readonly Hop[]): readonly (readonly Crossing[])[] {
   const without = needless(host, hops);
   let before: Hop | undefined;
-  return hops.map((hop) => {
+  return hops.map((hop, index) => {
     if (!isOfProbe(hop)) return [];
     const crossings = crossingsOfHop(host, hop, before);
     if (isOnTheWay(hop)) before = hop;
+    const isCopy = isCutShort(host, hop, hops.slice(index + 1));
     return crossings.map((each) => ({
       ...each,
-      isNeeded: !without.has(`${each.netns} ${each.link}`),
+      isNeeded: !isCopy && !without.has(`${each.netns} ${each.link}`),
     }));
   });
 }

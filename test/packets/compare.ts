@@ -1,5 +1,4 @@
 /** The same questions to the simulator and to the kernel. */
-import { execFileSync } from 'node:child_process';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import { type Host, type Netns, getNetns } from '../../model/host.ts';
@@ -20,6 +19,7 @@ import { QUESTIONS, formatQuestion, requestOf } from './questions.ts';
 import type { RoutedHost, RoutedKernel } from './routed-kernel.ts';
 import type { Told } from './sockets.ts';
 import { type Answer, NO_ANSWER, type Question } from './stations.ts';
+import { together as amongOthers } from './turns.ts';
 
 /** The question as it came to whoever answered. */
 function arrived({ hops }: Trace): IpPacket | undefined {
@@ -68,12 +68,13 @@ export interface Comparison {
 /** How long an answer may take: a busy machine may be too late with one, what parts is asked again. */
 const WAITS_MS = [150, 400, 400, 800];
 /** For a question after which another would be answered otherwise. */
-const ONE_WAIT_MS = [1_500];
+const ONE_WAIT_MS = [700];
 
-/** Of a route that there is not IPv4 tells five times at once, and then once a second (ip_error); of fragments that do not arrive after half a minute. */
-function mayBeHeldBack({ error, from }: SenderError): boolean {
+/** Of a route that there is not, or that ends packets, IPv4 tells five times at once, and then once a second (ip_error); of fragments that do not arrive after half a minute. */
+function mayBeHeldBack({ verdict }: Trace, { error, from }: SenderError): boolean {
   if (error === 'reassembly time exceeded') return true;
-  return error === 'net unreachable' && familyOf(from) === 4;
+  const isOfRoute = verdict.kind === 'dropped' && verdict.reason === 'IP_INNOROUTES';
+  return isOfRoute && familyOf(from) === 4;
 }
 
 /** What the own kernel of whoever asks tells it goes through no netns but its own. */
@@ -89,7 +90,7 @@ function isToldSo(host: Host, asked: Question, trace: Trace, { told }: Answer): 
   const arrival = arrived(trace);
   if (arrival && !isHeard(arrival)) return true;
   if (error === null) return told === undefined || isOwn(host, asked, told);
-  return formatTold(told) === formatError(error) || (!told && mayBeHeldBack(error));
+  return formatTold(told) === formatError(error) || (!told && mayBeHeldBack(trace, error));
 }
 
 function isSame(host: Host, asked: Question, trace: Trace, answer: Answer): boolean {
@@ -133,6 +134,21 @@ export function bridgedOps({ bridged = false }: ForeignRuleset): readonly Op[] {
   }));
 }
 
+/** Runs a command to its end; fails with what it said where it did. While it begins it has the files of this process, so that no tracepoints may be on. */
+function runWith(input: string, command: readonly string[]): Promise<void> {
+  return amongOthers(() => complete(input, command));
+}
+
+async function complete(input: string, command: readonly string[]): Promise<void> {
+  const child = Bun.spawn([...command], {
+    stdin: new TextEncoder().encode(input),
+    stdout: 'ignore',
+    stderr: 'pipe',
+  });
+  const [status, said] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+  if (status !== 0) throw new Error(`${command.join(' ')} ends with ${status}: ${said}`);
+}
+
 /** Does something while rules of others are in netns node. */
 export async function withForeign<T>(
   kernel: RoutedHost,
@@ -142,17 +158,16 @@ export async function withForeign<T>(
   const { nft, iptables, ip6tables } = ruleset;
   for (const op of [NO_RULESET, ...bridgedOps(ruleset)]) kernel.execute(op);
   const netns = kernel.places.real('node');
-  const run = (input: string, ...command: readonly string[]): void => {
-    execFileSync('ip', ['netns', 'exec', netns, ...command], { input, stdio: 'pipe' });
-  };
-  run('flush ruleset', 'nft', '-f', '-');
+  const run = (input: string, ...command: readonly string[]): Promise<void> =>
+    runWith(input, ['ip', 'netns', 'exec', netns, ...command]);
+  await run('flush ruleset', 'nft', '-f', '-');
   try {
-    if (nft !== undefined) run(nft, 'nft', '-f', '-');
-    if (iptables !== undefined) run(iptables, 'iptables-nft-restore');
-    if (ip6tables !== undefined) run(ip6tables, 'ip6tables-nft-restore');
+    if (nft !== undefined) await run(nft, 'nft', '-f', '-');
+    if (iptables !== undefined) await run(iptables, 'iptables-nft-restore');
+    if (ip6tables !== undefined) await run(ip6tables, 'ip6tables-nft-restore');
     return await act(netns);
   } finally {
-    run('flush ruleset', 'nft', '-f', '-');
+    await run('flush ruleset', 'nft', '-f', '-');
   }
 }
 
@@ -247,16 +262,14 @@ async function partingsOf(
   return parted.map(({ asked, trace, answer }) => say(asked, trace, answer));
 }
 
-const QUIET = { stdio: 'ignore' } as const;
-
 /**
  * What a connection was translated to it keeps, also under other rules: those of a vxlan have the same ports again. And a
  * vxlan keeps the route to a place also when a MAC has moved to another (K-9.3), until routes are looked up anew.
  */
-function forgetPaths({ places: { real } }: RoutedKernel, world: World): World {
-  execFileSync('ip', ['netns', 'exec', real('node'), 'conntrack', '-F'], QUIET);
-  for (const netns of ['a', 'c'])
-    execFileSync('ip', ['-n', real(netns), 'route', 'flush', 'cache'], QUIET);
+async function forgetPaths({ places: { real } }: RoutedKernel, world: World): Promise<World> {
+  const flush = ['a', 'c'].map((netns) => ['ip', '-n', real(netns), 'route', 'flush', 'cache']);
+  const forget = ['ip', 'netns', 'exec', real('node'), 'conntrack', '-F'];
+  await Promise.all([forget, ...flush].map((command) => runWith('', command)));
   return { ...world, connections: {} };
 }
 
@@ -277,13 +290,13 @@ export async function compareHost(
   host: Host,
   { together, inTurn = [], followed = [] }: Questions,
 ): Promise<Comparison> {
-  let world = forgetPaths(kernel, withHost(warm, host));
+  let world: World = { ...withHost(warm, host), connections: {} };
   const traced = together.map((asked) => traceOf(world, asked));
   const partings = [...(await partingsOf(kernel, host, traced, WAITS_MS))];
   for (const asked of followed)
     partings.push(...(await pathPartings(kernel.places, world, requestOf(asked))));
   for (const asked of inTurn) {
-    world = forgetPaths(kernel, world);
+    world = await forgetPaths(kernel, world);
     const each = traceOf(world, asked);
     ({ world } = each.trace);
     traced.push(each);

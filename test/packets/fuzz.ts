@@ -24,7 +24,7 @@ if (!(minutes > 0) || !Number.isInteger(seed) || !Number.isInteger(only ?? 0)) {
 }
 
 /** Hosts at once: each waits most of the time. */
-const HOSTS = 8;
+const HOSTS = 32;
 const PROGRESS_MS = 10_000;
 
 function programAt(number: number): PacketProgram {

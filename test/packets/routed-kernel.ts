@@ -18,9 +18,13 @@ const PINS: Readonly<Record<string, string>> = {
       'proxy_arp',
       'accept_local',
       'route_localnet',
+      // A router that sends by the link that it came in by tells of a shorter way, which is not followed (K-7.7).
+      'accept_redirects',
     ].flatMap((name) => ['all', 'default', 'lo'].map((of) => [`net/ipv4/conf/${of}/${name}`, '0'])),
   ),
   'net/ipv6/conf/default/accept_dad': '0',
+  'net/ipv6/conf/all/accept_redirects': '0',
+  'net/ipv6/conf/default/accept_redirects': '0',
   'net/ipv6/conf/default/router_solicitations': '0',
   'net/ipv4/icmp_ratemask': '0',
   // Everybody may ping.

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ProbeOutcome } from '../../backends/probe.ts';
 import type { Host } from '../../model/host.ts';
+import type { Ifname } from '../../model/ifname.ts';
 import { parseIp } from '../../model/ip.ts';
 import type { NftCommand } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
@@ -277,6 +278,18 @@ describe('the links that a packet crosses', () => {
       expect(crossed(carriedOut(ROUTED, PASSING).host)).toEqual(crossed(ROUTED));
     },
   );
+});
+
+describe('a copy for somebody else', () => {
+  it('is not needed, also where the answer has come before that one has it', () => {
+    const flag = { op: 'port.set', netns: 'node', ifname: 'v-a' as Ifname } as const;
+    const { host } = carriedOut(ROUTED, [{ ...flag, flag: 'learning', on: false }]);
+    const request = { netns: 'a', destination: parseIp('10.244.1.1') };
+    const { forward, ...journey } = travel(makeWorld(host), request);
+    const crossings = crossingsOf(host, [...forward, ...journey.return]).flat();
+    const needless = crossings.filter(({ isNeeded }) => !isNeeded);
+    expect(needless.map(({ netns, link }) => `${netns} ${link}`)).toEqual(['node v-b', 'b eth0']);
+  });
 });
 
 describe('prediction and kernel', () => {
