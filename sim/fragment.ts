@@ -59,15 +59,16 @@ const MOST_LISTED = 4;
 /** `4028 bytes, and the mtu is 1500: 3 fragments of 1480, 1480 and 1048 bytes`. */
 export function splitText(packet: IpPacket, mtuBytes: number, parts: readonly IpPacket[]): string {
   const largest = packet.skb?.joined?.largestBytes ?? null;
-  // What there is room for, or what the packet came in.
-  const limit = largest !== null && largest <= mtuBytes ? 'came in' : 'and the mtu is';
+  // What the packet came in, or what there is room for.
+  const isAgain = largest !== null && largest <= mtuBytes;
+  const limit = isAgain ? `joined of up to ${mtuBytes}: again` : `and the mtu is ${mtuBytes}:`;
   const sizes = parts.map(({ fragment }) => fragment?.dataBytes ?? 0);
   const listed =
     sizes.length > MOST_LISTED
       ? `up to ${Math.max(...sizes)}`
       : `${sizes.slice(0, -1).join(', ')} and ${sizes.at(-1)}`;
   const bytes = packetBytes(packet);
-  return `${bytes} bytes, ${limit} ${mtuBytes}: ${parts.length} fragments of ${listed} bytes`;
+  return `${bytes} bytes, ${limit} ${parts.length} fragments of ${listed} bytes`;
 }
 
 /** `1500 bytes, and the mtu is 1400`: of what was joined, how long its longest fragment was. */
