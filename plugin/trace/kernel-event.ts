@@ -12,6 +12,8 @@ export interface LinkEvent {
   readonly ifname: string;
   /** With the link's header where it is sent, without where it is received. */
   readonly bytes: number;
+  /** Did the process itself ask for what happened? Else an interrupt took its time, for packets of anybody. */
+  readonly isOfProcess: boolean;
 }
 
 /** The end of a packet that nobody takes. */
@@ -25,7 +27,6 @@ export interface DropEvent {
   readonly reason: string | null;
   /** The kernel function that drops it, `nf_hook_slow+0x1c/0xa0`; an address where symbols are hidden. */
   readonly location: string;
-  /** Did the process itself ask for what happened? Else an interrupt took its time, for packets of anybody. */
   readonly isOfProcess: boolean;
 }
 
@@ -58,11 +59,17 @@ function parseLine(line: string): KernelEvent | undefined {
   const [, pid, cpu, flags = '', seconds, name = '', fields = ''] = LINE.exec(line) ?? [];
   const skb = field(fields, 'skbaddr');
   if (skb === undefined) return undefined;
-  const common = { pid: Number(pid), cpu: Number(cpu), seconds: Number(seconds), skb };
+  const common = {
+    pid: Number(pid),
+    cpu: Number(cpu),
+    seconds: Number(seconds),
+    skb,
+    isOfProcess: OF_PROCESS.test(flags),
+  };
   if (name === DROP_TRACEPOINT) {
     const reason = /\breason: (\S+)/.exec(fields)?.[1] ?? null;
     const location = field(fields, 'location') ?? '?';
-    return { ...common, kind: 'drop', reason, location, isOfProcess: OF_PROCESS.test(flags) };
+    return { ...common, kind: 'drop', reason, location };
   }
   const ifname = field(fields, 'dev');
   const bytes = Number(field(fields, 'len'));

@@ -40,14 +40,19 @@ interface Followed {
   readonly kind: LinkEvent['kind'];
   /** Of the IP packet, with what a tunnel adds. */
   readonly bytes: number;
+  readonly cpu: number;
   readonly seconds: number;
 }
 
 /** Where it is that a packet waits for its neighbour, of which nothing else tells (net/core/neighbour.c, neigh_invalidate). */
 const GIVES_UP_ON_NEIGHBOUR = /^(?:neigh_invalidate|arp_error_report|ndisc_error_report)\b/;
 
-/** How soon a question is answered by the CPU that receives it, which does nothing else in between. */
+/** How soon a question is answered, or a packet copied, by the CPU that has it, which does nothing else in between. */
 const ANSWER_SECONDS = 100e-6;
+
+/** What can end an answer before any link has it; others are of packets that arrive. */
+const OF_SENDING =
+  /^(?:NETFILTER_DROP|IP_OUTNOROUTES|NEIGH_|NOT_SPECIFIED|PKT_TOO_BIG|BPF_CGROUP_EGRESS)/;
 
 /** How long a packet may be where it was seen last before it is dropped there, if it does not wait for a neighbour. */
 const STAY_SECONDS = 2e-3;
@@ -64,6 +69,8 @@ export interface Sender {
 interface Pursuit {
   readonly host: Host;
   readonly sender: Sender;
+  /** All of them, from the probe's own first on. */
+  readonly events: readonly KernelEvent[];
   readonly firstSeconds: number;
   /** The last packet of anybody for whose next hop nobody answered: the sender's own, where it has just heard that. */
   readonly unanswered: DropEvent | undefined;
@@ -71,6 +78,8 @@ interface Pursuit {
   readonly followed: Map<string, Followed>;
   readonly seen: Sighting[];
   readonly drops: KernelDrop[];
+  /** Has the question been answered by the CPU that received it? Then no later packet is an answer. */
+  wasAnsweredAtOnce: boolean;
   /** Where it was received last. */
   received: (Pick<LinkEvent, 'cpu' | 'seconds'> & { readonly netns: NetnsName }) | undefined;
 }
@@ -103,7 +112,34 @@ function nextPlace(
   return linkIn(pursuit, at.netns, event.ifname);
 }
 
-/** Where a packet is that was not seen before: the probe itself, then a copy of it or an answer. */
+function isSoonAfter(
+  event: KernelEvent,
+  before: { readonly cpu: number; readonly seconds: number },
+): boolean {
+  const seconds = event.seconds - before.seconds;
+  return event.cpu === before.cpu && seconds >= 0 && seconds < ANSWER_SECONDS;
+}
+
+function isAnswer({ sender }: Pursuit, bytes: number): boolean {
+  return isWithin(answerBytes(sender.request), bytes);
+}
+
+/** Is there an answer at once, where the question was received last? */
+function isAnsweredAtOnce(pursuit: Pursuit): boolean {
+  const { received, events } = pursuit;
+  return (
+    received !== undefined &&
+    events.some(
+      (event) =>
+        (event.kind === 'queue' || event.kind === 'transmit') &&
+        isSoonAfter(event, received) &&
+        isAnswer(pursuit, event.bytes - LINK_HEADER_BYTES) &&
+        linkIn(pursuit, received.netns, event.ifname) !== undefined,
+    )
+  );
+}
+
+/** Where a packet is that was not seen before: the probe itself, then a copy of it or an answer, which come at once, but where a neighbour has to be asked for, or a process answers. */
 function firstPlace(pursuit: Pursuit, event: LinkEvent, bytes: number): LinkRef | undefined {
   const { followed, seen } = pursuit;
   const { request } = pursuit.sender;
@@ -112,9 +148,12 @@ function firstPlace(pursuit: Pursuit, event: LinkEvent, bytes: number): LinkRef 
     return isWithin(requestBytes(request), bytes)
       ? linkIn(pursuit, request.netns, event.ifname)
       : undefined;
-  const isAnswer = isWithin(answerBytes(request), bytes);
-  return [...followed.values()]
-    .filter((each) => isAnswer || each.bytes === bytes)
+  const mayAnswer = isAnswer(pursuit, bytes);
+  const origins = [...followed.values()].filter((each) => mayAnswer || each.bytes === bytes);
+  const near = origins.filter((each) => isSoonAfter(event, each));
+  pursuit.wasAnsweredAtOnce ||= isAnsweredAtOnce(pursuit);
+  const from = near.length > 0 || !mayAnswer || pursuit.wasAnsweredAtOnce ? near : origins;
+  return from
     .toReversed()
     .map((each) => linkIn(pursuit, each.at.netns, event.ifname))
     .find((at) => at !== undefined);
@@ -129,7 +168,8 @@ function pass(pursuit: Pursuit, event: LinkEvent): void {
   // Deleted first, so that it comes last.
   followed.delete(event.skb);
   if (!at) return;
-  followed.set(event.skb, { at, kind: event.kind, bytes, seconds: event.seconds });
+  const { kind, cpu, seconds } = event;
+  followed.set(event.skb, { at, kind, bytes, cpu, seconds });
   if (event.kind === 'queue') return;
   const direction = event.kind === 'transmit' ? 'out' : 'in';
   if (direction === 'in') pursuit.received = { ...event, netns: at.netns };
@@ -143,11 +183,12 @@ function originOf(pursuit: Pursuit, event: DropEvent): NetnsName | undefined {
     const isOwn = event.pid === sender.pid && event.isOfProcess;
     return isOwn || event === pursuit.unanswered ? sender.request.netns : undefined;
   }
-  const isAnswer =
+  const isOfAnswer =
     sender.heard.kind !== 'answered' &&
-    received?.cpu === event.cpu &&
-    event.seconds - received.seconds < ANSWER_SECONDS;
-  return isAnswer ? received?.netns : undefined;
+    received !== undefined &&
+    isSoonAfter(event, received) &&
+    (event.reason === null || OF_SENDING.test(event.reason));
+  return isOfAnswer ? received.netns : undefined;
 }
 
 /** The packet that ends, if it is one of those that are followed; others may have its memory by now. */
@@ -169,8 +210,27 @@ function drop(pursuit: Pursuit, event: DropEvent): void {
   pursuit.drops.push({ netns, link, reason, location, afterUs: afterUs(pursuit, event) });
 }
 
+/**
+ * The events from that on by which the sender's process gives its probe to a link. Where that waits for a neighbour's answer it
+ * is given in an interrupt, mostly one that takes the same process's time; else all events.
+ */
+function sinceSent(
+  host: Host,
+  { request, pid }: Sender,
+  events: readonly KernelEvent[],
+): readonly KernelEvent[] {
+  const mayBe = (event: KernelEvent): boolean =>
+    event.kind === 'queue' &&
+    event.pid === pid &&
+    isWithin(requestBytes(request), event.bytes - LINK_HEADER_BYTES) &&
+    findLink(host, { netns: request.netns, ifname: event.ifname as Ifname }) !== undefined;
+  const asked = events.findIndex((event) => event.isOfProcess && mayBe(event));
+  return events.slice(Math.max(0, asked < 0 ? events.findIndex(mayBe) : asked));
+}
+
 /** Where the probe and its answer were seen and dropped, by the events since it was sent. */
-export function followProbe(host: Host, sender: Sender, events: readonly KernelEvent[]): Sightings {
+export function followProbe(host: Host, sender: Sender, all: readonly KernelEvent[]): Sightings {
+  const events = sinceSent(host, sender, all);
   const unanswered = events.findLast(
     (event) => event.kind === 'drop' && GIVES_UP_ON_NEIGHBOUR.test(event.location),
   );
@@ -180,11 +240,13 @@ export function followProbe(host: Host, sender: Sender, events: readonly KernelE
   const pursuit: Pursuit = {
     host,
     sender,
+    events,
     firstSeconds: events[0]?.seconds ?? 0,
     unanswered: wasGivenUp && unanswered?.kind === 'drop' ? unanswered : undefined,
     followed: new Map(),
     seen: [],
     drops: [],
+    wasAnsweredAtOnce: false,
     received: undefined,
   };
   for (const event of events) {

@@ -62,6 +62,7 @@ describe('events of the kernel', () => {
         skb: '00000000e4ab554f',
         ifname: 'eth0',
         bytes: 119,
+        isOfProcess: false,
       },
       {
         kind: 'transmit',
@@ -71,6 +72,7 @@ describe('events of the kernel', () => {
         skb: '00000000e4ab554f',
         ifname: 'eth0',
         bytes: 119,
+        isOfProcess: false,
       },
       {
         kind: 'receive',
@@ -80,6 +82,7 @@ describe('events of the kernel', () => {
         skb: '00000000e4ab554f',
         ifname: 'v-a',
         bytes: 105,
+        isOfProcess: false,
       },
     ]);
     expect(events.find(({ kind }) => kind === 'drop')).toEqual({
@@ -151,6 +154,37 @@ describe('a probe', () => {
     expect(
       places(events.flatMap((event, index) => [...others.slice(index, index + 1), event])),
     ).toEqual([...THERE, ...BACK]);
+  });
+
+  it('is told from what others send at the same time, be it as long, by links of the same names', () => {
+    const own = parseKernelEvents(RECORDED);
+    const others = fc.array(
+      fc.record({
+        kind: fc.constantFrom('queue' as const, 'transmit' as const, 'receive' as const),
+        pid: fc.constantFrom(0, 6000),
+        cpu: fc.constantFrom(0, 1),
+        // Around the probe and its answer, but not within what a packet takes on the CPU that has it.
+        afterUs: fc.oneof(fc.integer({ min: -900, max: -1 }), fc.integer({ min: 500, max: 900 })),
+        skb: fc.constantFrom('aa', 'bb', 'cc'),
+        ifname: fc.constantFrom('eth0', 'v-a', 'v-b', 'cni0'),
+        bytes: fc.constantFrom(105, 119),
+        isOfProcess: fc.constant(false),
+      }),
+      { maxLength: 12 },
+    );
+    const [first] = own;
+    fc.assert(
+      fc.property(others, (noise) => {
+        const events = [
+          ...own,
+          ...noise.map(({ afterUs, ...event }) => ({
+            ...event,
+            seconds: (first?.seconds ?? 0) + afterUs / 1e6,
+          })),
+        ].toSorted((a, b) => a.seconds - b.seconds);
+        expect(places(events)).toEqual([...THERE, ...BACK]);
+      }),
+    );
   });
 
   it('is lost where its memory is given to a packet elsewhere', () => {
