@@ -15,6 +15,7 @@ import {
   type IcmpError,
   type IpPacket,
   type NeighbourMessage,
+  type Reset,
   type Segment,
   type VxlanMessage,
   packetBytes,
@@ -125,20 +126,31 @@ function udp(
   return { protocol: PROTOCOL.udp, bytes };
 }
 
+const [SYN, RST, ACK] = [0x02, 0x04, 0x10];
+
+/** Sequence number, what it acknowledges, flags and window. */
+function control(message: Segment | Reset): readonly [number, number, number, number] {
+  // As nf_reject_ip_tcphdr_put has it.
+  if (message.kind === 'reset') return [0, SYN_SEQUENCE + 1, RST | ACK, 0];
+  return message.isAnswer
+    ? [ANSWER_SEQUENCE, SYN_SEQUENCE + 1, SYN | ACK, WINDOW]
+    : [SYN_SEQUENCE, 0, SYN, WINDOW];
+}
+
 /** RFC 9293 §3.1, without options. */
-function tcp(packet: IpPacket, segment: Segment): Transport {
-  const { sourcePort, destinationPort, isAnswer, payloadBytes } = segment;
-  const [syn, ack] = [0x02, 0x10];
+function tcp(packet: IpPacket, message: Segment | Reset): Transport {
+  const { sourcePort, destinationPort } = message;
+  const [sequence, acknowledged, flags, window] = control(message);
   const bytes = joined(
     u16(sourcePort),
     u16(destinationPort),
-    u32(isAnswer ? ANSWER_SEQUENCE : SYN_SEQUENCE),
-    u32(isAnswer ? SYN_SEQUENCE + 1 : 0),
-    Uint8Array.of(5 << 4, isAnswer ? syn | ack : syn),
-    u16(WINDOW),
+    u32(sequence),
+    u32(acknowledged),
+    Uint8Array.of(5 << 4, flags),
+    u16(window),
     u16(0),
     u16(0),
-    payload(payloadBytes),
+    payload(message.kind === 'reset' ? 0 : message.payloadBytes),
   );
   const before = pseudoHeader(packet, PROTOCOL.tcp, bytes.length);
   return { protocol: PROTOCOL.tcp, bytes: summed(bytes, 16, before) };
@@ -192,6 +204,7 @@ function transport(packet: IpPacket): Transport {
     case 'udp':
       return udp(packet, message, payload(message.payloadBytes));
     case 'tcp':
+    case 'reset':
       return tcp(packet, message);
     case 'vxlan':
       return vxlan(packet, message);

@@ -54,7 +54,7 @@ function tupleOf(packet: IpPacket): Tuple | undefined {
     };
   const { kind, sourcePort, destinationPort } = message;
   return {
-    protocol: kind === 'tcp' ? kind : 'udp',
+    protocol: kind === 'tcp' || kind === 'reset' ? 'tcp' : 'udp',
     source,
     sourcePort,
     destination,

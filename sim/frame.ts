@@ -91,6 +91,13 @@ export interface Fragment {
   readonly hasMore: boolean;
 }
 
+/** A TCP segment that refuses the one that opens a connection: RST and ACK (RFC 9293, section 3.5.2). */
+export interface Reset {
+  readonly kind: 'reset';
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+}
+
 /** An IPv4 or IPv6 packet; its addresses say which. */
 export interface IpPacket {
   readonly kind: 'ip';
@@ -100,7 +107,7 @@ export interface IpPacket {
   readonly ttl: number;
   /** IPv4: nobody may fragment it. IPv6: its sender may not, and no router does ever. */
   readonly dontFragment: boolean;
-  readonly message: ProbeMessage | NeighbourMessage | VxlanMessage | IcmpError;
+  readonly message: ProbeMessage | NeighbourMessage | VxlanMessage | IcmpError | Reset;
   /** Of the packet with this message it is only a part; absent: the whole. */
   readonly fragment?: Fragment;
   /** What the netns that it goes through keeps beside it; absent: nothing. */
@@ -178,6 +185,8 @@ function wholeBytes({ destination, message }: IpPacket): number {
       return header + 8 + message.payloadBytes;
     case 'tcp':
       return header + 20 + message.payloadBytes;
+    case 'reset':
+      return header + 20;
     // UDP and VXLAN headers, and the frame with its own and the tag of its VLAN.
     case 'vxlan': {
       const { packet: inner, tag } = message.frame;
@@ -233,9 +242,11 @@ export function innermost(packet: Packet): Packet {
     : packet;
 }
 
+const NO_PROBES: ReadonlySet<IpPacket['message']['kind']> = new Set(['vxlan', 'error', 'reset']);
+
 /** Is it what a probe asks, or its answer? */
 export function isProbeMessage(message: IpPacket['message']): message is ProbeMessage {
-  return !isNeighbourMessage(message) && message.kind !== 'vxlan' && message.kind !== 'error';
+  return !isNeighbourMessage(message) && !NO_PROBES.has(message.kind);
 }
 
 /** Is it about neighbours? */
@@ -270,6 +281,12 @@ function formatEnd(ip: Ip, port: number): string {
   return familyOf(ip) === 4 ? `${ip}:${port}` : `[${ip}]:${port}`;
 }
 
+function formatSegment(message: Datagram | Segment | Reset): string {
+  if (message.kind === 'udp') return 'udp';
+  if (message.kind === 'reset') return 'tcp rst ack';
+  return message.isAnswer ? 'tcp syn ack' : 'tcp syn';
+}
+
 function formatMessage(packet: IpPacket): string {
   const { source, destination, message } = packet;
   switch (message.kind) {
@@ -277,10 +294,10 @@ function formatMessage(packet: IpPacket): string {
     case 'echo reply':
       return `${message.kind} ${source} > ${destination}`;
     case 'udp':
-    case 'tcp': {
-      const flags = message.kind === 'udp' ? '' : message.isAnswer ? ' syn ack' : ' syn';
+    case 'tcp':
+    case 'reset': {
       const from = formatEnd(source, message.sourcePort);
-      return `${message.kind}${flags} ${from} > ${formatEnd(destination, message.destinationPort)}`;
+      return `${formatSegment(message)} ${from} > ${formatEnd(destination, message.destinationPort)}`;
     }
     case 'vxlan':
       return `vxlan ${message.vni} ${source} > ${destination} (${formatPacket(message.frame.packet)})`;
@@ -295,7 +312,8 @@ function formatMessage(packet: IpPacket): string {
 
 /** The protocol of a packet, of which a later fragment tells no more. */
 function protocolOf({ destination, message }: IpPacket): string {
-  if ('sourcePort' in message) return message.kind === 'tcp' ? 'tcp' : 'udp';
+  if ('sourcePort' in message)
+    return message.kind === 'tcp' || message.kind === 'reset' ? 'tcp' : 'udp';
   return familyOf(destination) === 4 ? 'icmp' : 'icmp6';
 }
 

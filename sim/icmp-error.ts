@@ -1,4 +1,5 @@
-/** ICMP errors: whoever cannot take a packet further tells whom that came from (net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send; K-7.7). */
+/** ICMP errors: whoever cannot take a packet further tells whom that came from (net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send; K-7.7), or refuses a connection in the name of whom it was for. */
+import type { NetnsName } from '../model/host.ts';
 import { familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { localType } from '../model/route-lookup.ts';
@@ -57,5 +58,25 @@ export function sendIcmpError(
       ...(skb?.track ? { skb: { mark: 0, track: relatedTo(skb.track) } } : {}),
     },
     device: familyOf(destination) === 6 && isLinkLocal(destination) ? at.ifname : null,
+  });
+}
+
+/** Refuses a segment in the name of whom it is for (nf_reject_ipv4.c, nf_send_reset; nf_reject_ipv6.c, nf_send_reset6). Of anything else that is not asked for. */
+export function sendReset(run: Run, netns: NetnsName, packet: IpPacket): void {
+  const { source, destination, message, skb } = packet;
+  if (message.kind !== 'tcp') return;
+  const { sourcePort, destinationPort } = message;
+  run.queue.push({
+    step: 'send',
+    netns,
+    own: {
+      source: destination,
+      destination: source,
+      ttl: DEFAULT_TTL,
+      dontFragment: true,
+      message: { kind: 'reset', sourcePort: destinationPort, destinationPort: sourcePort },
+      ...(skb?.track ? { skb: { mark: 0, track: relatedTo(skb.track) } } : {}),
+    },
+    device: null,
   });
 }

@@ -44,7 +44,7 @@ function isAwaited(run: Run, { source, message }: IpPacket): boolean {
   if ('id' in message) return 'id' in asked && message.id === asked.id;
   return (
     'sourcePort' in message &&
-    message.kind === asked.kind &&
+    (message.kind === asked.kind || (message.kind === 'reset' && asked.kind === 'tcp')) &&
     source === from &&
     message.sourcePort === asked.destinationPort &&
     message.destinationPort === asked.sourcePort
@@ -89,6 +89,14 @@ function passInput(run: Run, at: LinkRef, arrived: IpPacket): IpPacket | undefin
   return passed && gather(run, at, passed, 'deliver');
 }
 
+/** A connection is refused: whoever asked for it knows. */
+function receiveReset(run: Run, at: LinkRef, packet: IpPacket): void {
+  const isTold = at.netns === run.sender && isAwaited(run, packet);
+  const text = isTold ? 'the sender is told' : 'nobody here waits for it';
+  note(run, at, 'deliver', packet, text, { rule: 'K-7.7' });
+  if (isTold) run.error ??= { from: packet.source, error: 'connection refused', mtuBytes: null };
+}
+
 /** The packet is for this netns, because of this route in its local table; loopback packets keep the one they were sent with. */
 function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null): void {
   const packet = passInput(run, at, arrived);
@@ -99,6 +107,10 @@ function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null):
   }
   if (packet.message.kind === 'error') {
     receiveError(run, at, packet, packet.message);
+    return;
+  }
+  if (packet.message.kind === 'reset') {
+    receiveReset(run, at, packet);
     return;
   }
   const { destination, message } = packet;

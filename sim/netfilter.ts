@@ -24,7 +24,7 @@ import {
   formatPacket,
   isLaterFragment,
 } from './frame.ts';
-import { sendIcmpError } from './icmp-error.ts';
+import { sendIcmpError, sendReset } from './icmp-error.ts';
 import { type LegacyTable, isAt, isNat, legacyTablesOf, priorityOf } from './legacy-table.ts';
 import {
   type Side,
@@ -149,7 +149,7 @@ const REJECTIONS: Readonly<Record<string, ErrorKind | undefined>> = {
   'admin-prohibited': 'admin prohibited',
 };
 
-/** Tells the sender of a packet that a rule rejects; what of that is not simulated, resets among it, the trace leaves open. */
+/** Tells the sender of a packet that a rule rejects; what of that is not simulated the trace leaves open. */
 function reject(
   run: Run,
   { netns }: Place,
@@ -162,7 +162,8 @@ function reject(
   const error = REJECTIONS[own.split(' ')[1] ?? ''];
   // Of a first fragment it hangs on whether its link has checked the sum, of a later one nobody is told (nf_send_unreach, nf_send_unreach6).
   if (isLaterFragment(packet)) return;
-  if (error === undefined || ifname === null || packet.fragment) run.isTold = 'unknown';
+  if (own === 'tcp reset') sendReset(run, netns, packet);
+  else if (error === undefined || ifname === null || packet.fragment) run.isTold = 'unknown';
   else sendIcmpError(run, { netns, ifname }, packet, error);
 }
 
@@ -253,7 +254,11 @@ function applyNat(
     now = { ...found, connection: answer.connection };
     asked = marked(packet, answer.mark);
   }
-  const translated = (now.isRelated ? translateError : translate)(asked, now, side);
+  const translated = (asked.message.kind === 'error' ? translateError : translate)(
+    asked,
+    now,
+    side,
+  );
   const isSame = formatPacket(translated) === formatPacket(asked);
   if (!isSame)
     note(run, at, 'netfilter', translated, `${passing.hook}: its ${side} is translated`, {

@@ -161,7 +161,7 @@ function errorOf(run: Run, verdict: Verdict): Trace['error'] {
     (end) =>
       end.verdict.kind === 'unknown' &&
       end.packet.kind === 'ip' &&
-      end.packet.message.kind === 'error',
+      (end.packet.message.kind === 'error' || end.packet.message.kind === 'reset'),
   );
   return isLost || verdict.kind === 'unknown' ? 'unknown' : null;
 }

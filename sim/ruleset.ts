@@ -158,7 +158,7 @@ function valueOf(seen: Seen, field: Field): string | undefined {
     case 'arp saddr ip':
       return arp?.senderIp;
     case 'meta l4proto':
-      return ip?.message.kind === 'tcp'
+      return ip?.message.kind === 'tcp' || ip?.message.kind === 'reset'
         ? 'tcp'
         : ip && 'sourcePort' in ip.message
           ? 'udp'

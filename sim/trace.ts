@@ -92,10 +92,10 @@ export type Verdict =
       readonly text: string;
     };
 
-/** The ICMP error by which the sender learns that its question does not arrive. */
+/** The ICMP error, or the RST of TCP, by which the sender learns that its question does not arrive. */
 export interface SenderError {
   readonly from: Ip;
-  readonly error: ErrorKind;
+  readonly error: ErrorKind | 'connection refused';
   /** Of what is too big: what would not be; else null. */
   readonly mtuBytes: number | null;
 }

@@ -35,6 +35,11 @@ function messages(family: Family, depth: number): fc.Arbitrary<IpPacket['message
   };
   const udp = fc.record({ kind: fc.constant('udp' as const), ...ported });
   const tcp = fc.record({ kind: fc.constant('tcp' as const), ...ported });
+  const reset = fc.record({
+    kind: fc.constant('reset' as const),
+    sourcePort: port,
+    destinationPort: port,
+  });
   const neighbour = fc.record({
     kind: fc.constantFrom('solicitation' as const, 'advertisement' as const),
     target: ips(6),
@@ -51,6 +56,7 @@ function messages(family: Family, depth: number): fc.Arbitrary<IpPacket['message
     echo,
     udp,
     tcp,
+    reset,
     ...(family === 6 ? [neighbour] : []),
     ...(depth > 0 ? [vxlan] : []),
   );

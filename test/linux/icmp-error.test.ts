@@ -29,6 +29,8 @@ const REJECTING = {
   nft: `table inet rejecting {
     chain passing {
       type filter hook forward priority 0;
+      ip daddr 10.244.2.4 tcp dport 80 reject with tcp reset
+      ip6 daddr fd00:2::4 tcp dport 80 reject with tcp reset
       ip daddr 10.244.2.4 udp dport 7000 reject
       ip daddr 10.244.3.2 meta l4proto udp reject with icmp type admin-prohibited
       ip6 daddr fd00:2::4 reject with icmpx type no-route
@@ -65,7 +67,9 @@ describe.skipIf(requirement('root', 'iproute2'))('the sender is told by the kern
 
   async function toldOf(questions: readonly Question[]): Promise<readonly string[]> {
     const answers = await built().ask(questions, WAIT_MS);
-    return answers.map(({ told }) => formatTold(told));
+    return answers.map(({ told, isRefused }) =>
+      isRefused === true ? 'connection refused' : formatTold(told),
+    );
   }
 
   async function answersTo(cases: readonly ErringCase[]): Promise<readonly string[]> {
@@ -88,10 +92,18 @@ describe.skipIf(requirement('root', 'iproute2'))('the sender is told by the kern
   it(
     'by rules that reject',
     async () => {
-      const questions = REJECTED.map((destination): Question => ({
-        ...TO_LISTENER,
-        destination: parseIp(destination),
-      }));
+      const questions = [
+        ...REJECTED.map((destination): Question => ({
+          ...TO_LISTENER,
+          destination: parseIp(destination),
+        })),
+        ...['10.244.2.4', 'fd00:2::4'].map((destination): Question => ({
+          netns: 'a',
+          protocol: 'tcp',
+          destination: parseIp(destination),
+          port: 80,
+        })),
+      ];
       const [told, expected] = await withForeign(built(), REJECTING, async (netns) => {
         const world = makeWorld(withRules(readRules(netns)));
         const answers = questions.map((question) => {

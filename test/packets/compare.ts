@@ -82,13 +82,20 @@ function isOwn(host: Host, { netns }: Question, { from }: Told): boolean {
   return localType(getNetns(host, netns), from) === 'local';
 }
 
+/** Does a socket of TCP take it for a refusal (tcp_v4_err, tcp_v6_err; icmp_err_convert)? */
+function isRefusal(error: SenderError | null): boolean {
+  return error?.error === 'connection refused' || error?.error === 'port unreachable';
+}
+
 /** Are senders told of what does not arrive as the simulator says? */
-function isToldSo(host: Host, asked: Question, trace: Trace, { told }: Answer): boolean {
+function isToldSo(host: Host, asked: Question, trace: Trace, { told, isRefused }: Answer): boolean {
   const { error } = trace;
-  // Of TCP the socket keeps to itself what it was told; where nobody listens the kernel says so, and what of that comes back is another question.
-  if (asked.protocol === 'tcp' || error === 'unknown') return true;
+  if (error === 'unknown') return true;
+  // Where nobody listens the kernel says so, and what of that comes back is another question.
   const arrival = arrived(trace);
   if (arrival && !isHeard(arrival)) return true;
+  // Of TCP the socket keeps to itself what else it was told.
+  if (asked.protocol === 'tcp') return isRefusal(error) === (isRefused === true);
   if (error === null) return told === undefined || isOwn(host, asked, told);
   return formatTold(told) === formatError(error) || (!told && mayBeHeldBack(trace, error));
 }

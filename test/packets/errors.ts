@@ -30,6 +30,7 @@ const NUMBERS: Readonly<Record<4 | 6, Readonly<Record<ErrorKind, string>>>> = {
 export function formatError(error: SenderError | null): string {
   if (error === null) return 'nothing';
   const { from, error: kind, mtuBytes } = error;
+  if (kind === 'connection refused') return kind;
   return `${NUMBERS[familyOf(from)][kind]} from ${from}, mtu ${mtuBytes ?? 0}`;
 }
 

@@ -79,13 +79,20 @@ const ENDS: readonly string[] = [
   'meta mark set meta mark | 0x4000',
   'meta mark set meta mark & 0xfffffffe',
 ];
+const TCP_RESET = 'reject with tcp reset';
 const REJECTS: Readonly<Record<Family, readonly string[]>> = {
   ip: [
     'reject',
+    TCP_RESET,
     'reject with icmp type admin-prohibited',
     'reject with icmp type host-unreachable',
   ],
-  ip6: ['reject', 'reject with icmpv6 type admin-prohibited', 'reject with icmpv6 type no-route'],
+  ip6: [
+    'reject',
+    TCP_RESET,
+    'reject with icmpv6 type admin-prohibited',
+    'reject with icmpv6 type no-route',
+  ],
 };
 
 function optional(texts: readonly string[]): fc.Arbitrary<string> {
@@ -102,9 +109,17 @@ function conditions(family: Family): fc.Arbitrary<string> {
     .map((texts) => texts.filter((text) => text !== '').join(' '));
 }
 
+/** A connection is refused only where the rule says that it is about TCP, and nothing else. */
+function resetOf(asked: string): string {
+  if (/udp|icmp|l4proto|th dport/.test(asked)) return 'reject';
+  return asked.includes('tcp') ? TCP_RESET : `meta l4proto tcp ${TCP_RESET}`;
+}
+
 function rules(family: Family, ends: readonly string[], maxLength: number): fc.Arbitrary<string[]> {
   return fc.array(
-    fc.tuple(conditions(family), fc.constantFrom(...ends)).map((parts) => parts.join(' ')),
+    fc
+      .tuple(conditions(family), fc.constantFrom(...ends))
+      .map(([asked, end]) => `${asked} ${end === TCP_RESET ? resetOf(asked) : end}`),
     { maxLength },
   );
 }

@@ -8,6 +8,7 @@ import { type Family, type Ip, familyOf, ipBytes, ipFromBytes } from '../../mode
 const { symbols: libc } = dlopen('libc.so.6', {
   socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
   setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },
+  getsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'ptr'], returns: 'i32' },
   bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   listen: { args: ['i32', 'i32'], returns: 'i32' },
@@ -60,6 +61,10 @@ const FAMILIES = {
 /** IPV6_V6ONLY, and IP_PMTUDISC_*: always DF, whatever was learned about the path, or never. */
 const V6ONLY = 26;
 const MTU_DISCOVER = { probe: 3, never: 0 } as const;
+
+const SOL_SOCKET = 1;
+const SO_ERROR = 4;
+const ECONNREFUSED = 111;
 
 /** SO_EE_ORIGIN_LOCAL: the own kernel has refused to send. */
 const ORIGIN_LOCAL = 1;
@@ -192,6 +197,14 @@ export class Socket {
   connect(ip: Ip, port: number): void {
     const address = socketAddress(ip, port);
     libc.connect(this.fd, ptr(address), address.length);
+  }
+
+  /** Was it told that the connection is refused? Asks once: the error is taken away with that. */
+  isRefused(): boolean {
+    const error = new Int32Array(1);
+    const length = Uint32Array.of(4);
+    libc.getsockopt(this.fd, SOL_SOCKET, SO_ERROR, ptr(error), ptr(length));
+    return error[0] === ECONNREFUSED;
   }
 
   /** Has whom it connects to agreed? */

@@ -36,6 +36,8 @@ export interface Answer {
   readonly as: string | null;
   /** Of a datagram: the TTL with which it came to the other. */
   readonly ttl?: number;
+  /** Of a connection: it was refused, by a segment or an ICMP error that means it. */
+  readonly isRefused?: boolean;
   /** The ICMP error that the sender was told first; of a datagram or an echo. */
   readonly told?: Told;
 }
@@ -78,8 +80,11 @@ function textOf(bytes: Uint8Array): string {
 
 /** What a question has come to; undefined: nothing yet. */
 function heard({ question, socket }: Asking): Answer | undefined {
+  // Before anything is received, which takes the error away.
+  const isRefused = question.protocol === 'tcp' && socket.isRefused();
   const received = socket.receive();
-  if (question.protocol === 'tcp') return { as: received?.length ? textOf(received) : null };
+  if (question.protocol === 'tcp')
+    return { as: received?.length ? textOf(received) : null, isRefused };
   if (received !== undefined) {
     if (question.protocol === 'icmp') return { as: '' };
     const [as = '', ttl] = textOf(received).split(' ');

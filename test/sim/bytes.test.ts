@@ -36,6 +36,8 @@ function detail(packet: IpPacket): string {
       return ` option 1 of 8 ${message.mac} flags 0`;
     case 'advertisement':
       return ' option 2 of 8 flags 60000000';
+    case 'reset':
+      return ' ack 1001 with 0';
     case 'vxlan':
     case 'error':
       return '';

@@ -67,8 +67,14 @@ function udp(bytes: Uint8Array, { from, to }: Ends): Dissected {
   return { text: cut + text, sums };
 }
 
+const TCP_FLAGS: Readonly<Record<number, string>> = {
+  0x02: 'syn',
+  0x12: 'syn ack',
+  0x14: 'rst ack',
+};
+
 function tcp(bytes: Uint8Array, { from, to }: Ends): string {
-  const flags = field(bytes, 13, 1) === 2 ? 'syn' : 'syn ack';
+  const flags = TCP_FLAGS[field(bytes, 13, 1)] ?? '?';
   const ends = `${end(from, field(bytes, 0, 2))} > ${end(to, field(bytes, 2, 2))}`;
   return `tcp ${flags} ${ends} ack ${field(bytes, 8, 4)} with ${bytes.length - 4 * (field(bytes, 12, 1) >> 4)}`;
 }

@@ -174,6 +174,32 @@ describe('what is not understood', () => {
   });
 });
 
+describe('a connection that a rule refuses', () => {
+  const reset: Statement = {
+    kind: 'opaque',
+    expression: 'reject',
+    detail: { name: 'reject', answer: 'tcp reset' },
+  };
+  const asksTcp = { to: { protocol: 'tcp', port: 80 } } as const;
+  const asksUdp = { to: { protocol: 'udp', port: 80 } } as const;
+
+  it.each(['10.244.2.4', 'fd00:2::4'])('is refused in the name of %s (K-7.7)', (text) => {
+    const trace = from(withRules(rule(reset)), 'a', text, asksTcp);
+    const error = { from: text, error: 'connection refused', mtuBytes: null };
+    expect(trace).toMatchObject({ verdict: { reason: 'NETFILTER_DROP' }, error });
+    expect(formatTrace(trace)).toContain('tcp rst ack');
+  });
+
+  it('is lost without a word where the way back is cut, and a datagram always', () => {
+    const host = withRules(rule(reset));
+    const cut = applyAll(host, [
+      { op: 'link.set', netns: 'node', ifname: 'v-a' as Ifname, set: { master: null } },
+    ]);
+    expect(from(host, 'a', '10.244.2.4', asksUdp).error).toBeNull();
+    expect(from(cut, 'a', '10.244.2.4', asksTcp).error).toBeNull();
+  });
+});
+
 describe('translation', () => {
   const masquerade = chain(
     'masq',
