@@ -81,7 +81,9 @@ interface Pursuit {
   /** Has the question been answered by the CPU that received it? Then no later packet is an answer. */
   wasAnsweredAtOnce: boolean;
   /** Where it was received last. */
-  received: (Pick<LinkEvent, 'cpu' | 'seconds'> & { readonly netns: NetnsName }) | undefined;
+  received:
+    | (Pick<LinkEvent, 'cpu' | 'seconds' | 'skb'> & { readonly netns: NetnsName })
+    | undefined;
 }
 
 function afterUs({ firstSeconds }: Pursuit, { seconds }: KernelEvent): number {
@@ -176,6 +178,17 @@ function pass(pursuit: Pursuit, event: LinkEvent): void {
   seen.push({ netns: at.netns, link: at.ifname, direction, afterUs: afterUs(pursuit, event) });
 }
 
+/** Is what was received last sent on after this event? Then that is of something that a router says itself, as of a shorter way. */
+function goesOn({ received, events }: Pursuit, event: DropEvent): boolean {
+  return events.some(
+    (later) =>
+      later.kind === 'queue' &&
+      later.skb === received?.skb &&
+      later.seconds >= event.seconds &&
+      later.seconds - received.seconds < STAY_SECONDS,
+  );
+}
+
 /** The netns of a packet that ends before any link has it; undefined where it is anybody's. */
 function originOf(pursuit: Pursuit, event: DropEvent): NetnsName | undefined {
   const { sender, seen, followed, received } = pursuit;
@@ -187,6 +200,7 @@ function originOf(pursuit: Pursuit, event: DropEvent): NetnsName | undefined {
     sender.heard.kind !== 'answered' &&
     received !== undefined &&
     isSoonAfter(event, received) &&
+    !goesOn(pursuit, event) &&
     (event.reason === null || OF_SENDING.test(event.reason));
   return isOfAnswer ? received.netns : undefined;
 }

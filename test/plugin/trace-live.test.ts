@@ -223,6 +223,15 @@ describe('a probe', () => {
     expect(drops(1, 19201.966099, { kind: 'answered' })).toEqual([]);
   });
 
+  it('is not what a router drops that it says itself while it sends the probe on', () => {
+    const line = `x-9 [001] ..s1. 19201.966085: kfree_skb: skbaddr=99 protocol=2048 location=nf_hook_slow+0x1/0x2 reason: NETFILTER_DROP`;
+    const events = [...parseKernelEvents(RECORDED), ...parseKernelEvents(line)];
+    const inOrder = events.toSorted((a, b) => a.seconds - b.seconds);
+    const heard = { kind: 'silent' } as const;
+    const { drops } = followProbe(TWO_PODS, { ...SENDER, heard }, inOrder);
+    expect(drops.map(({ reason }) => reason)).not.toContain('NETFILTER_DROP');
+  });
+
   it('is not what is dropped later where it was in memory', () => {
     const there = parseKernelEvents(RECORDED).slice(0, 6);
     const drops = (seconds: number) => {
