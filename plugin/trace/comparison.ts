@@ -73,6 +73,16 @@ function mayStillWait({ reason, netns, link }: Dropped, observed: Observation): 
   );
 }
 
+/** Had the answer no route? Then its kernel has made no packet of it, and tells of none. */
+function isUnmade(journey: Journey, { reason }: Dropped, observed: Observation): boolean {
+  return (
+    reason === 'IP_OUTNOROUTES' &&
+    journey.reachable.there === true &&
+    observed.outcome.kind === 'silent' &&
+    weighty(observed).length === 0
+  );
+}
+
 function formatDrop({ netns, link, reason, location }: KernelDrop): string {
   return `dropped in ${formatPlace({ netns, link })}: ${reason ?? 'no reason given'}, by ${location}`;
 }
@@ -119,7 +129,8 @@ function partingOfEnds(journey: Journey, observed: Observation, isUdp: boolean):
       const isThat =
         observed.drops.some((each) => isThatDrop(verdict, each)) ||
         isThatRefusal(verdict, observed.outcome) ||
-        mayStillWait(verdict, observed);
+        mayStillWait(verdict, observed) ||
+        isUnmade(journey, verdict, observed);
       return isThat ? null : `${verdict.reason} in ${formatPlace(verdict)} was predicted`;
     }
   }

@@ -399,6 +399,18 @@ describe('prediction and kernel', () => {
     else expect(compared.parting).toContain(parting);
   });
 
+  it('agree that an answer has no route where nothing is seen of it: no packet was made', () => {
+    const [route] = (ROUTED.netns['d']?.routes ?? []).filter(({ gateway }) => gateway !== null);
+    if (!route) throw new Error('there is no default route');
+    const { host } = carriedOut(ROUTED, [{ op: 'route.del', netns: 'd', route }]);
+    const lost = travel(makeWorld(host), { netns: 'a', destination: parseIp('10.244.3.2') });
+    expect(lost.verdict).toMatchObject({ reason: 'IP_OUTNOROUTES' });
+    const silent = { ...asPredicted(host, lost), drops: [], outcome: { kind: 'silent' } as const };
+    expect(compare(host, lost, silent, 'icmp').parting).toBeNull();
+    const dropped = { ...silent, drops: [{ ...drop, reason: 'NETFILTER_DROP' }] };
+    expect(compare(host, lost, dropped, 'icmp').parting).not.toBeNull();
+  });
+
   it('are shown side by side', () => {
     const marks = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain };
     const seen = observed.seen.slice(0, 3);
