@@ -285,20 +285,29 @@ function findByNetnsId(
   return undefined;
 }
 
+/** Far ends of veths by their near ends, as far as they are known from the far end: a netns need not be looked for again. */
+type FarEnds = Map<LinkRecord, LinkRef>;
+
 /** The other end of a veth, or the link that a macvlan is on; null when it is not among the links that were read (IFLA_LINK and IFLA_LINK_NETNSID). */
 function findLinked(
   reading: Reading,
   link: LinkRecord,
   readings: readonly Reading[],
   ids: Map<Reading, number>,
+  farEnds: FarEnds,
 ): LinkRef | null {
   if (link.linkIndex === undefined) return null;
+  const known = farEnds.get(link);
+  if (known) return known;
   const place =
     link.peerNetnsId === undefined
       ? reading
       : findByNetnsId(reading, link.peerNetnsId, readings, ids);
   const peer = place?.links.get(link.linkIndex);
-  return place && peer ? { netns: place.netns.name, ifname: peer.ifname } : null;
+  if (!place || !peer) return null;
+  const isPair = link.kind === 'veth' && peer.kind === 'veth' && peer.linkIndex === link.ifindex;
+  if (isPair) farEnds.set(peer, { netns: reading.netns.name, ifname: link.ifname });
+  return { netns: place.netns.name, ifname: peer.ifname };
 }
 
 /** The netns of a vxlan's packets and the link below it (IFLA_LINK_NETNSID is that of its underlay). */
@@ -332,7 +341,11 @@ function portsOf({ links }: Reading, { ifindex }: LinkRecord): LinkRecord[] {
   return ports;
 }
 
-function makeLinks(reading: Reading, readings: readonly Reading[]): Record<string, Link> {
+function makeLinks(
+  reading: Reading,
+  readings: readonly Reading[],
+  farEnds: FarEnds,
+): Record<string, Link> {
   const links: Record<string, Link> = {};
   const ids = new Map<Reading, number>();
   const masters = new Map<number, Ifname>();
@@ -344,8 +357,8 @@ function makeLinks(reading: Reading, readings: readonly Reading[]): Record<strin
     }
     links[record.ifname] = makeLink(record, {
       master,
-      peer: record.kind === 'veth' ? findLinked(reading, record, readings, ids) : null,
-      lower: record.kind === 'macvlan' ? findLinked(reading, record, readings, ids) : null,
+      peer: record.kind === 'veth' ? findLinked(reading, record, readings, ids, farEnds) : null,
+      lower: record.kind === 'macvlan' ? findLinked(reading, record, readings, ids, farEnds) : null,
       below: findBelow(reading, record, readings, ids),
       ports: reading.wanted === 'all' ? portsOf(reading, record) : undefined,
       addresses: reading.addresses.get(record.ifindex) ?? [],
@@ -477,6 +490,10 @@ export function observeHost(
     };
     readings.push(readNetns(opened, linkScope, linkSettings));
   }
+  // Whoever has most far ends first: who looks for its own among many asks the kernel about each.
+  const farEnds: FarEnds = new Map();
+  const most = readings.toSorted((a, b) => b.links.size - a.links.size);
+  const links = new Map(most.map((each) => [each, makeLinks(each, readings, farEnds)]));
   const netns: Record<NetnsName, Netns> = {};
   for (const reading of readings) {
     const { name } = reading.netns;
@@ -484,7 +501,7 @@ export function observeHost(
     const { routes, sysctls, policyRules } = wanted;
     const nftables = observeRuleset(reading.netns, wanted, foreign);
     netns[name] = {
-      links: makeLinks(reading, readings),
+      links: links.get(reading) ?? {},
       routes: routes === 'all' ? readRoutes(reading) : routesOut(outward.get(name)),
       ...(policyRules ? readPolicyRules(reading) : {}),
       sysctls: { ...reading.settings, ...readSysctls(reading.netns, sysctls) },
