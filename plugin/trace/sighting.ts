@@ -225,26 +225,23 @@ function drop(pursuit: Pursuit, event: DropEvent): void {
 }
 
 /**
- * The events from that on by which the sender's process gives its probe to a link. Where that waits for a neighbour's answer it
- * is given in an interrupt, mostly one that takes the same process's time; else all events.
+ * The event by which the sender's process gives its probe to a link, by its number. Where that waits for a neighbour's answer it
+ * is given in an interrupt, mostly one that takes the same process's time; -1 where there is none.
  */
-function sinceSent(
-  host: Host,
-  { request, pid }: Sender,
-  events: readonly KernelEvent[],
-): readonly KernelEvent[] {
+function sentAt(host: Host, { request, pid }: Sender, events: readonly KernelEvent[]): number {
   const mayBe = (event: KernelEvent): boolean =>
     event.kind === 'queue' &&
     event.pid === pid &&
     isWithin(requestBytes(request), event.bytes - LINK_HEADER_BYTES) &&
     findLink(host, { netns: request.netns, ifname: event.ifname as Ifname }) !== undefined;
   const asked = events.findIndex((event) => event.isOfProcess && mayBe(event));
-  return events.slice(Math.max(0, asked < 0 ? events.findIndex(mayBe) : asked));
+  return asked < 0 ? events.findIndex(mayBe) : asked;
 }
 
 /** Where the probe and its answer were seen and dropped, by the events since it was sent. */
 export function followProbe(host: Host, sender: Sender, all: readonly KernelEvent[]): Sightings {
-  const events = sinceSent(host, sender, all);
+  const first = sentAt(host, sender, all);
+  const events = all.slice(Math.max(0, first));
   const unanswered = events.findLast(
     (event) => event.kind === 'drop' && GIVES_UP_ON_NEIGHBOUR.test(event.location),
   );
@@ -263,7 +260,9 @@ export function followProbe(host: Host, sender: Sender, all: readonly KernelEven
     wasAnsweredAtOnce: false,
     received: undefined,
   };
-  for (const event of events) {
+  // Then it was never sent: links tell of others only.
+  const isUnsent = first < 0 && pursuit.unanswered !== undefined;
+  for (const event of isUnsent ? events.filter(({ kind }) => kind === 'drop') : events) {
     if (event.kind === 'drop') drop(pursuit, event);
     else pass(pursuit, event);
   }
