@@ -23,7 +23,7 @@ import { localType } from '../model/route-lookup.ts';
 import { type IpPacket, isLaterFragment } from './frame.ts';
 import { transportLoad } from './packet-bytes.ts';
 import { Registers, type Step, perform } from './registers.ts';
-import { ruleText } from './rule-text.ts';
+import { ruleText } from './rule-text/rule.ts';
 import type { Seen, Translation } from './seen.ts';
 import { findRawParts } from './sets.ts';
 

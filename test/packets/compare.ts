@@ -7,7 +7,7 @@ import type { Op } from '../../model/op.ts';
 import { localType } from '../../model/route-lookup.ts';
 import type { IpPacket } from '../../sim/frame.ts';
 import { probe } from '../../sim/probe.ts';
-import { ruleText } from '../../sim/rule-text.ts';
+import { ruleText } from '../../sim/rule-text/rule.ts';
 import { type SenderError, type Trace, formatTrace } from '../../sim/trace.ts';
 import { type World, makeWorld, withHost } from '../../sim/world.ts';
 import { ROUTED, carriedOut } from '../sim/hosts.ts';

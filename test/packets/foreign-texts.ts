@@ -1,8 +1,8 @@
 /** Rules of a netns in our words beside those of nft and of iptables, which operators know. */
 import { execFileSync } from 'node:child_process';
 import type { Rule, Ruleset } from '../../model/nftables.ts';
-import { ruleText } from '../../sim/rule-text.ts';
-import { xtMatchText, xtTargetText } from '../../sim/xt-text.ts';
+import { ruleText } from '../../sim/rule-text/rule.ts';
+import { xtMatchText, xtTargetText } from '../../sim/rule-text/xt.ts';
 import { readRules } from './compare.ts';
 
 /** One rule in the words of each. */

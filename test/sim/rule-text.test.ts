@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Expression, RawElement } from '../../model/nft-expression.ts';
 import type { NftFamily, Statement } from '../../model/nftables.ts';
-import { type RuleTable, ruleText } from '../../sim/rule-text.ts';
+import { type RuleTable, ruleText } from '../../sim/rule-text/rule.ts';
 
 const hex = fc
   .uint8Array({ minLength: 1, maxLength: 20 })

@@ -1,7 +1,7 @@
 /** Where packets are sent, and how they are rejected, in the words of nft (nftables: src/statement.c). */
-import type { Family } from '../model/ip.ts';
-import type { NftFamily } from '../model/nftables.ts';
-import { ADDRESS, NETWORK, type ValueType, rangeText } from './value-text.ts';
+import type { Family } from '../../model/ip.ts';
+import type { NftFamily } from '../../model/nftables.ts';
+import { ADDRESS, NETWORK, type ValueType, rangeText } from './value.ts';
 
 /** How what a map holds for a translation reads: an address, both ends of some, or one with a port. */
 export function targetType(addressBytes: number, hasPort: boolean): ValueType {

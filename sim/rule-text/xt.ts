@@ -1,7 +1,7 @@
 /** Matches and targets of iptables, as iptables-save prints them (iptables: extensions/libxt_*.c, libipt_*.c). */
-import { type Masked, type XtMatch, type XtTarget, fromHex } from '../model/nft-expression.ts';
-import type { NftFamily } from '../model/nftables.ts';
-import { ADDRESS, ADDRESS_TYPES, TCP_FLAGS } from './value-text.ts';
+import { type Masked, type XtMatch, type XtTarget, fromHex } from '../../model/nft-expression.ts';
+import type { NftFamily } from '../../model/nftables.ts';
+import { ADDRESS, ADDRESS_TYPES, TCP_FLAGS } from './value.ts';
 
 function not(invert: boolean): string {
   return invert ? '! ' : '';

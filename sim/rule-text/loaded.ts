@@ -1,7 +1,7 @@
 /** What stands in registers, and comparisons with it, in the words of nft (nftables: src/netlink_delinearize.c, src/expression.c). */
-import type { Action, Hex, Load } from '../model/nft-expression.ts';
-import type { Header, LoadedField } from './field-text.ts';
-import { type ValueType, network } from './value-text.ts';
+import type { Action, Hex, Load } from '../../model/nft-expression.ts';
+import type { Header, LoadedField } from './field.ts';
+import { type ValueType, network } from './value.ts';
 
 /** What stands in a register. */
 export interface Loaded {

@@ -2,10 +2,10 @@
  * Rules in words: as `nft list ruleset` prints them, and what iptables wrote as iptables does. Where something is not understood
  * its name is in parentheses, and `...` is what it may have loaded.
  */
-import type { Netns } from '../model/host.ts';
-import type { Family } from '../model/ip.ts';
-import { type Action, type Hex, type Load, isLoad } from '../model/nft-expression.ts';
-import { registerBytes } from '../model/nft-key.ts';
+import type { Netns } from '../../model/host.ts';
+import type { Family } from '../../model/ip.ts';
+import { type Action, type Hex, type Load, isLoad } from '../../model/nft-expression.ts';
+import { registerBytes } from '../../model/nft-key.ts';
 import {
   FIELD_BYTES,
   type Field,
@@ -17,8 +17,8 @@ import {
   fieldTypesOf,
   fieldsOf,
   formatStatement,
-} from '../model/nftables.ts';
-import { coveredFields, ctField, metaField, modelField, payloadField } from './field-text.ts';
+} from '../../model/nftables.ts';
+import { coveredFields, ctField, metaField, modelField, payloadField } from './field.ts';
 import { Implied, type Part } from './implied.ts';
 import {
   type Loaded,
@@ -28,9 +28,9 @@ import {
   ofBits,
   ofField,
   ofLength,
-} from './loaded-text.ts';
-import { type KeyField, setText } from './set-text.ts';
-import { BRACKETED, familyWord, isOfOne, rejectText, targetType } from './translation-text.ts';
+} from './loaded.ts';
+import { type KeyField, setText } from './set.ts';
+import { BRACKETED, familyWord, isOfOne, rejectText, targetType } from './translation.ts';
 import {
   ADDRESS,
   ADDRESS_TYPE,
@@ -40,8 +40,8 @@ import {
   type ValueType,
   rangeText,
   turnedType,
-} from './value-text.ts';
-import { xtMatchText, xtTargetText } from './xt-text.ts';
+} from './value.ts';
+import { xtMatchText, xtTargetText } from './xt.ts';
 
 /** A table, as far as its rules hang on it, and the numbers of the links that they may name. */
 export type RuleTable = Pick<Table, 'family' | 'rawSets' | 'sets'> & Pick<Netns, 'ifindexes'>;

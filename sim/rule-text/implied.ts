@@ -3,15 +3,15 @@
  * payload_dependency_kill, and src/netlink_delinearize.c, meta_may_dependency_kill). A condition is implied only by one behind it, and
  * only if nothing is done between the two.
  */
-import type { NftFamily } from '../model/nftables.ts';
+import type { NftFamily } from '../../model/nftables.ts';
 import {
   type Header,
   type LoadedField,
   type Protocols,
   protocolTold,
   protocolsOf,
-} from './field-text.ts';
-import { isOfOne } from './translation-text.ts';
+} from './field.ts';
+import { isOfOne } from './translation.ts';
 
 /** A part of the text of a rule; what is implied has none. */
 export interface Part {

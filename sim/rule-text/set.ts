@@ -1,8 +1,8 @@
 /** Sets in words: those that have a name by it, others with what is in them, as nft prints them. */
-import type { Hex, RawElement, RawSet } from '../model/nft-expression.ts';
-import { registerBytes } from '../model/nft-key.ts';
-import type { Table, Verdict } from '../model/nftables.ts';
-import { type ValueType, rangeText, turned } from './value-text.ts';
+import type { Hex, RawElement, RawSet } from '../../model/nft-expression.ts';
+import { registerBytes } from '../../model/nft-key.ts';
+import type { Table, Verdict } from '../../model/nftables.ts';
+import { type ValueType, rangeText, turned } from './value.ts';
 
 /** A field of a key: how it reads, and how many bytes it has in the registers. */
 export interface KeyField {

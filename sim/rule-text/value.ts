@@ -1,6 +1,6 @@
 /** How values read that rules compare, in the words of nft (nftables: src/datatype.c), by the bytes that lie in registers. */
-import { ipFromBytes } from '../model/ip.ts';
-import { type Hex, fromHex } from '../model/nft-expression.ts';
+import { ipFromBytes } from '../../model/ip.ts';
+import { type Hex, fromHex } from '../../model/nft-expression.ts';
 
 /** A type of values. */
 export interface ValueType {

@@ -1,7 +1,7 @@
 /** What expressions load, in the words of nft (nftables: src/payload.c, meta.c, ct.c, proto.c). */
-import type { Netns } from '../model/host.ts';
-import type { CtKey, Load, MetaKey } from '../model/nft-expression.ts';
-import { FIELD_BYTES, FIELD_TYPES, type Field, type NftFamily } from '../model/nftables.ts';
+import type { Netns } from '../../model/host.ts';
+import type { CtKey, Load, MetaKey } from '../../model/nft-expression.ts';
+import { FIELD_BYTES, FIELD_TYPES, type Field, type NftFamily } from '../../model/nftables.ts';
 import {
   CT_STATE,
   CT_STATUS,
@@ -24,7 +24,7 @@ import {
   type ValueType,
   addressType,
   ifindexType,
-} from './value-text.ts';
+} from './value.ts';
 
 /** What a rule has asked for so far: by it the same bytes have other names. */
 export interface Protocols {
