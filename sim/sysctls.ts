@@ -3,15 +3,19 @@ import type { SysctlKey } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { linkSysctlKey } from '../model/sysctl.ts';
 
-const OF_LINKS = [
-  'forwarding',
-  'rp_filter',
-  'arp_ignore',
-  'arp_filter',
-  'proxy_arp',
-  'accept_local',
-  'route_localnet',
-] as const;
+/** Those of links, by family. */
+export const DECIDING_LINK_SETTINGS = {
+  4: [
+    'forwarding',
+    'rp_filter',
+    'arp_ignore',
+    'arp_filter',
+    'proxy_arp',
+    'accept_local',
+    'route_localnet',
+  ],
+  6: ['disable_ipv6'],
+} as const;
 
 const OF_NETNS: readonly SysctlKey[] = [
   'net/ipv4/ip_forward',
@@ -26,8 +30,8 @@ export function decidingSysctls(ifnames: readonly Ifname[]): SysctlKey[] {
   return [
     ...OF_NETNS,
     ...(['all', ...ifnames] as const).flatMap((of) =>
-      OF_LINKS.map((name) => linkSysctlKey(4, of, name)),
+      DECIDING_LINK_SETTINGS[4].map((name) => linkSysctlKey(4, of, name)),
     ),
-    ...ifnames.map((of) => linkSysctlKey(6, of, 'disable_ipv6')),
+    ...ifnames.flatMap((of) => DECIDING_LINK_SETTINGS[6].map((name) => linkSysctlKey(6, of, name))),
   ];
 }

@@ -38,7 +38,7 @@ import {
   encodeMessage,
 } from './message.ts';
 
-export const RTM_NEWLINK = 16;
+const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_NEWNSID = 88;

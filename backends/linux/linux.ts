@@ -12,7 +12,7 @@ export interface LinuxChoice {
   readonly tellsRelease?: boolean;
   /** Reads of rulesets also what no plan needs; FOREIGN of nftables-foreign.ts. */
   readonly foreign?: ForeignDecoder;
-  /** Of all links that are read also the settings that decide about packets: decodeLinkSettings of link-settings.ts. */
+  /** Of all links that are read also the settings that decide about packets: settingsDecoder of link-settings.ts. */
   readonly linkSettings?: SettingsDecoder;
 }
 

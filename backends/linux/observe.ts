@@ -49,7 +49,6 @@ const FEW_LINKS = 8;
 /** What open(2) says of a path that leads nowhere. */
 const NOT_THERE: ReadonlySet<Errno> = new Set<Errno>(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO']);
 
-/** The links that were read of a netns, and how. */
 /** Reads the settings of a link from the answer that tells of it. */
 export type SettingsDecoder = (
   answer: Message,
@@ -62,6 +61,7 @@ interface Extras {
   readonly linkSettings?: SettingsDecoder;
 }
 
+/** The links that were read of a netns, and how. */
 interface LinkReading {
   readonly netns: KernelNetns;
   readonly socket: NetlinkSocket;

@@ -1,20 +1,20 @@
 /** Everything of this machine that decides about packets, as it is now. */
 import type { Backend, NetnsScope } from '../../backends/backend.ts';
 import { readLegacyTables } from '../../backends/linux/legacy-tables.ts';
-import { decodeLinkSettings } from '../../backends/linux/link-settings.ts';
+import { settingsDecoder } from '../../backends/linux/link-settings.ts';
 import type { LinuxChoice } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
 import type { Link } from '../../model/link.ts';
 import { type WholeHost, deciding } from '../../sim/legacy-table.ts';
-import { decidingSysctls } from '../../sim/sysctls.ts';
+import { DECIDING_LINK_SETTINGS, decidingSysctls } from '../../sim/sysctls.ts';
 import { withChosenMacs } from './bridge-macs.ts';
 
 /** For who reads everything: the rules of others too, and which kernel it is. */
 export const WHOLE: LinuxChoice = {
   tellsRelease: true,
   foreign: FOREIGN,
-  linkSettings: decodeLinkSettings,
+  linkSettings: settingsDecoder(DECIDING_LINK_SETTINGS),
 };
 
 const EVERYTHING: NetnsScope = {

@@ -1,13 +1,12 @@
 /** Reading everything that decides about packets: what a dump of links tells of their settings is what their files say. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LINK_SETTINGS } from '../../backends/linux/link-settings.ts';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { readSysctl } from '../../backends/linux/sysctl.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { linkSysctlKey } from '../../model/sysctl.ts';
 import { WHOLE, observeWhole } from '../../plugin/process/whole-host.ts';
-import { decidingSysctls } from '../../sim/sysctls.ts';
+import { DECIDING_LINK_SETTINGS, decidingSysctls } from '../../sim/sysctls.ts';
 import { type RoutedHost, buildHost } from '../packets/routed-kernel.ts';
 import { inNetns } from '../packets/sockets.ts';
 import { requirement } from '../requirements.ts';
@@ -19,8 +18,8 @@ const settings = fc
   .chain(({ ifname, value }) =>
     fc
       .constantFrom(
-        ...LINK_SETTINGS[4].map((name) => linkSysctlKey(4, ifname, name)),
-        ...LINK_SETTINGS[6].map((name) => linkSysctlKey(6, ifname, name)),
+        ...DECIDING_LINK_SETTINGS[4].map((name) => linkSysctlKey(4, ifname, name)),
+        ...DECIDING_LINK_SETTINGS[6].map((name) => linkSysctlKey(6, ifname, name)),
       )
       .map((key) => ({ key, value })),
   );
