@@ -124,6 +124,12 @@ export function track(world: World, netns: NetnsName, packet: IpPacket): Track |
   return { connection, direction: 'original', isNew: true };
 }
 
+/** What an error, or a refusal, is to the connection of the packet that it is about, also where that one is not kept yet (nf_conntrack_attach). */
+export function relatedTo({ connection, direction }: Track): Track {
+  const back = direction === 'original' ? 'reply' : 'original';
+  return { connection, direction: back, isNew: false, isRelated: true };
+}
+
 /** A new connection is kept when its first packet leaves the netns, or arrives in it (nf_confirm). */
 export function confirm(world: World, netns: NetnsName, connection: Connection): World {
   const known = {

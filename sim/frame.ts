@@ -177,7 +177,7 @@ export function packetBytes(packet: Packet): number {
 
 /** The size of the packet that a fragment is a part of; of others their own. */
 function wholeBytes({ destination, message }: IpPacket): number {
-  const header = familyOf(destination) === 4 ? HEADER_BYTES[4] : HEADER_BYTES[6];
+  const header = HEADER_BYTES[familyOf(destination)];
   switch (message.kind) {
     case 'echo request':
     case 'echo reply':

@@ -1,9 +1,8 @@
-/** ICMP errors: whoever cannot take a packet further tells whom that came from (net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send; K-7.7), or refuses a connection in the name of whom it was for. */
-import type { NetnsName } from '../model/host.ts';
+/** ICMP errors: whoever cannot take a packet further tells whom that came from (net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send; K-7.7). */
 import { familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { localType } from '../model/route-lookup.ts';
-import type { Track } from './conntrack.ts';
+import { relatedTo } from './conntrack.ts';
 import {
   type ErrorKind,
   type IpPacket,
@@ -23,12 +22,6 @@ function isUntold(packet: IpPacket): boolean {
   const isHost = !isUnspecified(source) && !isMulticast(source) && !isMulticast(destination);
   const isMute = isLaterFragment(packet) && familyOf(destination) === 4;
   return !isHost || isMute || message.kind === 'error';
-}
-
-/** What an error is to the connection of the packet that it is about, also where that one is not kept yet (nf_conntrack_attach). */
-function relatedTo({ connection, direction }: Track): Track {
-  const back = direction === 'original' ? 'reply' : 'original';
-  return { connection, direction: back, isNew: false, isRelated: true };
 }
 
 /**
@@ -58,25 +51,5 @@ export function sendIcmpError(
       ...(skb?.track ? { skb: { mark: 0, track: relatedTo(skb.track) } } : {}),
     },
     device: familyOf(destination) === 6 && isLinkLocal(destination) ? at.ifname : null,
-  });
-}
-
-/** Refuses a segment in the name of whom it is for (nf_reject_ipv4.c, nf_send_reset; nf_reject_ipv6.c, nf_send_reset6). Of anything else that is not asked for. */
-export function sendReset(run: Run, netns: NetnsName, packet: IpPacket): void {
-  const { source, destination, message, skb } = packet;
-  if (message.kind !== 'tcp') return;
-  const { sourcePort, destinationPort } = message;
-  run.queue.push({
-    step: 'send',
-    netns,
-    own: {
-      source: destination,
-      destination: source,
-      ttl: DEFAULT_TTL,
-      dontFragment: true,
-      message: { kind: 'reset', sourcePort: destinationPort, destinationPort: sourcePort },
-      ...(skb?.track ? { skb: { mark: 0, track: relatedTo(skb.track) } } : {}),
-    },
-    device: null,
   });
 }

@@ -24,7 +24,7 @@ import {
   formatPacket,
   isLaterFragment,
 } from './frame.ts';
-import { sendIcmpError, sendReset } from './icmp-error.ts';
+import { sendIcmpError } from './icmp-error.ts';
 import { type LegacyTable, isAt, isNat, legacyTablesOf, priorityOf } from './legacy-table.ts';
 import {
   type Side,
@@ -36,6 +36,7 @@ import {
   translateError,
 } from './nat.ts';
 import { gather } from './reassembly.ts';
+import { sendReset } from './reset.ts';
 import { type ChainEnd, evaluateChain } from './ruleset.ts';
 import { type Place, type Run, drop, leave, netnsOf, note } from './run.ts';
 import type { Seen } from './seen.ts';

@@ -17,7 +17,8 @@ import {
   infoQuestion,
 } from './legacy-table-message.ts';
 import { insideNetns, openNetns } from './netns.ts';
-import { type OptionSocket, isFault, openOptions } from './socket.ts';
+import { type OptionSocket, openOptions } from './option-socket.ts';
+import { isFault } from './socket.ts';
 
 /** The program whose tables they are. */
 type Family = keyof typeof LAYOUTS;

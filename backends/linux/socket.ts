@@ -6,13 +6,7 @@
 import { closeSync } from 'node:fs';
 import type { Errno, Fault } from '../../model/errno.ts';
 import { type Reader, makeReader } from './attribute.ts';
-import {
-  addressFunctions,
-  lastErrno,
-  optionFunctions,
-  packetFunctions,
-  socketFunctions,
-} from './libc.ts';
+import { addressFunctions, lastErrno, packetFunctions, socketFunctions } from './libc.ts';
 import {
   type Message,
   NLMSG_DONE,
@@ -25,10 +19,10 @@ import {
 
 const AF_NETLINK = 16;
 const SOCK_STREAM = 1;
-const SOCK_DGRAM = 2;
+export const SOCK_DGRAM = 2;
 const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
+export const SOCK_CLOEXEC = 0o2000000;
 const MSG_DONTWAIT = 0x40;
 /** Makes recv(2) answer the true length of a message that did not fit. */
 const MSG_TRUNC = 0x20;
@@ -226,8 +220,8 @@ export function openNetlink(protocol: number): NetlinkSocket | Fault {
   return socket;
 }
 
-const AF_INET = 2;
-const AF_INET6 = 10;
+export const AF_INET = 2;
+export const AF_INET6 = 10;
 const IPPROTO_IP = 0;
 const IPPROTO_ICMP = 1;
 const IPPROTO_TCP = 6;
@@ -375,33 +369,4 @@ export class PacketSocket {
 export function openPacket(): PacketSocket | Fault {
   const fd = socketFunctions().socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
   return fd < 0 ? { errno: lastErrno(), text: 'no packet socket' } : new PacketSocket(fd);
-}
-
-/** A socket that is asked for its options only, among which are those of its netns's iptables. */
-export class OptionSocket {
-  readonly #fd: number;
-
-  /** Takes over an open socket. */
-  constructor(fd: number) {
-    this.#fd = fd;
-  }
-
-  /** Writes an option's value into `buffer`, whose whole length the kernel is told: undefined when it did. */
-  read(level: number, option: number, buffer: Uint8Array): Fault | undefined {
-    const length = Uint32Array.of(buffer.length);
-    return optionFunctions().getsockopt(this.#fd, level, option, buffer, length) < 0
-      ? { errno: lastErrno(), text: 'getsockopt' }
-      : undefined;
-  }
-
-  close(): void {
-    closeSync(this.#fd);
-  }
-}
-
-/** A socket in the present netns that sends nothing; EAFNOSUPPORT where the kernel has no such family. */
-export function openOptions(family: 4 | 6): OptionSocket | Fault {
-  const domain = family === 4 ? AF_INET : AF_INET6;
-  const fd = socketFunctions().socket(domain, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  return fd < 0 ? { errno: lastErrno(), text: 'no socket for options' } : new OptionSocket(fd);
 }

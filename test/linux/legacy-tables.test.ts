@@ -7,7 +7,8 @@ import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LAYOUTS, infoQuestion } from '../../backends/linux/legacy-table-message.ts';
 import { type LegacyTable, readLegacyTables } from '../../backends/linux/legacy-tables.ts';
 import { addNetns, delNetns, insideNetns, openNetns } from '../../backends/linux/netns.ts';
-import { isFault, openOptions } from '../../backends/linux/socket.ts';
+import { openOptions } from '../../backends/linux/option-socket.ts';
+import { isFault } from '../../backends/linux/socket.ts';
 import { requirement } from '../requirements.ts';
 
 describe.skipIf(requirement('root', 'iptables-legacy'))('tables of iptables-legacy', () => {
