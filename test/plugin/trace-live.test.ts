@@ -209,6 +209,20 @@ describe('a probe', () => {
     expect(told.drops).toMatchObject([{ netns: 'a', afterUs: 1_000_000 }]);
   });
 
+  it('was never sent then, whatever others send by links of the same names', () => {
+    const events = parseKernelEvents(unanswered(1, 'bb'));
+    const [last] = events;
+    const others = parseKernelEvents(RECORDED).map((event) => ({
+      ...event,
+      pid: 1,
+      seconds: (last?.seconds ?? 0) - 1e-3,
+    }));
+    const heard = { kind: 'refused', errno: 'EHOSTUNREACH', during: 'wait' } as const;
+    const told = followProbe(TWO_PODS, { ...SENDER, heard }, [...others, ...events]);
+    expect(told.seen).toEqual([]);
+    expect(told.drops.map(({ netns, link }) => [netns, link])).toEqual([['a', null]]);
+  });
+
   it('is lost with its answer where that is dropped before any link has it', () => {
     const there = parseKernelEvents(RECORDED).slice(0, 6);
     const drops = (cpu: number, seconds: number, heard: Sender['heard']) => {
