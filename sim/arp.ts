@@ -4,20 +4,31 @@ import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
-import { ZERO_MAC } from '../model/mac.ts';
+import { type Mac, ZERO_MAC } from '../model/mac.ts';
 import { prefixContains } from '../model/prefix.ts';
 import { OWN_PACKETS, localType, lookup } from '../model/route-lookup.ts';
 import { type Arp, BROADCAST_MAC, type Frame, type IpPacket, isUnspecified } from './frame.ts';
-import { isNeighbour, learnNeighbour, sendTo } from './neighbour.ts';
+import type { Heard } from './neighbour-state.ts';
+import { isNeighbour, learnNeighbour, sendTo, timingOf } from './neighbour.ts';
 import { passArpHook } from './netfilter.ts';
 import { forwards, isSwitchedOn, routeInput, strictest } from './route.ts';
 import { type Run, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv4 } from './source.ts';
+import { findNeighbourEntry } from './world.ts';
 
-/** The broadcast that asks for `target`, in the name of the packet's source where that is an own address (arp_solicit, arp_announce 0). */
-export function arpQuestion(run: Run, at: LinkRef, target: Ip, packet: IpPacket): Frame {
+/**
+ * The question where `target` is: in the name of the source of the packet that waits for it, where that is an own address
+ * (arp_solicit, arp_announce 0). `knownMac`: whether it is still there, where it was; else everybody is asked.
+ */
+export function arpQuestion(
+  run: Run,
+  at: LinkRef,
+  target: Ip,
+  packet: IpPacket | null,
+  knownMac: Mac | null = null,
+): Frame {
   const netns = netnsOf(run, at.netns);
-  const isOwn = localType(netns, packet.source) === 'local';
+  const isOwn = packet !== null && localType(netns, packet.source) === 'local';
   const senderIp = isOwn
     ? packet.source
     : (selectIpv4(netns, at.ifname, target, 'link') ?? UNSPECIFIED[4]);
@@ -29,7 +40,7 @@ export function arpQuestion(run: Run, at: LinkRef, target: Ip, packet: IpPacket)
     senderIp,
     targetIp: target,
   };
-  return { kind: 'frame', source, destination: BROADCAST_MAC, packet: arp };
+  return { kind: 'frame', source, destination: knownMac ?? BROADCAST_MAC, packet: arp };
 }
 
 /** Why arp_ignore or arp_filter keeps an own address from being answered for, or undefined (K-7.1). */
@@ -91,19 +102,35 @@ function answer(
   return { answers: false, text: other, rule: 'K-7.1' };
 }
 
+/** What a packet of ARP says of where its sender is. One that says where itself is replaces what was said a moment ago too (arp_process). */
+function heardFrom(run: Run, at: LinkRef, frame: Frame, arp: Arp): Heard {
+  const { senderIp, senderMac, targetIp, operation } = arp;
+  const isAnswer = operation === 'reply' && frame.destination === linkAt(run, at).mac;
+  const known = findNeighbourEntry(run.world, at, senderIp);
+  const { locktimeMs } = timingOf(run, at, senderIp);
+  const isLocked = known !== undefined && run.world.nowMs <= known.updatedMs + locktimeMs;
+  return {
+    mac: senderMac,
+    isCertain: isAnswer,
+    overrides: !isLocked || (operation === 'request' && senderIp === targetIp),
+  };
+}
+
 function receiveRequest(run: Run, at: LinkRef, frame: Frame, arp: Arp): void {
   const netns = netnsOf(run, at.netns);
   const { answers, text, rule } = answer(netns, at.ifname, arp);
   if (!answers) {
     const known = isNeighbour(run, at, arp.senderIp)
-      ? `; ${learnNeighbour(run, at, arp.senderIp, arp.senderMac)}`
+      ? `; ${learnNeighbour(run, at, arp.senderIp, heardFrom(run, at, frame, arp))}`
       : '';
     note(run, at, 'arp', frame, `${text}: no answer${known}`, { rule });
     return;
   }
+  // neigh_event_ns
+  const heard = { mac: arp.senderMac, isCertain: false, overrides: true } as const;
   const learned = isUnspecified(arp.senderIp)
     ? ''
-    : `; ${learnNeighbour(run, at, arp.senderIp, arp.senderMac)}`;
+    : `; ${learnNeighbour(run, at, arp.senderIp, heard)}`;
   note(run, at, 'arp', frame, `${text}: answers${learned}`, { rule });
   const senderMac = linkAt(run, at).mac ?? ZERO_MAC;
   const reply: Arp = {
@@ -120,13 +147,14 @@ function receiveRequest(run: Run, at: LinkRef, frame: Frame, arp: Arp): void {
 /** An ARP packet that is not for another MAC address arrives. */
 export function receiveArp(run: Run, at: LinkRef, frame: Frame, arp: Arp): void {
   passArpHook(run, at, arp, 'input');
+  const { senderIp } = arp;
+  const grounds = { rule: 'K-7.3' } as const;
   if (arp.operation === 'request') {
     receiveRequest(run, at, frame, arp);
-  } else if (isNeighbour(run, at, arp.senderIp)) {
-    note(run, at, 'arp', frame, learnNeighbour(run, at, arp.senderIp, arp.senderMac), {
-      rule: 'K-7.3',
-    });
+  } else if (isNeighbour(run, at, senderIp)) {
+    const learned = learnNeighbour(run, at, senderIp, heardFrom(run, at, frame, arp));
+    note(run, at, 'arp', frame, learned, grounds);
   } else {
-    note(run, at, 'arp', frame, `nobody asked for ${arp.senderIp}: ignored`, { rule: 'K-7.3' });
+    note(run, at, 'arp', frame, `nobody asked for ${senderIp}: ignored`, grounds);
   }
 }

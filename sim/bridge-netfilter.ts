@@ -9,6 +9,7 @@ import { ZERO_MAC } from '../model/mac.ts';
 import { fitTo, tooBigText } from './fragment.ts';
 import { type Frame, type IpPacket, packetBytes } from './frame.ts';
 import { sendIcmpError } from './icmp-error.ts';
+import { useNeighbour } from './neighbour.ts';
 import {
   looksAtBridged,
   passBridgeHook,
@@ -19,7 +20,6 @@ import {
 import { splitUp, waitForNeighbour } from './output.ts';
 import { type InputRoute, findInput } from './route.ts';
 import { type Bridged, type Run, drop, linkAt, netnsOf, note } from './run.ts';
-import { findNeighbour } from './world.ts';
 
 const GROUNDS = { rule: 'K-8.4' } as const;
 
@@ -57,7 +57,7 @@ function redirected(
     return undefined;
   }
   const nextHop = answer.route.gateway ?? destination;
-  const mac = findNeighbour(run.world, bridge, nextHop);
+  const mac = useNeighbour(run, bridge, nextHop);
   const text = `for ${destination} now: ${nextHop} is on this bridge`;
   if (mac === undefined) {
     note(run, bridge, 'bridge', { ...frame, packet }, text, GROUNDS);

@@ -57,8 +57,10 @@ function learn(
   vlan: number,
 ): string {
   const known = findInFdb(run.world, at, bridge, mac, vlan);
-  if (known?.local === true || known?.port === port) return '';
-  run.world = withLearnedPort(run.world, at, mac, vlan, port);
+  if (known?.local === true) return '';
+  const before = run.world;
+  run.world = withLearnedPort(before, at, mac, vlan, port);
+  if (known?.port === port || run.world === before) return '';
   return known === undefined
     ? `learns ${mac} on ${port}; `
     : `learns that ${mac} moved from ${known.port} to ${port}; `;

@@ -14,6 +14,7 @@ import {
   type Frame,
   type IcmpError,
   type IpPacket,
+  type Advertisement,
   type NeighbourMessage,
   type Reset,
   type Segment,
@@ -163,11 +164,20 @@ function vxlan(packet: IpPacket, message: VxlanMessage): Transport {
 }
 
 /** RFC 4861 §4.3, §4.4 and §4.6.1. What answers is solicited and overrides; whether a router answers the model does not keep. */
-function neighbour(packet: IpPacket, { kind, target, mac }: NeighbourMessage): Transport {
+/** The flags S and O of an advertisement (RFC 4861 §4.4). */
+const SOLICITED = 0x40000000;
+const OVERRIDE = 0x20000000;
+
+function advertisementFlags({ isSolicited, overrides }: Advertisement): number {
+  return (isSolicited ? SOLICITED : 0) | (overrides ? OVERRIDE : 0);
+}
+
+function neighbour(packet: IpPacket, message: NeighbourMessage): Transport {
+  const { kind, target, mac } = message;
   const isQuestion = kind === 'solicitation';
   const bytes = joined(
     Uint8Array.of(isQuestion ? 135 : 136, 0, 0, 0),
-    u32(isQuestion ? 0 : 0x60000000),
+    u32(message.kind === 'advertisement' ? advertisementFlags(message) : 0),
     addressBytes(target),
     Uint8Array.of(isQuestion ? 1 : 2, 1),
     macBytes(mac),

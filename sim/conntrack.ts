@@ -1,7 +1,8 @@
 /** Connections that a netns tracks, and how their packets are told (net/netfilter/nf_conntrack_core.c). */
-import type { Netns, NetnsName } from '../model/host.ts';
+import { type Netns, type NetnsName, getNetns } from '../model/host.ts';
 import { type Family, type Ip, familyOf } from '../model/ip.ts';
 import type { Statement, Table } from '../model/nftables.ts';
+import { type Phase, timeoutMs } from './connection-timeout.ts';
 import { type IpPacket, isLaterFragment, isNeighbourMessage } from './frame.ts';
 import type { World } from './world.ts';
 
@@ -30,14 +31,24 @@ export interface Track {
   readonly direction: Direction;
   /** Is it the first packet, and on its way still? */
   readonly isNew: boolean;
+  /** Has a packet of the other direction come? */
+  readonly isAnswered: boolean;
   /** Is it an error about a packet of the connection, in the direction that would answer that one? */
   readonly isRelated?: true;
 }
 
+/** A connection that a netns keeps, by the tuple of one of its directions. Times are in milliseconds since the world began. */
+export interface Kept {
+  readonly connection: Connection;
+  readonly direction: Direction;
+  readonly isAnswered: boolean;
+  readonly beganMs: number;
+  /** Until when it is kept if no other packet of it comes. */
+  readonly untilMs: number;
+}
+
 /** By netns and the text of either tuple. */
-export type Connections = Readonly<
-  Record<NetnsName, Readonly<Record<string, Pick<Track, 'connection' | 'direction'>>>>
->;
+export type Connections = Readonly<Record<NetnsName, Readonly<Record<string, Kept>>>>;
 
 /** The tuple of a packet; undefined for one that is not tracked, as neighbour messages are not, and for a later fragment, which an error may quote. */
 function tupleOf(packet: IpPacket): Tuple | undefined {
@@ -78,10 +89,15 @@ function textOf(tuple: Tuple): string {
   return `${protocol} ${source} ${sourcePort} ${destination} ${destinationPort}`;
 }
 
+/** The connection whose packets, one way or the other, have this tuple. */
+function findKept({ connections, nowMs }: World, netns: NetnsName, tuple: Tuple): Kept | undefined {
+  const kept = connections[netns]?.[textOf(tuple)];
+  return kept && nowMs < kept.untilMs ? kept : undefined;
+}
+
 /** Is there a connection whose packets, one way or the other, have this tuple? */
 export function isKnown(world: World, netns: NetnsName, tuple: Tuple): boolean {
-  const known = world.connections[netns];
-  return known !== undefined && Object.hasOwn(known, textOf(tuple));
+  return findKept(world, netns, tuple) !== undefined;
 }
 
 /** Can a packet of this kind begin a connection? An answer over ICMP or TCP cannot (icmp_new, tcp_new). */
@@ -102,9 +118,10 @@ function trackError(
   quoted: IpPacket,
 ): Track | undefined {
   const tuple = tupleOf(quoted);
-  const known = tuple && world.connections[netns]?.[textOf(inverse(tuple))];
-  if (known?.connection[known.direction].destination !== destination) return undefined;
-  return { ...known, isNew: false, isRelated: true };
+  const kept = tuple && findKept(world, netns, inverse(tuple));
+  if (kept?.connection[kept.direction].destination !== destination) return undefined;
+  const { connection, direction, isAnswered } = kept;
+  return { connection, direction, isAnswered, isNew: false, isRelated: true };
 }
 
 /** What a packet is to the connections of a netns; undefined where it is of none and begins none. */
@@ -113,31 +130,85 @@ export function track(world: World, netns: NetnsName, packet: IpPacket): Track |
   if (message.kind === 'error') return trackError(world, netns, destination, message.quoted);
   const tuple = tupleOf(packet);
   if (!tuple) return undefined;
-  const known = world.connections[netns]?.[textOf(tuple)];
-  if (known) return { ...known, isNew: false };
+  const kept = findKept(world, netns, tuple);
+  if (kept) {
+    const { connection, direction } = kept;
+    const isAnswered = kept.isAnswered || direction === 'reply';
+    return { connection, direction, isAnswered, isNew: false };
+  }
   if (!begins(packet)) return undefined;
   const connection = {
     original: tuple,
     reply: inverse(tuple),
     decided: { source: false, destination: false },
   };
-  return { connection, direction: 'original', isNew: true };
+  return { connection, direction: 'original', isNew: true, isAnswered: false };
 }
 
 /** What an error, or a refusal, is to the connection of the packet that it is about, also where that one is not kept yet (nf_conntrack_attach). */
-export function relatedTo({ connection, direction }: Track): Track {
+export function relatedTo({ connection, direction, isAnswered }: Track): Track {
   const back = direction === 'original' ? 'reply' : 'original';
-  return { connection, direction: back, isNew: false, isRelated: true };
+  return { connection, direction: back, isNew: false, isAnswered, isRelated: true };
+}
+
+function withKept(world: World, netns: NetnsName, kept: Omit<Kept, 'direction'>): World {
+  const { original, reply } = kept.connection;
+  const known = {
+    ...world.connections[netns],
+    [textOf(original)]: { ...kept, direction: 'original' as const },
+    [textOf(reply)]: { ...kept, direction: 'reply' as const },
+  };
+  return { ...world, connections: { ...world.connections, [netns]: known } };
 }
 
 /** A new connection is kept when its first packet leaves the netns, or arrives in it (nf_confirm). */
 export function confirm(world: World, netns: NetnsName, connection: Connection): World {
-  const known = {
-    ...world.connections[netns],
-    [textOf(connection.original)]: { connection, direction: 'original' as const },
-    [textOf(connection.reply)]: { connection, direction: 'reply' as const },
-  };
-  return { ...world, connections: { ...world.connections, [netns]: known } };
+  const beganMs = world.nowMs;
+  const lastsMs = timeoutMs(getNetns(world.host, netns), connection.original, 'asked');
+  const kept = { connection, isAnswered: false, beganMs, untilMs: beganMs + lastsMs };
+  return withKept(world, netns, kept);
+}
+
+/** How long a connection over UDP has to last until it is taken for a stream (nf_conntrack_udp_packet). */
+const STREAM_AFTER_MS = 2000;
+
+function phaseOf(
+  { isAnswered, beganMs, connection }: Kept,
+  nowMs: number,
+  isReply: boolean,
+): Phase {
+  // Over UDP the first answer changes nothing yet.
+  if (connection.original.protocol !== 'udp') return isAnswered || isReply ? 'answered' : 'asked';
+  return isAnswered && nowMs > beganMs + STREAM_AFTER_MS ? 'stream' : 'asked';
+}
+
+/** A connection that is kept is so for longer when a packet of it comes, and goes with the refusal of what it began with (nf_conntrack_tcp_packet). */
+export function refresh(world: World, netns: NetnsName, packet: IpPacket): World {
+  const { message } = packet;
+  const tuple = message.kind === 'error' ? undefined : tupleOf(packet);
+  const kept = tuple && findKept(world, netns, tuple);
+  if (!kept) return world;
+  const { direction, ...record } = kept;
+  const isReply = direction === 'reply';
+  if (message.kind === 'reset' && isReply && !kept.isAnswered)
+    return withKept(world, netns, { ...record, untilMs: world.nowMs });
+  const phase = phaseOf(kept, world.nowMs, isReply);
+  const lastsMs = timeoutMs(getNetns(world.host, netns), kept.connection.original, phase);
+  const isAnswered = kept.isAnswered || isReply;
+  const untilMs = world.nowMs + lastsMs;
+  if (isAnswered === kept.isAnswered && untilMs === kept.untilMs) return world;
+  return withKept(world, netns, { ...record, isAnswered, untilMs });
+}
+
+/** The connections that are still kept. */
+export function lasting({ connections, nowMs }: World): Connections {
+  const ofNetns = (kept: Connections[string]): Connections[string] =>
+    Object.fromEntries(Object.entries(kept).filter(([, { untilMs }]) => nowMs < untilMs));
+  return Object.fromEntries(
+    Object.entries(connections)
+      .map(([netns, kept]) => [netns, ofNetns(kept)] as const)
+      .filter(([, kept]) => Object.keys(kept).length > 0),
+  );
 }
 
 /** Expressions that make a netns track connections, those of iptables by their names there (nf_ct_netns_get). */

@@ -52,13 +52,27 @@ export interface VxlanMessage {
   readonly frame: Frame;
 }
 
-/** RFC 4861 §4.3 and §4.4, with the link-layer address option. */
-export interface NeighbourMessage {
-  readonly kind: 'solicitation' | 'advertisement';
+/** RFC 4861 §4.3, with the link-layer address option. */
+export interface Solicitation {
+  readonly kind: 'solicitation';
   readonly target: Ip;
   /** The MAC of whoever sends the message. */
   readonly mac: Mac;
 }
+
+/** RFC 4861 §4.4, with that option too. */
+export interface Advertisement {
+  readonly kind: 'advertisement';
+  readonly target: Ip;
+  /** The MAC of whoever sends the message. */
+  readonly mac: Mac;
+  /** Does it answer a solicitation? */
+  readonly isSolicited: boolean;
+  /** Is it to replace another MAC that is known? */
+  readonly overrides: boolean;
+}
+
+export type NeighbourMessage = Solicitation | Advertisement;
 
 /** What an ICMP or ICMPv6 error says, in the words of both: IPv6 has "no route" for the net, and "packet too big". */
 export type ErrorKind =

@@ -39,7 +39,8 @@ function replySource(run: Run, netns: string, asked: Ip): Ip | null {
 }
 
 /** Is it the answer that the sender waits for? A socket knows from whom; who asks by ICMP knows its id only. */
-function isAwaited(run: Run, { source, message }: IpPacket): boolean {
+function isAwaited(run: Run, { netns }: LinkRef, { source, message }: IpPacket): boolean {
+  if (netns !== run.awaited?.sender) return false;
   const { from, message: asked } = run.awaited;
   if ('id' in message) return 'id' in asked && message.id === asked.id;
   return (
@@ -52,7 +53,8 @@ function isAwaited(run: Run, { source, message }: IpPacket): boolean {
 }
 
 /** Is the error about the question? Of what is quoted a socket looks at what it looks at in an answer (icmp_socket_deliver). */
-function isAboutQuestion(run: Run, { quoted }: IcmpError): boolean {
+function isAboutQuestion(run: Run, { netns }: LinkRef, { quoted }: IcmpError): boolean {
+  if (netns !== run.awaited?.sender) return false;
   const { from, message: asked } = run.awaited;
   const { message } = quoted;
   if (message.kind !== asked.kind || isLaterFragment(quoted)) return false;
@@ -69,7 +71,7 @@ function isAboutQuestion(run: Run, { quoted }: IcmpError): boolean {
 /** An error arrives: whoever asked is told, and nobody else whom it would stop. Of fragments that IPv4 did not join its kernel tells nobody (icmp_unreach). */
 function receiveError(run: Run, at: LinkRef, packet: IpPacket, message: IcmpError): void {
   const isMute = message.error === 'reassembly time exceeded' && familyOf(packet.destination) === 4;
-  const isTold = !isMute && at.netns === run.sender && isAboutQuestion(run, message);
+  const isTold = !isMute && isAboutQuestion(run, at, message);
   const nobody = isMute
     ? 'nobody is told of fragments that do not arrive'
     : 'it is about nothing that is waited for here';
@@ -91,7 +93,7 @@ function passInput(run: Run, at: LinkRef, arrived: IpPacket): IpPacket | undefin
 
 /** A connection is refused: whoever asked for it knows. */
 function receiveReset(run: Run, at: LinkRef, packet: IpPacket): void {
-  const isTold = at.netns === run.sender && isAwaited(run, packet);
+  const isTold = isAwaited(run, at, packet);
   const text = isTold ? 'the sender is told' : 'nobody here waits for it';
   note(run, at, 'deliver', packet, text, { rule: 'K-7.7' });
   if (isTold) run.error ??= { from: packet.source, error: 'connection refused', mtuBytes: null };
@@ -132,12 +134,12 @@ function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null):
       },
       at.ifname,
     );
-  } else if (at.netns === run.sender && isAwaited(run, packet)) {
+  } else if (isAwaited(run, at, packet)) {
     note(run, at, 'deliver', packet, `${own}: the sender has its reply`, grounds);
     run.delivered = true;
   } else {
     const why =
-      at.netns === run.sender
+      at.netns === run.awaited?.sender
         ? `it comes from ${packet.source}, and ${run.awaited.from} was asked`
         : `nobody in ${at.netns} waits for this reply`;
     drop(run, at, 'deliver', packet, 'NO_SOCKET', why);

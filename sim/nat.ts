@@ -2,6 +2,7 @@
 import type { Netns, NetnsName } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { type Family, type Ip, familyOf, parseIp } from '../model/ip.ts';
+import { chance } from './chance.ts';
 import { type Connection, type Track, type Tuple, inverse, isKnown } from './conntrack.ts';
 import type { IpPacket } from './frame.ts';
 import type { Translation } from './seen.ts';
@@ -17,7 +18,7 @@ function portsLike(port: number): readonly [first: number, last: number] {
   return port < 1024 ? [600, 1023] : [1024, 65_535];
 }
 
-/** The tuple of answers that no other connection has: with the port asked for, or the next of its kind that is free. */
+/** The tuple of answers that no other connection has: with the port asked for, or the next of its kind that is free, from there on or from where chance begins. */
 function withFreePort(world: World, netns: NetnsName, reply: Tuple): Tuple {
   const wanted = reply.destinationPort;
   const at = (port: number): Tuple => ({
@@ -28,8 +29,13 @@ function withFreePort(world: World, netns: NetnsName, reply: Tuple): Tuple {
   if (!isKnown(world, netns, at(wanted))) return reply;
   const [first, last] = reply.protocol === 'icmp' ? [0, 65_535] : portsLike(wanted);
   const size = last - first + 1;
-  for (let step = 1; step < size; step += 1) {
-    const port = first + ((wanted - first + step) % size);
+  const { seed, nowMs } = world;
+  const begin =
+    seed === null
+      ? wanted + 1
+      : first + Math.floor(chance(seed, 'port', netns, nowMs, ...Object.values(reply)) * size);
+  for (let step = 0; step < size; step += 1) {
+    const port = first + ((begin - first + step) % size);
     if (!isKnown(world, netns, at(port))) return at(port);
   }
   return reply;

@@ -1,19 +1,23 @@
 /** Neighbour discovery: asking who has an IPv6 address, and answering (net/ipv6/ndisc.c). */
 import { type Ip, ipBits, ipFromBits, parseIp } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
-import { ZERO_MAC } from '../model/mac.ts';
+import { type Mac, ZERO_MAC } from '../model/mac.ts';
 import {
+  type Advertisement,
   type Frame,
   type IpPacket,
   type NeighbourMessage,
+  type Solicitation,
   isLinkLocal,
+  isMulticast,
   multicastMac,
 } from './frame.ts';
-import { isNeighbour, learnNeighbour, sendTo } from './neighbour.ts';
+import type { Heard } from './neighbour-state.ts';
+import { isNeighbour, learnNeighbour, sendTo, useNeighbour, waitingFor } from './neighbour.ts';
 import { passHooks, unrouted } from './netfilter.ts';
 import { type Run, linkAt, netnsOf, note } from './run.ts';
 import { isUsable } from './source.ts';
-import { findNeighbour } from './world.ts';
+import { findNeighbourEntry } from './world.ts';
 
 const SOLICITED_NODE_BITS = ipBits(parseIp('ff02::1:ff00:0'));
 
@@ -23,19 +27,26 @@ function solicitedNode(ip: Ip): Ip {
 }
 
 /**
- * The multicast that asks for `target`: in the name of the packet's source where that is an address of
- * the link, else of the link's link-local address. Undefined when it has none: then nothing is asked.
+ * The question where `target` is: in the name of the source of the packet that waits for it, where that is an address of
+ * the link, else of the link's link-local address. Undefined when it has none: then nothing is asked. `knownMac`: whether it
+ * is still there, where it was; else everybody is asked (ndisc_solicit).
  */
-export function ndQuestion(run: Run, at: LinkRef, target: Ip, packet: IpPacket): Frame | undefined {
+export function ndQuestion(
+  run: Run,
+  at: LinkRef,
+  target: Ip,
+  packet: IpPacket | null,
+  knownMac: Mac | null = null,
+): Frame | undefined {
   const link = linkAt(run, at);
   const usable = link.addresses.filter(isUsable);
   const own =
-    usable.find((address) => address.ip === packet.source) ??
+    usable.find((address) => address.ip === packet?.source) ??
     usable.find((address) => isLinkLocal(address.ip));
   if (own === undefined) return undefined;
   const mac = link.mac ?? ZERO_MAC;
-  const destination = solicitedNode(target);
-  const message: NeighbourMessage = { kind: 'solicitation', target, mac };
+  const destination = knownMac === null ? solicitedNode(target) : target;
+  const message: Solicitation = { kind: 'solicitation', target, mac };
   const question: IpPacket = {
     kind: 'ip',
     source: own.ip,
@@ -44,7 +55,12 @@ export function ndQuestion(run: Run, at: LinkRef, target: Ip, packet: IpPacket):
     dontFragment: false,
     message,
   };
-  return { kind: 'frame', source: mac, destination: multicastMac(destination), packet: question };
+  return {
+    kind: 'frame',
+    source: mac,
+    destination: knownMac ?? multicastMac(destination),
+    packet: question,
+  };
 }
 
 function receiveSolicitation(
@@ -52,7 +68,7 @@ function receiveSolicitation(
   at: LinkRef,
   frame: Frame,
   packet: IpPacket,
-  message: NeighbourMessage,
+  message: Solicitation,
 ): void {
   const link = linkAt(run, at);
   const { target } = message;
@@ -70,7 +86,8 @@ function receiveSolicitation(
     });
     return;
   }
-  const learned = learnNeighbour(run, at, packet.source, message.mac);
+  const heard = { mac: message.mac, isCertain: false, overrides: true } as const;
+  const learned = learnNeighbour(run, at, packet.source, heard);
   note(run, at, 'nd', frame, `${target} is its own: answers; ${learned}`, { rule: 'K-7.1' });
   const mac = link.mac ?? ZERO_MAC;
   const reply: IpPacket = {
@@ -79,11 +96,17 @@ function receiveSolicitation(
     destination: packet.source,
     ttl: 255,
     dontFragment: false,
-    message: { kind: 'advertisement', target, mac },
+    message: {
+      kind: 'advertisement',
+      target,
+      mac,
+      isSolicited: true,
+      overrides: isOwn && isMulticast(packet.destination),
+    },
   };
   const passed = passHooks(run, at, reply, unrouted(at.ifname));
   // It goes to whoever asks by what is known of that one, be it wrong, and set for good (ndisc_send_na); of ARP to the MAC that asked.
-  if (passed) sendTo(run, at, passed, findNeighbour(run.world, at, packet.source) ?? message.mac);
+  if (passed) sendTo(run, at, passed, useNeighbour(run, at, packet.source) ?? message.mac);
 }
 
 /** A neighbour message arrives that is not for another MAC address. */
@@ -100,13 +123,24 @@ export function receiveNd(
     { hook: 'input', iif, oif },
   ] as const;
   if (!passHooks(run, at, packet, hooks)) return;
-  if (message.kind === 'solicitation') {
-    receiveSolicitation(run, at, frame, packet, message);
-  } else if (isNeighbour(run, at, message.target)) {
-    note(run, at, 'nd', frame, learnNeighbour(run, at, message.target, message.mac), {
-      rule: 'K-7.3',
-    });
-  } else {
-    note(run, at, 'nd', frame, `nobody asked for ${message.target}: ignored`, { rule: 'K-7.3' });
+  if (message.kind === 'solicitation') receiveSolicitation(run, at, frame, packet, message);
+  else receiveAdvertisement(run, at, frame, message);
+}
+
+function receiveAdvertisement(
+  run: Run,
+  at: LinkRef,
+  frame: Frame,
+  { target, mac, isSolicited, overrides }: Advertisement,
+): void {
+  const grounds = { rule: 'K-7.3' } as const;
+  const hasFailed = findNeighbourEntry(run.world, at, target)?.state === 'failed';
+  const isAsked = waitingFor(run, at, target) !== undefined;
+  // Who was asked for in vain is asked for again before it is believed (ndisc_recv_na).
+  if (!isAsked && (hasFailed || !isNeighbour(run, at, target))) {
+    note(run, at, 'nd', frame, `nobody asked for ${target}: ignored`, grounds);
+    return;
   }
+  const heard: Heard = { mac, isCertain: isSolicited, overrides: overrides ? true : 'weakly' };
+  note(run, at, 'nd', frame, learnNeighbour(run, at, target, heard), grounds);
 }

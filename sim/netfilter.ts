@@ -13,6 +13,7 @@ import {
   confirm,
   isTracked,
   packetFamily,
+  refresh,
   seesFamily,
   track,
 } from './conntrack.ts';
@@ -344,6 +345,7 @@ function trackIn(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
   // It came by the loopback, and was seen when it was sent (nf_conntrack_in).
   if (packet.skb?.track || packet.skb?.untracked) return packet;
   const found = track(run.world, netns, packet);
+  run.world = refresh(run.world, netns, packet);
   return found ? tracked(packet, found) : packet;
 }
 

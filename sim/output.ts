@@ -10,16 +10,16 @@ import { fitTo, split, splitText, tooBigText } from './fragment.ts';
 import { type Frame, type IpPacket, type OwnPacket, isUnspecified, packetBytes } from './frame.ts';
 import { sendIcmpError } from './icmp-error.ts';
 import { ndQuestion } from './nd.ts';
-import { isAsked, sendTo } from './neighbour.ts';
+import { sendTo, timingOf, useNeighbour, waitingFor } from './neighbour.ts';
 import { passArpHook, passHook, passHooks, unrouted } from './netfilter.ts';
 import { formatRoute, routeOutput } from './route.ts';
 import { type Run, type Waiting, drop, leave, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv6, selectSource } from './source.ts';
 import type { Stage } from './trace.ts';
-import { findNeighbour, findPermanentNeighbour } from './world.ts';
+import { findPermanentNeighbour } from './world.ts';
 
 /** A question about a neighbour leaves; one of IPv6 is a packet, which chains see. */
-function sendQuestion(run: Run, at: LinkRef, question: Frame): void {
+export function sendQuestion(run: Run, at: LinkRef, question: Frame): void {
   const { packet } = question;
   if (packet.kind === 'arp') passArpHook(run, at, packet, 'output');
   const passed = packet.kind === 'ip' ? passHooks(run, at, packet, unrouted(at.ifname)) : packet;
@@ -28,7 +28,7 @@ function sendQuestion(run: Run, at: LinkRef, question: Frame): void {
 
 /** Sends a packet to its next hop: at once, or when the neighbour has answered (K-7.3). */
 function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket, iif: Ifname | null): void {
-  const mac = findNeighbour(run.world, at, nextHop);
+  const mac = useNeighbour(run, at, nextHop);
   if (mac !== undefined) {
     const isPermanent = findPermanentNeighbour(run.world.host, at, nextHop) !== undefined;
     note(
@@ -46,15 +46,17 @@ function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket, iif: If
 }
 
 /** Has a packet wait until its next hop's MAC address is known, and asks for that where nobody has. */
-export function waitForNeighbour(run: Run, waiting: Waiting): void {
+export function waitForNeighbour(run: Run, waiting: Omit<Waiting, 'dueMs'>): void {
   const { at, nextHop, packet } = waiting;
   const grounds = {
     rule: 'K-7.3',
     lookedUp: { kind: 'neighbour', ip: nextHop, found: null },
   } as const;
-  const wasAsked = isAsked(run, at, nextHop);
-  run.waiting.push(waiting);
-  if (wasAsked) {
+  const asked = waitingFor(run, at, nextHop);
+  const { multicastProbes, retransMs } = timingOf(run, at, nextHop);
+  const dueMs = asked?.dueMs ?? run.world.nowMs + multicastProbes * retransMs;
+  run.waiting.push({ ...waiting, dueMs });
+  if (asked) {
     note(run, at, 'neighbour', packet, `${nextHop} is asked for already: waits too`, grounds);
     return;
   }

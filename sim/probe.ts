@@ -2,11 +2,8 @@
 import type { NetnsName } from '../model/host.ts';
 import { getNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
-import type { LinkRef } from '../model/link.ts';
 import { localType } from '../model/route-lookup.ts';
-import { bridgePasses } from './bridge.ts';
 import {
-  type Frame,
   type IpPacket,
   type OwnPacket,
   type Packet,
@@ -18,12 +15,9 @@ import {
   isProbeMessage,
 } from './frame.ts';
 import { DEFAULT_TTL } from './icmp-error.ts';
-import { receiveUp } from './input.ts';
-import { receive, transmit } from './link.ts';
-import { giveUp } from './neighbour.ts';
 import { sendOwn } from './output.ts';
-import { expireFragments } from './reassembly.ts';
-import { type End, type Event, type Run, drop, leave, linkAt, startRun } from './run.ts';
+import { type End, type Run, drop, leave, startRun } from './run.ts';
+import { settle } from './settle.ts';
 import { UNSPECIFIED } from './source.ts';
 import type { Trace, Verdict } from './trace.ts';
 import type { World } from './world.ts';
@@ -44,88 +38,6 @@ export interface ProbeRequest {
   readonly sourcePort?: number;
   /** May nobody split it (`ping -M do`)? True when not said; false is `ping -M dont`, with which a router of IPv6 splits nothing either. */
   readonly dontFragment?: boolean;
-}
-
-/** How often the same frame may arrive at a bridge port: more often only a loop of bridges brings it; routers count the TTL down. */
-const MAX_VISITS = 2;
-
-/** More frames than any host should need for one probe: a bridge takes 1023 ports (K-1.14). */
-const MAX_STEPS = 20_000;
-
-function perform(run: Run, event: Event): void {
-  switch (event.step) {
-    case 'send':
-      sendOwn(run, event.netns, event.own, event.device);
-      break;
-    case 'transmit':
-      transmit(run, event.at, event.frame);
-      break;
-    case 'receive':
-      receive(run, event.at, event.frame);
-      break;
-    case 'pass':
-      bridgePasses(run, event.at, event.frame, event.to);
-      break;
-    case 'up':
-      receiveUp(run, event.at, event.frame, event.to);
-      break;
-  }
-}
-
-/** The frames that have arrived at bridge ports. */
-class Arrivals {
-  /** By the port: the first frame that came there, until another comes, and then how often each has. */
-  readonly #at = new Map<string, Frame | Map<string, number>>();
-
-  /** Notes one, and answers how often the very same came there before. Few ports are passed twice, and only then is it looked what came. */
-  note({ netns, ifname }: LinkRef, frame: Frame): number {
-    const port = `${netns} ${ifname}`;
-    const before = this.#at.get(port);
-    if (!before) {
-      this.#at.set(port, frame);
-      return 0;
-    }
-    const counts = before instanceof Map ? before : new Map([[JSON.stringify(before), 1]]);
-    const text = JSON.stringify(frame);
-    const times = counts.get(text) ?? 0;
-    this.#at.set(port, counts.set(text, times + 1));
-    return times;
-  }
-}
-
-/** Lets everything happen that follows, until nothing is under way and nobody waits. */
-function settle(run: Run): void {
-  const arrivals = new Arrivals();
-  for (let steps = 0; steps < MAX_STEPS; steps += 1) {
-    const event = run.queue.shift();
-    if (event === undefined) {
-      if (run.waiting.length > 0) giveUp(run);
-      else if (run.gatherings.size > 0) expireFragments(run);
-      else return;
-      continue;
-    }
-    const isLooping =
-      event.step === 'receive' &&
-      linkAt(run, event.at).port !== null &&
-      arrivals.note(event.at, event.frame) >= MAX_VISITS;
-    if (!isLooping) perform(run, event);
-    else
-      drop(
-        run,
-        event.at,
-        'receive',
-        event.frame,
-        'LOOP',
-        `this very frame came by ${MAX_VISITS} times before`,
-      );
-  }
-  for (const event of run.queue.splice(0)) {
-    if (event.step === 'send') continue;
-    const text = `not done after ${MAX_STEPS} steps`;
-    drop(run, event.at, 'receive', event.frame, 'STEP_LIMIT', text);
-  }
-  giveUp(run);
-  expireFragments(run);
 }
 
 /** What says most about a lost probe comes first: a reply's loss, a loss for a reason, and only then a copy for nobody. */
@@ -213,7 +125,7 @@ export function probe(world: World, request: ProbeRequest): Trace {
     throw new Error(`cannot send from ${source} to ${destination}`);
   if (!Number.isInteger(ttl) || ttl < 1 || ttl > 255)
     throw new Error(`a TTL is 1 to 255, not ${ttl}`);
-  const run = startRun(world, request.netns, { from: destination, message });
+  const run = startRun(world, { sender: request.netns, from: destination, message });
   const own: OwnPacket = {
     source,
     destination,

@@ -12,8 +12,13 @@ type Joiner = 'deliver' | 'netfilter';
 /** The parts of a packet that have come to one place so far, in the order in which they came. */
 export interface Gathering {
   readonly at: LinkRef;
+  /** Until when they wait. */
+  readonly dueMs: number;
   readonly parts: readonly IpPacket[];
 }
+
+/** How long fragments wait for the rest of their packet, from the first that came (IP_FRAG_TIME, IPV6_FRAG_TIMEOUT). */
+const WAIT_MS = { 4: 30_000, 6: 60_000 } as const;
 
 function offsetOf({ fragment }: IpPacket): number {
   return fragment?.offsetBytes ?? 0;
@@ -57,7 +62,8 @@ export function gather(
   const { fragment, source, destination } = packet;
   if (!fragment) return packet;
   const key = `${joiner} ${at.netns} ${source} ${destination} ${fragment.identification}`;
-  const before = run.gatherings.get(key)?.parts ?? [];
+  const gathering = run.gatherings.get(key);
+  const before = gathering?.parts ?? [];
   const grounds = { rule: 'K-7.9' } as const;
   if (before.some((part) => offsetOf(part) === fragment.offsetBytes)) {
     note(run, at, joiner, packet, 'came before: ignored', grounds);
@@ -66,7 +72,8 @@ export function gather(
   const parts = [...before, packet];
   const whole = joinParts(parts, joiner === 'netfilter');
   if (!whole) {
-    run.gatherings.set(key, { at, parts });
+    const dueMs = gathering?.dueMs ?? run.world.nowMs + WAIT_MS[familyOf(destination)];
+    run.gatherings.set(key, { at, parts, dueMs });
     note(run, at, joiner, packet, 'waits for the rest of its packet', grounds);
     return undefined;
   }
@@ -112,9 +119,11 @@ function expire(run: Run, { at, parts }: Gathering): void {
     sendIcmpError(run, at, first, 'reassembly time exceeded');
 }
 
-/** Nothing is under way any more: what is not whole by now will not be, after 30 seconds in the kernel. */
+/** Gives up the packets whose fragments have waited long enough by now. */
 export function expireFragments(run: Run): void {
-  const gatherings = [...run.gatherings.values()];
-  run.gatherings.clear();
-  for (const gathering of gatherings) expire(run, gathering);
+  const due = [...run.gatherings].filter(([, { dueMs }]) => dueMs <= run.world.nowMs);
+  for (const [key, gathering] of due) {
+    run.gatherings.delete(key);
+    expire(run, gathering);
+  }
 }

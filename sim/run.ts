@@ -7,7 +7,15 @@ import { type Netns, type NetnsName, getLink, getNetns } from '../model/host.ts'
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
-import type { Frame, IpPacket, OwnPacket, Packet, ProbeMessage } from './frame.ts';
+import {
+  type Frame,
+  type IpPacket,
+  type OwnPacket,
+  type Packet,
+  type ProbeMessage,
+  innermost,
+  isNeighbourMessage,
+} from './frame.ts';
 import type { DropReason } from './reason.ts';
 import type { Gathering } from './reassembly.ts';
 import type { Hop, LookedUp, SenderError, Stage, Verdict } from './trace.ts';
@@ -41,6 +49,8 @@ export interface Waiting {
   readonly packet: IpPacket;
   /** The link that it came in by; null: the netns sends it itself. */
   readonly iif: Ifname | null;
+  /** Until when an answer is waited for. */
+  readonly dueMs: number;
   /** Does a bridge send it on to one of its ports? In a frame that came in by another. */
   readonly bridged?: Bridged;
 }
@@ -58,17 +68,19 @@ export interface End {
   readonly verdict: Exclude<Verdict, { readonly kind: 'delivered' }>;
 }
 
-/** What tells the answer that a probe waits for. */
+/** Which netns waits for the answer to a probe, and what tells it. */
 export interface Awaited {
+  readonly sender: NetnsName;
   readonly from: Ip;
   readonly message: ProbeMessage;
 }
 
 export interface Run {
   world: World;
-  /** The netns that waits for the answer, and what that has to look like. */
-  readonly sender: NetnsName;
-  readonly awaited: Awaited;
+  /** When it began. */
+  readonly startMs: number;
+  /** Who waits for an answer, and what that has to look like; null: nobody does. */
+  readonly awaited: Awaited | null;
   readonly hops: Hop[];
   readonly queue: Event[];
   readonly waiting: Waiting[];
@@ -78,6 +90,8 @@ export interface Run {
   nextIdentification: number;
   readonly ends: End[];
   delivered: boolean;
+  /** Are neighbours just now asked whether they are still there? What is about that is in no trace. */
+  isAside: boolean;
   /** The first error about the question that reached whoever asked. */
   error: SenderError | null;
   /** Was the sender told something that is not simulated? */
@@ -85,10 +99,10 @@ export interface Run {
   laterHops: number;
 }
 
-export function startRun(world: World, sender: NetnsName, awaited: Awaited): Run {
+export function startRun(world: World, awaited: Awaited | null): Run {
   return {
     world,
-    sender,
+    startMs: world.nowMs,
     awaited,
     hops: [],
     queue: [],
@@ -97,6 +111,7 @@ export function startRun(world: World, sender: NetnsName, awaited: Awaited): Run
     nextIdentification: 1,
     ends: [],
     delivered: false,
+    isAside: false,
     error: null,
     isTold: null,
     laterHops: 0,
@@ -130,6 +145,15 @@ export interface DropGrounds extends Grounds {
   readonly because?: Verdict & { readonly kind: 'dropped' };
 }
 
+function packetIn(data: Frame | Packet): Packet {
+  return data.kind === 'frame' ? data.packet : data;
+}
+
+function isAboutNeighbours(outer: Packet): boolean {
+  const packet = innermost(outer);
+  return packet.kind === 'arp' || isNeighbourMessage(packet.message);
+}
+
 /** Adds a hop to the trace. */
 export function note(
   run: Run,
@@ -139,6 +163,7 @@ export function note(
   decision: string,
   grounds: Grounds = {},
 ): void {
+  if (run.isAside && isAboutNeighbours(packetIn(data))) return;
   if (run.delivered) {
     run.laterHops += 1;
     return;
@@ -151,12 +176,9 @@ export function note(
     decision,
     lookedUp: grounds.lookedUp ?? null,
     ...(grounds.dropped ? { dropped: grounds.dropped } : {}),
+    ...(run.world.nowMs > run.startMs ? { afterMs: run.world.nowMs - run.startMs } : {}),
     data,
   });
-}
-
-function packetIn(data: Frame | Packet): Packet {
-  return data.kind === 'frame' ? data.packet : data;
 }
 
 /** This copy ends here. `text` says why in this very case. */

@@ -45,8 +45,8 @@ export function connectionState({ packet }: Seen, untracked: number): number {
   if (skb?.untracked) return untracked;
   if (!skb?.track) return STATES.invalid;
   if (skb.track.isRelated) return STATES.related;
-  // Who asks once has not been answered: what goes the way of the first packet begins the connection still.
-  return skb.track.direction === 'reply' ? STATES.established : STATES.new;
+  // What goes the way of the first packet begins the connection still, until that is answered.
+  return skb.track.isAnswered ? STATES.established : STATES.new;
 }
 
 /** IPS_* bits that hang on what is simulated (nf_conntrack_common.h). */
@@ -62,7 +62,7 @@ export function connectionStatus({ packet }: Seen): number | undefined {
   const isDestinationNat =
     reply.source !== original.destination || reply.sourcePort !== original.destinationPort;
   return (
-    (track.direction === 'reply' ? STATUS.seenReply : 0) |
+    (track.isAnswered ? STATUS.seenReply : 0) |
     (track.isNew ? 0 : STATUS.confirmed) |
     (isSourceNat ? STATUS.sourceNat : 0) |
     (isDestinationNat ? STATUS.destinationNat : 0)

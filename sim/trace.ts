@@ -63,6 +63,8 @@ export interface Hop {
   readonly lookedUp: LookedUp | null;
   /** Why this copy ends here; absent: it does not, or goes where nobody knows. */
   readonly dropped?: DropReason;
+  /** How long after the first, in milliseconds; absent: no time has passed. */
+  readonly afterMs?: number;
   /** What was there at this point: a frame on a link, a packet above it. */
   readonly data: Frame | Packet;
 }
@@ -141,14 +143,21 @@ function formatData(data: Frame | Packet): string {
   return formatPacket(data.kind === 'frame' ? data.packet : data);
 }
 
+/** How long it took until then, where it was not so long yet in the line above. */
+function formatTime({ afterMs = 0 }: Hop, above: Hop | undefined): string {
+  if (afterMs === (above?.afterMs ?? 0)) return '';
+  return afterMs % 1000 === 0 ? `after ${afterMs / 1000} s: ` : `after ${afterMs} ms: `;
+}
+
 function rowOf(hop: Hop, above: Hop | undefined): readonly string[] {
   const packet = formatData(hop.data);
+  const decision = `${formatTime(hop, above)}${hop.decision}`;
   return [
     formatPlace(hop),
     hop.stage,
     // What is as in the line above is left out, so that changes stand out.
     above !== undefined && formatData(above.data) === packet ? '' : packet,
-    hop.rule === null ? hop.decision : `${hop.decision} (${hop.rule})`,
+    hop.rule === null ? decision : `${decision} (${hop.rule})`,
   ];
 }
 

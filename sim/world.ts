@@ -1,4 +1,4 @@
-/** A host together with what its links learned from traffic. An immutable value: every change gives a new one. */
+/** A host together with what its links learned from traffic, at some time. An immutable value: every change gives a new one. */
 import { hasCarrier } from '../model/carrier.ts';
 import { type Host, type NetnsName, findLink, findNetns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
@@ -7,20 +7,18 @@ import type { LinkRef } from '../model/link.ts';
 import type { Mac } from '../model/mac.ts';
 import type { Connections } from './conntrack.ts';
 import type { LegacyTables } from './legacy-table.ts';
+import type { NeighbourEntry } from './neighbour-state.ts';
 
-/** Where a bridge saw a MAC address. */
+/** Where a bridge saw a MAC address, and when it last did. */
 export interface FdbEntry {
   readonly port: Ifname;
+  readonly seenMs: number;
 }
 
-/** Behind whom a vxlan saw a MAC address. */
+/** Behind whom a vxlan saw a MAC address, and when it last did. */
 export interface RemoteEntry {
   readonly ip: Ip;
-}
-
-/** What a link knows of a neighbour by ARP or ND; what somebody set for good is in the host. */
-export interface NeighbourEntry {
-  readonly mac: Mac;
+  readonly seenMs: number;
 }
 
 /** One table per link, each by its own key: a MAC address, an IP address. */
@@ -28,8 +26,18 @@ type LinkTables<Entry> = Readonly<
   Record<NetnsName, Readonly<Record<string, Readonly<Record<string, Entry>>>>>
 >;
 
-export interface World {
+/** What decides about packets beside the state of the host. */
+export interface Circumstances {
+  /** Decides what the kernel decides by chance; null: the first, or the middle, of what can be. */
+  readonly seed: number | null;
+  /** After how long bridges and vxlans forget where they saw a MAC address: five minutes, unless they were told otherwise (`ip link set br0 type bridge ageing_time`). With 0 nothing is learned. */
+  readonly ageingMs: number;
+}
+
+export interface World extends Circumstances {
   readonly host: Host;
+  /** The time, in milliseconds since the world began. */
+  readonly nowMs: number;
   /** What beside the host may decide about packets, and is not read. */
   readonly legacyTables: LegacyTables;
   /** By netns, bridge, and MAC with VLAN. Only what was learned: `bridge.ts` derives the entries of ports and bridges themselves. */
@@ -41,9 +49,16 @@ export interface World {
   readonly connections: Connections;
 }
 
-/** A world in which nothing was ever sent, of a host that has these tables of iptables-legacy. */
-export function makeWorld(host: Host, legacyTables: LegacyTables = {}): World {
-  return { host, legacyTables, fdb: {}, neighbours: {}, remotes: {}, connections: {} };
+const USUAL: Circumstances = { seed: null, ageingMs: 300_000 };
+
+/** A world that begins now, in which nothing was ever sent, of a host that has these tables of iptables-legacy. */
+export function makeWorld(
+  host: Host,
+  legacyTables: LegacyTables = {},
+  circumstances: Partial<Circumstances> = {},
+): World {
+  const learned = { fdb: {}, neighbours: {}, remotes: {}, connections: {} };
+  return { ...USUAL, ...circumstances, host, nowMs: 0, legacyTables, ...learned };
 }
 
 /** May frames pass this port of a bridge? The port and the bridge are up, and there is carrier (K-1.7, K-1.16 without STP). */
@@ -70,19 +85,21 @@ function keep<Entry>(
 }
 
 /**
- * The world after its host changed. What was learned on a port that no longer forwards (K-6.2) or on a
- * link without carrier (K-7.3) is forgotten; the kernel takes up to a second for that, here it is at once.
+ * The world after its host changed. What was learned on a port that no longer forwards (K-6.2), or on a link without
+ * carrier or with another MAC (K-7.3), is forgotten; the kernel takes up to a second for that, here it is at once.
  */
 export function withHost(world: World, host: Host): World {
   const isStillPort = (ref: LinkRef, { port }: FdbEntry): boolean => {
     const at = { netns: ref.netns, ifname: port };
     return findLink(host, at)?.port?.master === ref.ifname && portForwards(host, at);
   };
+  const knowsNeighbours = (ref: LinkRef): boolean =>
+    hasCarrier(host, ref) && findLink(host, ref)?.mac === findLink(world.host, ref)?.mac;
   return {
     ...world,
     host,
     fdb: keep(world.fdb, isStillPort),
-    neighbours: keep(world.neighbours, (ref) => hasCarrier(host, ref)),
+    neighbours: keep(world.neighbours, knowsNeighbours),
     remotes: keep(world.remotes, (ref) => findLink(host, ref)?.up === true),
     connections: Object.fromEntries(
       Object.entries(world.connections).filter(([name]) => findNetns(host, name)),
@@ -110,6 +127,11 @@ function fdbKey(mac: Mac, vlan: number): string {
   return vlan === 0 ? mac : `${mac} vlan ${vlan}`;
 }
 
+/** Is what was seen then still known? */
+function isFresh({ nowMs, ageingMs }: World, { seenMs }: { readonly seenMs: number }): boolean {
+  return nowMs < seenMs + ageingMs;
+}
+
 /** The port by which `bridge` last saw a MAC address in a VLAN, 0 where it does not filter. */
 export function findLearnedPort(
   world: World,
@@ -117,7 +139,8 @@ export function findLearnedPort(
   mac: Mac,
   vlan: number,
 ): Ifname | undefined {
-  return findEntry(world.fdb, bridge, fdbKey(mac, vlan))?.port;
+  const entry = findEntry(world.fdb, bridge, fdbKey(mac, vlan));
+  return entry && isFresh(world, entry) ? entry.port : undefined;
 }
 
 export function withLearnedPort(
@@ -127,28 +150,74 @@ export function withLearnedPort(
   vlan: number,
   port: Ifname,
 ): World {
-  return { ...world, fdb: withEntry(world.fdb, bridge, fdbKey(mac, vlan), { port }) };
+  const { nowMs, ageingMs, fdb } = world;
+  const key = fdbKey(mac, vlan);
+  const known = findEntry(fdb, bridge, key);
+  if (ageingMs === 0 || (known?.port === port && known.seenMs === nowMs)) return world;
+  return { ...world, fdb: withEntry(fdb, bridge, key, { port, seenMs: nowMs }) };
 }
 
 /** Behind whom a vxlan last saw a MAC address. */
 export function findLearnedRemote(world: World, vxlan: LinkRef, mac: Mac): Ip | undefined {
-  return findEntry(world.remotes, vxlan, mac)?.ip;
+  const entry = findEntry(world.remotes, vxlan, mac);
+  return entry && isFresh(world, entry) ? entry.ip : undefined;
 }
 
 export function withLearnedRemote(world: World, vxlan: LinkRef, mac: Mac, ip: Ip): World {
-  return { ...world, remotes: withEntry(world.remotes, vxlan, mac, { ip }) };
+  const { nowMs, remotes } = world;
+  const known = findEntry(remotes, vxlan, mac);
+  if (known?.ip === ip && known.seenMs === nowMs) return world;
+  return { ...world, remotes: withEntry(remotes, vxlan, mac, { ip, seenMs: nowMs }) };
 }
 
-/** The MAC address of a neighbour: what was set for good comes before what was learned. */
-export function findNeighbour(world: World, link: LinkRef, ip: Ip): Mac | undefined {
-  const permanent = findPermanentNeighbour(world.host, link, ip);
-  return permanent ?? findEntry(world.neighbours, link, ip)?.mac;
-}
-
+/** The MAC address of a neighbour that somebody set for good. */
 export function findPermanentNeighbour(host: Host, link: LinkRef, ip: Ip): Mac | undefined {
   return findLink(host, link)?.neighbours.find((neighbour) => neighbour.ip === ip)?.mac;
 }
 
-export function withNeighbour(world: World, link: LinkRef, ip: Ip, mac: Mac): World {
-  return { ...world, neighbours: withEntry(world.neighbours, link, ip, { mac }) };
+/** What was learned of a neighbour. */
+export function findNeighbourEntry(
+  world: World,
+  link: LinkRef,
+  ip: Ip,
+): NeighbourEntry | undefined {
+  return findEntry(world.neighbours, link, ip);
+}
+
+export function withNeighbour(world: World, link: LinkRef, ip: Ip, entry: NeighbourEntry): World {
+  if (findNeighbourEntry(world, link, ip) === entry) return world;
+  return { ...world, neighbours: withEntry(world.neighbours, link, ip, entry) };
+}
+
+/** A neighbour whose entry changes by itself. */
+export interface DueNeighbour {
+  readonly at: LinkRef;
+  readonly ip: Ip;
+  readonly entry: NeighbourEntry;
+  readonly dueMs: number;
+}
+
+/** The neighbours whose entries change next, by itself and at the same time; none where none does up to then. */
+export function nextDueNeighbours({ neighbours }: World, untilMs: number): readonly DueNeighbour[] {
+  let due: DueNeighbour[] = [];
+  let firstMs = untilMs;
+  for (const [netns, links] of Object.entries(neighbours)) {
+    for (const [ifname, table] of Object.entries(links)) {
+      for (const [ip, entry] of Object.entries(table)) {
+        const { dueMs } = entry;
+        if (dueMs === null || dueMs > firstMs) continue;
+        if (dueMs < firstMs) due = [];
+        firstMs = dueMs;
+        due.push({ at: { netns, ifname: ifname as Ifname }, ip: ip as Ip, entry, dueMs });
+      }
+    }
+  }
+  return due;
+}
+
+/** The world without what it has forgotten by now. */
+export function withoutForgotten(world: World): World {
+  const remembers = (_: LinkRef, entry: { readonly seenMs: number }): boolean =>
+    isFresh(world, entry);
+  return { ...world, fdb: keep(world.fdb, remembers), remotes: keep(world.remotes, remembers) };
 }

@@ -40,11 +40,19 @@ function messages(family: Family, depth: number): fc.Arbitrary<IpPacket['message
     sourcePort: port,
     destinationPort: port,
   });
-  const neighbour = fc.record({
-    kind: fc.constantFrom('solicitation' as const, 'advertisement' as const),
+  const solicitation = fc.record({
+    kind: fc.constant('solicitation' as const),
     target: ips(6),
     mac: macs(),
   });
+  const advertisement = fc.record({
+    kind: fc.constant('advertisement' as const),
+    target: ips(6),
+    mac: macs(),
+    isSolicited: fc.boolean(),
+    overrides: fc.boolean(),
+  });
+  const neighbour = fc.oneof(solicitation, advertisement);
   const vxlan = fc.record({
     kind: fc.constant('vxlan' as const),
     sourcePort: port,

@@ -18,6 +18,7 @@ function placed(world: World, { real }: Places): World {
   const renamed = <T>(tables: Readonly<Record<string, T>>): Record<string, T> =>
     Object.fromEntries(Object.entries(tables).map(([netns, table]) => [real(netns), table]));
   return {
+    ...world,
     host: called(world.host, real),
     legacyTables: renamed(world.legacyTables),
     fdb: renamed(world.fdb),

@@ -22,6 +22,14 @@ import { applyAll } from './pods.ts';
 import { TUNNEL_CASES, TUNNEL_TARGET } from './tunnels.ts';
 
 /** What `formatPacket` leaves out, in the words of `dissect`. */
+/** By whether one is solicited, and overrides. */
+const ADVERTISEMENT_FLAGS: Readonly<Record<string, string>> = {
+  'false false': '0',
+  'true false': '40000000',
+  'false true': '20000000',
+  'true true': '60000000',
+};
+
 function detail(packet: IpPacket): string {
   const { message } = packet;
   switch (message.kind) {
@@ -35,7 +43,7 @@ function detail(packet: IpPacket): string {
     case 'solicitation':
       return ` option 1 of 8 ${message.mac} flags 0`;
     case 'advertisement':
-      return ' option 2 of 8 flags 60000000';
+      return ` option 2 of 8 flags ${ADVERTISEMENT_FLAGS[`${message.isSolicited} ${message.overrides}`]}`;
     case 'reset':
       return ' ack 1001 with 0';
     case 'vxlan':
