@@ -11,6 +11,7 @@ import {
   addressType,
   connectionState,
   connectionStatus,
+  isOfFamily,
 } from './seen.ts';
 import { findRaw, findRawSet, keyBytes } from './sets.ts';
 import { meetsMatch } from './xt.ts';
@@ -229,10 +230,13 @@ function lookup(
   return ON;
 }
 
+/** Translates packets of its own family; of the other one, in tables of both, nothing (net/netfilter/nft_nat.c, nft_nat_inet_eval). */
 function nat(
+  seen: Seen,
   registers: Registers,
   { side, family, ip, port }: Expression & { readonly name: 'nat' },
 ): Step {
+  if (!isOfFamily(seen, family)) return ON;
   const address = ip === null ? null : registers.read(ip, family === 4 ? 4 : 16);
   const number = port === null ? null : numberAt(registers.read(port, 2));
   if (address === undefined || number === undefined) return UNKNOWN;
@@ -347,7 +351,7 @@ export function perform(
     case 'lookup':
       return lookup(registers, table, expression);
     case 'nat':
-      return nat(registers, expression);
+      return nat(seen, registers, expression);
     case 'masq':
       return { kind: 'translation', translation: { kind: 'masquerade' } };
     case 'redir': {

@@ -24,7 +24,7 @@ import { type IpPacket, isLaterFragment } from './frame.ts';
 import { transportLoad } from './packet-bytes.ts';
 import { Registers, type Step, perform } from './registers.ts';
 import { ruleText } from './rule-text/rule.ts';
-import type { Seen, Translation } from './seen.ts';
+import { type Seen, type Translation, isOfFamily } from './seen.ts';
 import { findRawParts } from './sets.ts';
 
 /** How the evaluation of a base chain ends. */
@@ -285,6 +285,8 @@ class Evaluation {
             statement.field,
           )?.target;
           if (target === undefined) place = nextRule;
+          // Of the other family it translates nothing (net/netfilter/nft_nat.c, nft_nat_inet_eval).
+          else if (!isOfFamily(this.#seen, statement.family)) place = goesOn;
           else {
             const [ip = '', port = ''] = keyPartsOf(target);
             const translation = { kind: 'dnat', ip: ip as Ip, port: Number(port) } as const;

@@ -1,7 +1,7 @@
 /** What rules can look at: a packet with where it is, and what the kernel knows beside it. */
 import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
-import { type Ip, familyOf } from '../model/ip.ts';
+import { type Family, type Ip, familyOf } from '../model/ip.ts';
 import { localType } from '../model/route-lookup.ts';
 import { type Frame, type Packet, isMulticast } from './frame.ts';
 
@@ -22,6 +22,11 @@ export type Translation =
   | { readonly kind: 'dnat' | 'snat'; readonly ip: Ip | null; readonly port: number | null }
   /** To an address of the link that the packet came in by. */
   | { readonly kind: 'redirect'; readonly port: number | null };
+
+/** Is it a packet of a family? */
+export function isOfFamily({ packet }: Seen, family: Family): boolean {
+  return packet.kind === 'ip' && familyOf(packet.destination) === family;
+}
 
 /** RTN_* (include/uapi/linux/rtnetlink.h). */
 const ADDRESS_TYPES = { unicast: 1, local: 2, broadcast: 3, anycast: 4, multicast: 5 } as const;

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { Host } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
-import { parseIp } from '../../model/ip.ts';
-import type { ChainHook, NftCommand, Rule, Statement } from '../../model/nftables.ts';
+import { type Family, ipBytes, parseIp } from '../../model/ip.ts';
+import { type Expression, toHex } from '../../model/nft-expression.ts';
+import type { ChainHook, NftCommand, Rule, Statement, Target } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { type ProbeRequest, probe } from '../../sim/probe.ts';
 import { type Trace, formatTrace, formatVerdict } from '../../sim/trace.ts';
@@ -11,7 +12,7 @@ import { HAIRPIN_CASES } from './hairpin.ts';
 import { ROUTED } from './hosts.ts';
 import { applyAll } from './pods.ts';
 import { REDIRECTED_CASES } from './redirected.ts';
-import { BRIDGED_MASQUERADE, SERVICES, SERVICE_PORT } from './rulesets.ts';
+import { BRIDGED_MASQUERADE, LISTEN_PORT, SERVICES, SERVICE_PORT } from './rulesets.ts';
 
 const TABLE = { family: 'inet', table: 'cube' } as const;
 
@@ -66,9 +67,8 @@ function asked(expression: string): Statement {
   return { kind: 'opaque', expression };
 }
 
-/** Nobody writes such rules by an operation: they are read. */
-function withRules(...rules: readonly Rule[]): Host {
-  const host = filtered(...chain('fwd', { hook: 'forward' }));
+/** The host with these rules in its chain `fwd`. */
+function ruled(host: Host, rules: readonly Rule[]): Host {
   const node = host.netns['node'];
   const table = node?.nftables['inet cube'];
   const fwd = table?.chains['fwd'];
@@ -76,6 +76,11 @@ function withRules(...rules: readonly Rule[]): Host {
   const changed = { ...table, chains: { ...table.chains, fwd: { ...fwd, rules } } };
   const nftables = { ...node.nftables, 'inet cube': changed };
   return { ...host, netns: { ...host.netns, node: { ...node, nftables } } };
+}
+
+/** Nobody writes such rules by an operation: they are read. */
+function withRules(...rules: readonly Rule[]): Host {
+  return ruled(filtered(...chain('fwd', { hook: 'forward' })), rules);
 }
 
 const DROP: Statement = { kind: 'verdict', verdict: 'drop' };
@@ -268,6 +273,62 @@ describe('translation', () => {
     );
     const { verdict } = probe({ ...warm, host: applyAll(ROUTED, ops) }, request);
     expect(verdict.kind === 'delivered', formatVerdict(verdict)).toBe(reaches);
+  });
+});
+
+/** What is for a port, to an address of one family by a map. */
+function portsTo(family: Family): Rule {
+  const field = 'meta l4proto . th dport';
+  return rule({ kind: 'dnat', family, field, map: `ports${family}` });
+}
+
+/** The same by expressions: the address in register 0, the port in 1 or 4. */
+function rawPortsTo(family: Family): Rule {
+  const ip = ipBytes(parseIp(family === 4 ? '10.244.2.4' : 'fd00:2::4'));
+  const port = ip.length / 4;
+  const details: Expression[] = [
+    { name: 'immediate', to: 0, value: toHex(ip) },
+    { name: 'immediate', to: port, value: toHex([LISTEN_PORT >> 8, LISTEN_PORT & 255]) },
+    { name: 'nat', side: 'destination', family, ip: 0, port },
+  ];
+  return rule(
+    ...details.map((detail): Statement => ({ kind: 'opaque', expression: detail.name, detail })),
+  );
+}
+
+describe('a translation to an address of one family, in a table of both', () => {
+  const PORT = { protocol: 'udp', port: SERVICE_PORT } as const;
+  const MAPS: NftCommand[] = [4, 6].flatMap((family): NftCommand[] => {
+    const target = `${family === 4 ? '10.244.2.4' : 'fd00:2::4'} . ${LISTEN_PORT}`;
+    const holds = family === 4 ? 'ipv4_addr . inet_service' : 'ipv6_addr . inet_service';
+    const set = `ports${family}`;
+    const key = `udp . ${SERVICE_PORT}` as const;
+    return [
+      { ...TABLE, do: 'add set', set, keyType: 'inet_proto . inet_service', holds },
+      {
+        ...TABLE,
+        do: 'add element',
+        set,
+        element: { key, verdict: null, target: target as Target, comment: '' },
+      },
+    ];
+  });
+
+  it.each([
+    ['by a map', portsTo(4), portsTo(6)],
+    ['by expressions', rawPortsTo(4), rawPortsTo(6)],
+  ])('leaves packets of the other one to the next rule: %s', (_how, ...rules) => {
+    const hook = { type: 'nat', hook: 'prerouting', priority: -100 } as const;
+    const host = ruled(filtered(...MAPS, ...chain('fwd', hook)), rules);
+    for (const [asked4, answers] of [
+      ['10.244.1.1', '10.244.2.4'],
+      ['fd00:1::1', 'fd00:2::4'],
+    ] as const) {
+      const { hops, verdict } = from(host, 'a', asked4, { to: PORT });
+      expect(verdict.kind).toBe('delivered');
+      const reached = hops.find(({ stage }) => stage === 'deliver');
+      expect(reached).toMatchObject({ netns: 'c', data: { destination: answers } });
+    }
   });
 });
 
