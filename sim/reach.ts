@@ -3,10 +3,11 @@ import { canonicalJson } from '../model/canonical.ts';
 import { HOST_NETNS, type Host, type NetnsName, findLink, findNetns } from '../model/host.ts';
 import { type Family, type Ip, familyOf, parseIp } from '../model/ip.ts';
 import type { Link } from '../model/link.ts';
+import { leaves } from './arrival.ts';
 import { isOfAnswer } from './journey.ts';
 import type { LegacyTables } from './legacy-table.ts';
 import { probe } from './probe.ts';
-import type { Hop, Trace } from './trace.ts';
+import type { Hop } from './trace.ts';
 import { type UnreadTable, joined, unreadIn } from './unread.ts';
 import { makeWorld } from './world.ts';
 
@@ -96,25 +97,6 @@ function knotsOf(endpoints: readonly Endpoint[]): Pair[][] {
 /** Every endpoint with every other of its family in another netns, and with the outside. */
 export function pairsOf(endpoints: readonly Endpoint[]): Pair[] {
   return knotsOf(endpoints).flat();
-}
-
-/** Is the other side of this link somebody else's: behind a network card, or in a netns that nobody looked at? */
-function leadsOut(host: Host, link: Link | undefined): boolean {
-  if (link?.kind === 'veth') return link.peer === null || findLink(host, link.peer) === undefined;
-  return link?.kind === 'device';
-}
-
-/** Did a frame leave the host, so that only others know what became of it? */
-function leaves(host: Host, { hops, verdict }: Trace): boolean {
-  return (
-    verdict.kind === 'unknown' &&
-    hops.some(
-      ({ stage, netns, link }) =>
-        stage === 'transmit' &&
-        link !== null &&
-        leadsOut(host, findLink(host, { netns, ifname: link })),
-    )
-  );
 }
 
 function linkWith(host: Host, { netns, ip }: Endpoint): Link | undefined {

@@ -17,7 +17,7 @@ const ELEMENTS_MAX = 8;
 const ANONYMOUS = /^__(set|map)\d+$/;
 
 /** A range of keys, and what the set holds for them. */
-interface Range {
+export interface ElementRange {
   readonly first: Hex;
   readonly last: Hex;
   readonly element: RawElement;
@@ -28,7 +28,7 @@ function before(key: Hex): Hex {
 }
 
 /** What is in a set; in one of intervals each goes up to where the next one begins or ends. */
-function rangesOf({ hasIntervals, elements }: RawSet): Range[] {
+export function rangesOf({ hasIntervals, elements }: RawSet): ElementRange[] {
   const known = elements.filter(({ key }) => key !== '');
   return known.flatMap((element, index) => {
     const { key, last, isEnd } = element;
@@ -64,7 +64,10 @@ function heldText({ verdict, data }: RawElement, holds: ValueType): string {
 }
 
 /** Ranges as people count: numbers of the machine lie with their lowest byte first. */
-function inOrder(ranges: readonly Range[], [field, more]: readonly KeyField[]): readonly Range[] {
+function inOrder(
+  ranges: readonly ElementRange[],
+  [field, more]: readonly KeyField[],
+): readonly ElementRange[] {
   if (!field?.type.isHostOrder || more) return ranges;
   return ranges.toSorted((a, b) => (turned(a.first) < turned(b.first) ? -1 : 1));
 }
