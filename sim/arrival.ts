@@ -12,7 +12,7 @@ export interface Arrival {
 }
 
 /** Is the other side of this link somebody else's: behind a network card, or in a netns that nobody looked at? */
-function leadsOut(host: Host, link: Link | undefined): boolean {
+export function leadsOut(host: Host, link: Link | undefined): boolean {
   if (link?.kind === 'veth') return link.peer === null || findLink(host, link.peer) === undefined;
   return link?.kind === 'device';
 }

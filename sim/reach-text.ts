@@ -1,5 +1,7 @@
 /** What a change connects and cuts, for people. */
-import type { Endpoint, Outside, Pair, ReachDelta } from './reach.ts';
+import type { Ip } from '../model/ip.ts';
+import type { Outside } from './outside.ts';
+import type { Endpoint, Pair, ReachDelta, Translated } from './reach.ts';
 
 /** How lines are marked, as those of a plan. */
 export type ReachPaint = (sign: '+' | '-' | '~' | 'note', line: string) => string;
@@ -41,10 +43,19 @@ function hubOf(ties: readonly Tie[]): End | undefined {
 /** A line in its three columns. */
 type Row = readonly [left: string, arrow: string, right: string];
 
-function abridged(names: readonly string[]): string[] {
+/** A list of names, or one text for many of them; `what` they are. */
+export function abridged(names: readonly string[], what = 'endpoints'): string[] {
   if (names.length <= MOST_NAMED) return [...names];
   const named = names.slice(0, MOST_NAMED - 1);
-  return [`${names.length} endpoints: ${named.join(', ')} and ${names.length - named.length} more`];
+  return [`${names.length} ${what}: ${named.join(', ')} and ${names.length - named.length} more`];
+}
+
+/** Rows as lines, of which all columns but the last have one width. */
+export function inColumns(rows: readonly Row[]): string[] {
+  const [left = 0, middle = 0] = [0, 1].map((column) =>
+    Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)),
+  );
+  return rows.map(([a, arrow, b]) => `${a.padEnd(left)}  ${arrow.padEnd(middle)}  ${b}`);
 }
 
 /** The rows of a hub: whom it is tied to, by arrow and side. */
@@ -75,32 +86,53 @@ function rowsOf(pairs: readonly Pair[]): Row[] {
   return rows;
 }
 
+/** An address that the other side sees, where it may be the sender's own. */
+function seenText(ip: Ip, { from }: Translated, isMany: boolean): string {
+  return ip === from.ip && isMany ? 'their own address' : ip;
+}
+
+/** Those of one other side, whose address is seen there in the same way instead of the same other. */
+function translatedRows(all: readonly Translated[]): Row[] {
+  const groups = new Map<string, Translated[]>();
+  for (const each of all) {
+    const { to } = each;
+    const [was, is] = [each.was, each.is].map((ip) => (ip === each.from.ip ? 'own' : ip));
+    const key = `${nameOf(to)} ${was} ${is}`;
+    groups.set(key, [...(groups.get(key) ?? []), each]);
+  }
+  return [...groups.values()].flatMap((group) =>
+    group.slice(0, 1).map((first): Row => {
+      const isMany = group.length > 1;
+      const names = abridged(group.map(({ from }) => nameOf(from)).toSorted()).join(', ');
+      const [was, is] = [first.was, first.is].map((ip) => seenText(ip, first, isMany));
+      return [names, '->', `${nameOf(first.to)}: seen as ${is} instead of ${was}`];
+    }),
+  );
+}
+
 function pairsText(count: number): string {
   return `${count} ${count === 1 ? 'pair' : 'pairs'}`;
 }
 
-function headOf({ connected, cut, unclear, tried }: ReachDelta): string {
+function headOf({ connected, cut, unclear, translated, tried }: ReachDelta): string {
   if (tried === 0) return 'Reach: nothing changes.';
   const unknown = unclear.length === 0 ? '' : `, ${unclear.length} not known`;
-  return `Reach: ${connected.length} connected, ${cut.length} cut${unknown}, of ${pairsText(tried)} tried.`;
+  const seen = translated.length === 0 ? '' : `, ${translated.length} seen otherwise`;
+  return `Reach: ${connected.length} connected, ${cut.length} cut${seen}${unknown}, of ${pairsText(tried)} tried.`;
 }
 
-/** A delta in lines: whom it connects (+), whom it cuts (-), of whom it is not known (?), and a count of pairs, in which A to B and B to A are two. */
+/** A delta in lines: whom it connects (+), whom it cuts (-), whose address the other side sees otherwise (~), of whom it is not known (?), and a count of pairs, in which A to B and B to A are two. */
 export function formatReach(delta: ReachDelta, paint: ReachPaint = (_sign, line) => line): string {
   const parts = [
     { mark: '+', sign: '+', rows: rowsOf(delta.connected) },
     { mark: '-', sign: '-', rows: rowsOf(delta.cut) },
+    { mark: '~', sign: '~', rows: translatedRows(delta.translated) },
     { mark: '?', sign: '~', rows: rowsOf(delta.unclear) },
   ] as const;
-  const all = parts.flatMap(({ rows }) => rows);
-  const [left, middle] = [0, 1].map((column) =>
-    Math.max(0, ...all.map((row) => row[column]?.length ?? 0)),
-  );
-  const lines = parts.flatMap(({ mark, sign, rows }) =>
-    rows.map(([a, arrow, b]) =>
-      paint(sign, `  ${mark} ${a.padEnd(left ?? 0)}  ${arrow.padEnd(middle ?? 0)}  ${b}`),
-    ),
-  );
+  const texts = inColumns(parts.flatMap(({ rows }) => rows));
+  const lines = parts
+    .flatMap(({ mark, sign, rows }) => rows.map(() => ({ mark, sign })))
+    .map(({ mark, sign }, index) => paint(sign, `  ${mark} ${texts[index]}`));
   const { leftOut } = delta;
   const missing =
     leftOut === 0

@@ -1,11 +1,13 @@
 /** Who reaches whom: what a change of a host connects and cuts, by probes of the host before it and after it. */
 import { canonicalJson } from '../model/canonical.ts';
 import { HOST_NETNS, type Host, type NetnsName, findLink, findNetns } from '../model/host.ts';
-import { type Family, type Ip, familyOf, parseIp } from '../model/ip.ts';
+import { type Ip, familyOf } from '../model/ip.ts';
 import type { Link } from '../model/link.ts';
-import { leaves } from './arrival.ts';
+import { arrivalOf, leaves } from './arrival.ts';
+import { evenly } from './evenly.ts';
 import { isOfAnswer } from './journey.ts';
 import type { LegacyTables } from './legacy-table.ts';
+import { OUTSIDE, type Outside } from './outside.ts';
 import { probe } from './probe.ts';
 import type { Hop } from './trace.ts';
 import { type UnreadTable, joined, unreadIn } from './unread.ts';
@@ -14,12 +16,6 @@ import { makeWorld } from './world.ts';
 /** A global address of a netns. */
 export interface Endpoint {
   readonly netns: NetnsName;
-  readonly ip: Ip;
-}
-
-/** Somebody who is not on this host, as an address that nobody has: of it is known only whether packets leave for it. */
-export interface Outside {
-  readonly netns: null;
   readonly ip: Ip;
 }
 
@@ -32,6 +28,14 @@ export interface Pair {
 /** Does the answer come back, from who was asked? Of the outside: does the packet leave this host? */
 export type Reach = 'reached' | 'lost' | 'unknown';
 
+/** A pair that reaches before and after, and of whom whoever is reached sees another address as the sender's. */
+export interface Translated extends Pair {
+  /** The address that was seen before; where the packet leaves this host, that which it leaves with. */
+  readonly was: Ip;
+  /** The same after. */
+  readonly is: Ip;
+}
+
 export interface ReachDelta {
   /** Reached after and not before. */
   readonly connected: readonly Pair[];
@@ -39,6 +43,8 @@ export interface ReachDelta {
   readonly cut: readonly Pair[];
   /** Not known before, or not known after, and known at the other time. */
   readonly unclear: readonly Pair[];
+  /** Reached before and after, with another translation of the sender's address. */
+  readonly translated: readonly Translated[];
   /** Of how many pairs this was found out. */
   readonly tried: number;
   /** Of how many it was not, because they were too many. */
@@ -46,12 +52,6 @@ export interface ReachDelta {
   /** What packets passed as if it let them on unchanged. */
   readonly unread: readonly UnreadTable[];
 }
-
-/** Addresses for documentation, which are routed as every foreign one (RFC 5737, RFC 3849). */
-const OUTSIDE: Readonly<Record<Family, Outside>> = {
-  4: { netns: null, ip: parseIp('192.0.2.1') },
-  6: { netns: null, ip: parseIp('2001:db8::1') },
-};
 
 function linksOf(host: Host, netns: NetnsName): readonly Link[] {
   return Object.values(findNetns(host, netns)?.links ?? {});
@@ -99,17 +99,20 @@ export function pairsOf(endpoints: readonly Endpoint[]): Pair[] {
   return knotsOf(endpoints).flat();
 }
 
-function linkWith(host: Host, { netns, ip }: Endpoint): Link | undefined {
+/** The link of a netns that has an address. */
+export function linkWith(host: Host, { netns, ip }: Endpoint): Link | undefined {
   return linksOf(host, netns).find((link) => link.addresses.some((each) => each.ip === ip));
 }
 
 /** What became of an echo. */
 interface Tried {
   readonly reach: Reach;
+  /** Whom the other side takes for the sender, where it is reached; else null. */
+  readonly seenAs: Ip | null;
   readonly hops: readonly Hop[];
 }
 
-const NOT_TRIED: Tried = { reach: 'lost', hops: [] };
+const NOT_TRIED: Tried = { reach: 'lost', seenAs: null, hops: [] };
 
 function tryPair(host: Host, { from, to }: Pair, legacyTables: LegacyTables): Tried {
   if (!linkWith(host, from)) return NOT_TRIED;
@@ -117,7 +120,10 @@ function tryPair(host: Host, { from, to }: Pair, legacyTables: LegacyTables): Tr
   const request = { netns: from.netns, source: from.ip, destination: to.ip };
   const trace = probe(makeWorld(host, legacyTables), request);
   const { verdict, hops } = trace;
-  const end = (reach: Reach): Tried => ({ reach, hops });
+  const end = (reach: Reach): Tried => {
+    const arrival = reach === 'reached' ? arrivalOf(host, trace) : undefined;
+    return { reach, seenAs: arrival?.packet.source ?? null, hops };
+  };
   if (to.netns === null && leaves(host, trace)) return end('reached');
   if (verdict.kind !== 'delivered') return end(verdict.kind === 'dropped' ? 'lost' : 'unknown');
   // Another netns with the same address may have answered.
@@ -130,7 +136,7 @@ export function reachOf(host: Host, pair: Pair): Reach {
 }
 
 /** What of a netns decides about an endpoint before all else: its link, the far end of that, and of a pod everything. */
-function groundsOf(host: Host, endpoint: Endpoint): string {
+export function groundsOf(host: Host, endpoint: Endpoint): string {
   const link = linkWith(host, endpoint);
   const far = link?.kind === 'veth' && link.peer !== null ? findLink(host, link.peer) : undefined;
   const whole = endpoint.netns === HOST_NETNS ? undefined : findNetns(host, endpoint.netns);
@@ -142,9 +148,7 @@ function spread(knots: readonly Pair[][], most: number): readonly Pair[] {
   const pairs = knots.flat();
   if (pairs.length <= most) return pairs;
   // Of which none has more than two pairs.
-  const count = Math.floor(most / 2);
-  const before = (index: number): number => Math.floor((index * count) / knots.length);
-  return knots.filter((_, index) => before(index + 1) > before(index)).flat();
+  return evenly(knots, Math.floor(most / 2)).flat();
 }
 
 interface Chosen {
@@ -172,6 +176,16 @@ function choose(before: Host, after: Host, most: number): Chosen {
   return { pairs, leftOut: all.flat().length - pairs.length };
 }
 
+const NO_DELTA: ReachDelta = {
+  connected: [],
+  cut: [],
+  unclear: [],
+  translated: [],
+  tried: 0,
+  leftOut: 0,
+  unread: [],
+};
+
 /**
  * What becomes of who reaches whom when `before` turns into `after`. Of at most `most` pairs: first those of endpoints that
  * come, go or change, then others from all over; how many were left out is in the answer. The exchanged hosts give the exchanged answer.
@@ -183,14 +197,13 @@ export function reachDelta(
   most: number,
   legacyTables: LegacyTables = {},
 ): ReachDelta {
-  if (before === after)
-    return { connected: [], cut: [], unclear: [], tried: 0, leftOut: 0, unread: [] };
+  if (before === after) return NO_DELTA;
   const { pairs, leftOut } = choose(before, after, most);
   const passed: UnreadTable[] = [];
-  const reachIn = (host: Host, pair: Pair): Reach => {
-    const { reach, hops } = tryPair(host, pair, legacyTables);
+  const reachIn = (host: Host, pair: Pair): Omit<Tried, 'hops'> => {
+    const { hops, ...outcome } = tryPair(host, pair, legacyTables);
     passed.push(...unreadIn(hops));
-    return reach;
+    return outcome;
   };
   const outcomes = pairs.map((pair) => ({
     pair,
@@ -198,11 +211,16 @@ export function reachDelta(
     is: reachIn(after, pair),
   }));
   const those = (isMeant: (was: Reach, is: Reach) => boolean): Pair[] =>
-    outcomes.filter(({ was, is }) => isMeant(was, is)).map(({ pair }) => pair);
+    outcomes.filter(({ was, is }) => isMeant(was.reach, is.reach)).map(({ pair }) => pair);
   return {
     connected: those((was, is) => was === 'lost' && is === 'reached'),
     cut: those((was, is) => was === 'reached' && is === 'lost'),
     unclear: those((was, is) => was !== is && (was === 'unknown' || is === 'unknown')),
+    translated: outcomes.flatMap(({ pair, was, is }) =>
+      was.seenAs === null || is.seenAs === null || was.seenAs === is.seenAs
+        ? []
+        : [{ ...pair, was: was.seenAs, is: is.seenAs }],
+    ),
     tried: pairs.length,
     leftOut,
     unread: joined(passed),
