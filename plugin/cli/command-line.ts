@@ -5,7 +5,7 @@ import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns } from '../../backends/linux/netns-list.ts';
 import { HOST_NETNS } from '../../model/host.ts';
 import type { Paint } from '../../model/plan-text.ts';
-import { formatReach } from '../../sim/reach-text.ts';
+import { formatChange } from '../../sim/reach-ports-text.ts';
 import { VERSION } from '../about.ts';
 import type { PlanFormat } from '../call-options.ts';
 import { add, planAdd } from '../call/add.ts';
@@ -94,7 +94,7 @@ function withPlanFlags(command: Command): Command {
     .addOption(
       new Option(
         '-r, --reach [pairs]',
-        'show also which addresses would reach each other then, or no longer, of so many pairs',
+        'show also which addresses and published ports would reach each other then, or no longer, of so many pairs',
       )
         .preset(`${USUAL_PAIRS}`)
         .argParser(parsePairs),
@@ -147,7 +147,7 @@ export async function commandLine(
       planned && flags.reach !== undefined ? withReach(planned, flags.reach) : planned;
     printPlan(verb, shown, flags.format, painter(out));
     if (shown?.reach && flags.format === 'text')
-      writeAll(1, formatReach(shown.reach, painter(out)));
+      writeAll(1, formatChange(shown.reach, painter(out)));
     if (flags.detailedExitcode === true && (planned?.plan.ops.length ?? 0) > 0) status = 2;
   };
 

@@ -5,7 +5,9 @@ import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
-import { type Pair, type ReachDelta, reachDelta } from '../../sim/reach.ts';
+import { type ReachChange, reachChange } from '../../sim/reach-change.ts';
+import type { Answer, PortDelta } from '../../sim/reach-ports.ts';
+import type { Pair } from '../../sim/reach.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import type { Planned } from '../process/plan-output.ts';
 import { WHOLE, readWhole } from '../process/whole-host.ts';
@@ -34,25 +36,48 @@ function afterAll(host: Host, ops: readonly Op[]): Host {
   }, host);
 }
 
+/** The same with the netns by another name, where it has one. */
+type Naming = <E extends { readonly netns: NetnsName | null }>(end: E) => E;
+
+function withPortNames(delta: PortDelta, name: Naming): PortDelta {
+  const answer = (each: Answer): Answer =>
+    each === null || each === 'unknown' ? each : name(each);
+  const { changes, askers, notAsked, unread } = delta;
+  return {
+    ...delta,
+    changes: changes.map((each) => ({
+      ...each,
+      from: name(each.from),
+      was: answer(each.was),
+      is: answer(each.is),
+    })),
+    askers: askers.map(name),
+    notAsked: notAsked.map(name),
+    unread: unread.map(name),
+  };
+}
+
 /** Netns by the names that people know, where the plan has the paths that the runtime gave. */
-function withNames(delta: ReachDelta, names: ReadonlyMap<NetnsName, NetnsName>): ReachDelta {
-  const name = <E extends { readonly netns: NetnsName | null }>(end: E): E => ({
+function withNames(delta: ReachChange, names: ReadonlyMap<NetnsName, NetnsName>): ReachChange {
+  const name: Naming = (end) => ({
     ...end,
     netns: end.netns === null ? null : (names.get(end.netns) ?? end.netns),
   });
-  const named = (pairs: readonly Pair[]): Pair[] =>
-    pairs.map(({ from, to }) => ({ from: name(from), to: name(to) }));
-  const { connected, cut, unclear, unread } = delta;
+  const named = <P extends Pair>(pairs: readonly P[]): P[] =>
+    pairs.map((pair) => ({ ...pair, from: name(pair.from), to: name(pair.to) }));
+  const { connected, cut, unclear, translated, unread, ports } = delta;
   return {
     ...delta,
     connected: named(connected),
     cut: named(cut),
     unclear: named(unclear),
+    translated: named(translated),
     unread: unread.map(name),
+    ports: withPortNames(ports, name),
   };
 }
 
-/** The plan with what it connects and cuts, of at most `most` pairs. Throws where it cannot be carried out on this host as it is now. */
+/** The plan with what it connects and cuts, of at most `most` pairs and questions about published ports. Throws where it cannot be carried out on this host as it is now. */
 export function withReach(planned: Planned, most: number): Planned {
   const { before, ops } = planned.plan;
   const listed = listNetns();
@@ -68,7 +93,7 @@ export function withReach(planned: Planned, most: number): Planned {
   try {
     const names = [...new Set([...others, ...Object.keys(before.netns)])];
     const { host, legacyTables } = readWhole(backend, names);
-    const delta = reachDelta(host, afterAll(host, ops), most, legacyTables);
+    const delta = reachChange(host, afterAll(host, ops), most, legacyTables);
     return { ...planned, reach: withNames(delta, known) };
   } finally {
     backend.close();

@@ -6,7 +6,7 @@ import { countOps, stepsOf } from '../../model/plan-text.ts';
 import type { Plan } from '../../model/plan.ts';
 import { isNetSysctl } from '../../model/sysctl.ts';
 import { VLAN_ID_MAX, VLAN_ID_MIN } from '../../model/vlan.ts';
-import type { ReachDelta } from '../../sim/reach.ts';
+import type { ReachChange } from '../../sim/reach-change.ts';
 import type { Attachment } from '../attachment.ts';
 import { CNI_ERROR, CniError } from '../cni/error.ts';
 import { ifname, ip, mac, prefix } from './values.ts';
@@ -23,7 +23,7 @@ export interface PlanFile {
   /** Undefined: there was no such attachment, and nothing to do. */
   readonly attachment: Attachment | undefined;
   /** For who reads it; `apply` does not. */
-  readonly reach?: ReachDelta;
+  readonly reach?: ReachChange;
 }
 
 const name = z

@@ -2,7 +2,7 @@ import type { Scope } from '../../backends/backend.ts';
 import { formatScript } from '../../model/plan-script.ts';
 import { type Paint, formatPlan } from '../../model/plan-text.ts';
 import type { Plan } from '../../model/plan.ts';
-import type { ReachDelta } from '../../sim/reach.ts';
+import type { ReachChange } from '../../sim/reach-change.ts';
 import type { Attachment } from '../attachment.ts';
 import type { PlanFormat } from '../call-options.ts';
 import { type PlanFile, formatPlanFile } from '../format/plan-file.ts';
@@ -13,8 +13,8 @@ export interface Planned {
   readonly plan: Plan;
   readonly attachment: Attachment;
   readonly scope: Scope;
-  /** Whom it connects and cuts, where that was asked. */
-  readonly reach?: ReachDelta;
+  /** Whom it connects and cuts, and what becomes of published ports, where that was asked. */
+  readonly reach?: ReachChange;
 }
 
 /** What else a person should know about the plan of a call. */
