@@ -133,9 +133,14 @@ const [SYN, RST, ACK] = [0x02, 0x04, 0x10];
 function control(message: Segment | Reset): readonly [number, number, number, number] {
   // As nf_reject_ip_tcphdr_put has it.
   if (message.kind === 'reset') return [0, SYN_SEQUENCE + 1, RST | ACK, 0];
-  return message.isAnswer
-    ? [ANSWER_SEQUENCE, SYN_SEQUENCE + 1, SYN | ACK, WINDOW]
-    : [SYN_SEQUENCE, 0, SYN, WINDOW];
+  switch (message.flags) {
+    case 'syn':
+      return [SYN_SEQUENCE, 0, SYN, WINDOW];
+    case 'syn ack':
+      return [ANSWER_SEQUENCE, SYN_SEQUENCE + 1, SYN | ACK, WINDOW];
+    case 'ack':
+      return [SYN_SEQUENCE + 1, ANSWER_SEQUENCE + 1, ACK, WINDOW];
+  }
 }
 
 /** RFC 9293 §3.1, without options. */

@@ -20,14 +20,19 @@ function frameOn({ link, stage, data, rule, dropped }: Hop): Frame | undefined {
 }
 
 /**
- * The frames that pass links in these hops, in their order, a microsecond apart from `startMicroseconds` on (since 1970). A link is
- * named by its netns too: `pod-a/eth0`.
+ * The frames that pass links in these hops, in their order, a microsecond apart from `startMicroseconds` on (since 1970), and with
+ * the time that passes in between. A link is named by its netns too: `pod-a/eth0`.
  */
 export function capture(hops: readonly Hop[], startMicroseconds: number): readonly Captured[] {
   return hops
     .flatMap((hop) => {
       const frame = frameOn(hop);
-      return frame ? [{ link: `${hop.netns}/${hop.link}`, bytes: frameBytes(frame) }] : [];
+      if (!frame) return [];
+      const waitedMicroseconds = (hop.afterMs ?? 0) * 1000;
+      return [{ link: `${hop.netns}/${hop.link}`, bytes: frameBytes(frame), waitedMicroseconds }];
     })
-    .map((each, at) => ({ ...each, microseconds: startMicroseconds + at }));
+    .map(({ waitedMicroseconds, ...each }, at) => ({
+      ...each,
+      microseconds: startMicroseconds + waitedMicroseconds + at,
+    }));
 }

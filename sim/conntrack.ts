@@ -3,7 +3,7 @@ import { type Netns, type NetnsName, getNetns } from '../model/host.ts';
 import { type Family, type Ip, familyOf } from '../model/ip.ts';
 import type { Statement, Table } from '../model/nftables.ts';
 import { type Phase, timeoutMs } from './connection-timeout.ts';
-import { type IpPacket, isLaterFragment, isNeighbourMessage } from './frame.ts';
+import { type IpPacket, isAcknowledgement, isLaterFragment, isNeighbourMessage } from './frame.ts';
 import type { World } from './world.ts';
 
 /** What the packets of one direction of a connection have in common. An echo has its id for both ports. */
@@ -42,6 +42,7 @@ export interface Kept {
   readonly connection: Connection;
   readonly direction: Direction;
   readonly isAnswered: boolean;
+  readonly phase: Phase;
   readonly beganMs: number;
   /** Until when it is kept if no other packet of it comes. */
   readonly untilMs: number;
@@ -100,14 +101,15 @@ export function isKnown(world: World, netns: NetnsName, tuple: Tuple): boolean {
   return findKept(world, netns, tuple) !== undefined;
 }
 
-/** Can a packet of this kind begin a connection? An answer over ICMP or TCP cannot (icmp_new, tcp_new). */
-function begins({ message }: IpPacket): boolean {
+/** Can a packet of this kind begin a connection? An answer over ICMP or TCP cannot (icmp_new, tcp_new); what acknowledges one can, of a connection that was open before it is tracked, unless that is switched off. */
+function begins({ sysctls }: Netns, { message }: IpPacket): boolean {
+  if (isAcknowledgement(message)) return sysctls['net/netfilter/nf_conntrack_tcp_loose'] !== '0';
   const { kind } = message;
   return kind === 'echo request' || kind === 'udp' || kind === 'vxlan' || isSyn(message);
 }
 
 function isSyn(message: IpPacket['message']): boolean {
-  return message.kind === 'tcp' && !message.isAnswer;
+  return message.kind === 'tcp' && message.flags === 'syn';
 }
 
 /** An error belongs to the connection of which what it quotes is a packet, if it goes to whom answers would (nf_conntrack_inet_error). */
@@ -124,6 +126,11 @@ function trackError(
   return { connection, direction, isAnswered, isNew: false, isRelated: true };
 }
 
+/** Does it acknowledge an answer that has not come by here (nf_conntrack_proto_tcp.c, sIV)? */
+function isOutOfTurn({ direction, phase }: Kept, { message }: IpPacket): boolean {
+  return direction === 'original' && phase === 'asked' && isAcknowledgement(message);
+}
+
 /** What a packet is to the connections of a netns; undefined where it is of none and begins none. */
 export function track(world: World, netns: NetnsName, packet: IpPacket): Track | undefined {
   const { destination, message } = packet;
@@ -133,10 +140,11 @@ export function track(world: World, netns: NetnsName, packet: IpPacket): Track |
   const kept = findKept(world, netns, tuple);
   if (kept) {
     const { connection, direction } = kept;
+    if (isOutOfTurn(kept, packet)) return undefined;
     const isAnswered = kept.isAnswered || direction === 'reply';
     return { connection, direction, isAnswered, isNew: false };
   }
-  if (!begins(packet)) return undefined;
+  if (!begins(getNetns(world.host, netns), packet)) return undefined;
   const connection = {
     original: tuple,
     reply: inverse(tuple),
@@ -162,24 +170,35 @@ function withKept(world: World, netns: NetnsName, kept: Omit<Kept, 'direction'>)
 }
 
 /** A new connection is kept when its first packet leaves the netns, or arrives in it (nf_confirm). */
-export function confirm(world: World, netns: NetnsName, connection: Connection): World {
+export function confirm(
+  world: World,
+  netns: NetnsName,
+  connection: Connection,
+  { message }: IpPacket,
+): World {
   const beganMs = world.nowMs;
-  const lastsMs = timeoutMs(getNetns(world.host, netns), connection.original, 'asked');
-  const kept = { connection, isAnswered: false, beganMs, untilMs: beganMs + lastsMs };
+  const phase: Phase = isAcknowledgement(message) ? 'open' : 'asked';
+  const lastsMs = timeoutMs(getNetns(world.host, netns), connection.original, phase);
+  const kept = { connection, isAnswered: false, phase, beganMs, untilMs: beganMs + lastsMs };
   return withKept(world, netns, kept);
 }
 
 /** How long a connection over UDP has to last until it is taken for a stream (nf_conntrack_udp_packet). */
 const STREAM_AFTER_MS = 2000;
 
-function phaseOf(
-  { isAnswered, beganMs, connection }: Kept,
-  nowMs: number,
-  isReply: boolean,
-): Phase {
-  // Over UDP the first answer changes nothing yet.
-  if (connection.original.protocol !== 'udp') return isAnswered || isReply ? 'answered' : 'asked';
-  return isAnswered && nowMs > beganMs + STREAM_AFTER_MS ? 'stream' : 'asked';
+/** Where a connection is after a packet of it. */
+function phaseAfter({ message }: IpPacket, kept: Kept, nowMs: number): Phase {
+  const { isAnswered, beganMs, phase, direction, connection } = kept;
+  switch (connection.original.protocol) {
+    case 'icmp':
+      return phase;
+    // The first answer changes nothing yet.
+    case 'udp':
+      return isAnswered && nowMs > beganMs + STREAM_AFTER_MS ? 'open' : phase;
+    case 'tcp':
+      if (isAcknowledgement(message)) return 'open';
+      return direction === 'reply' && phase === 'asked' ? 'answered' : phase;
+  }
 }
 
 /** A connection that is kept is so for longer when a packet of it comes, and goes with the refusal of what it began with (nf_conntrack_tcp_packet). */
@@ -187,17 +206,17 @@ export function refresh(world: World, netns: NetnsName, packet: IpPacket): World
   const { message } = packet;
   const tuple = message.kind === 'error' ? undefined : tupleOf(packet);
   const kept = tuple && findKept(world, netns, tuple);
-  if (!kept) return world;
+  if (!kept || isOutOfTurn(kept, packet)) return world;
   const { direction, ...record } = kept;
   const isReply = direction === 'reply';
   if (message.kind === 'reset' && isReply && !kept.isAnswered)
     return withKept(world, netns, { ...record, untilMs: world.nowMs });
-  const phase = phaseOf(kept, world.nowMs, isReply);
+  const phase = phaseAfter(packet, kept, world.nowMs);
   const lastsMs = timeoutMs(getNetns(world.host, netns), kept.connection.original, phase);
   const isAnswered = kept.isAnswered || isReply;
   const untilMs = world.nowMs + lastsMs;
-  if (isAnswered === kept.isAnswered && untilMs === kept.untilMs) return world;
-  return withKept(world, netns, { ...record, isAnswered, untilMs });
+  const isSame = isAnswered === kept.isAnswered && untilMs === kept.untilMs && phase === kept.phase;
+  return isSame ? world : withKept(world, netns, { ...record, isAnswered, phase, untilMs });
 }
 
 /** The connections that are still kept. */

@@ -33,14 +33,13 @@ export interface Datagram extends Ported {
   readonly isAnswer: boolean;
 }
 
-/** A TCP segment that opens a connection: SYN, or SYN and ACK. */
+/** A TCP segment of those that open a connection, in their order (RFC 9293, section 3.5). */
 export interface Segment extends Ported {
   readonly kind: 'tcp';
-  /** Has it an ACK, as what answers a SYN? */
-  readonly isAnswer: boolean;
+  readonly flags: 'syn' | 'syn ack' | 'ack';
 }
 
-/** What one host says to another to learn whether it is there, and what that one answers. */
+/** What one host says to another to learn whether it is there, what that one answers, and how an answer is acknowledged. */
 export type ProbeMessage = Echo | Datagram | Segment;
 
 /** A frame of a vxlan on its way over the underlay (RFC 7348 §5). */
@@ -270,19 +269,35 @@ export function isNeighbourMessage(message: IpPacket['message']): message is Nei
 
 /** Is it what the receiver of a probe answers? */
 export function isAnswer(message: ProbeMessage): boolean {
-  return 'isAnswer' in message ? message.isAnswer : message.kind === 'echo reply';
+  switch (message.kind) {
+    case 'udp':
+      return message.isAnswer;
+    case 'tcp':
+      return message.flags === 'syn ack';
+    case 'echo request':
+    case 'echo reply':
+      return message.kind === 'echo reply';
+  }
+}
+
+/** Does it acknowledge the answer to what opens a connection? */
+export function isAcknowledgement(message: IpPacket['message']): boolean {
+  return message.kind === 'tcp' && message.flags === 'ack';
 }
 
 /** The answer of whom a probe reaches. */
 export function answerTo(message: ProbeMessage): ProbeMessage {
-  if (!('isAnswer' in message)) return { ...message, kind: 'echo reply' };
-  const { sourcePort, destinationPort } = message;
-  return {
-    ...message,
-    sourcePort: destinationPort,
-    destinationPort: sourcePort,
-    isAnswer: true,
-  };
+  if (!('sourcePort' in message)) return { ...message, kind: 'echo reply' };
+  const back = { sourcePort: message.destinationPort, destinationPort: message.sourcePort };
+  return message.kind === 'udp'
+    ? { ...message, ...back, isAnswer: true }
+    : { ...message, ...back, flags: 'syn ack' };
+}
+
+/** What the receiver of a SYN and ACK sends back. */
+export function acknowledge({ sourcePort, destinationPort }: Segment): Segment {
+  const back = { sourcePort: destinationPort, destinationPort: sourcePort };
+  return { kind: 'tcp', ...back, payloadBytes: 0, flags: 'ack' };
 }
 
 /** A packet that leaves for another netns, or for another link of this one: nothing is beside it any more but, here, its mark. */
@@ -298,7 +313,7 @@ function formatEnd(ip: Ip, port: number): string {
 function formatSegment(message: Datagram | Segment | Reset): string {
   if (message.kind === 'udp') return 'udp';
   if (message.kind === 'reset') return 'tcp rst ack';
-  return message.isAnswer ? 'tcp syn ack' : 'tcp syn';
+  return `tcp ${message.flags}`;
 }
 
 function formatMessage(packet: IpPacket): string {

@@ -1,11 +1,16 @@
-/** A probe there and back: the answer to "can A reach B, and if not, why". */
+/** A probe there and back, of TCP with what acknowledges the answer: the answer to "can A reach B, and if not, why". */
 import { type Cause, causeOf, formatCause } from './cause.ts';
-import { innermost, isAnswer, isProbeMessage } from './frame.ts';
+import {
+  type ProbeMessage,
+  innermost,
+  isAcknowledgement,
+  isAnswer,
+  isProbeMessage,
+} from './frame.ts';
 import { type ProbeRequest, probe } from './probe.ts';
 import {
   type Hop,
   type SenderError,
-  type Trace,
   type Verdict,
   formatHops,
   formatSenderError,
@@ -15,7 +20,7 @@ import { type UnreadTable, formatUnread, unreadIn } from './unread.ts';
 import type { World } from './world.ts';
 
 export interface Journey {
-  /** Whether the probe arrives, and its answer; null: not known, also where tables that are not read may keep it from that. */
+  /** Whether the probe arrives, and its answer; null: not known, also where tables that are not read may keep it from that. Of TCP what acknowledges the answer has to arrive too: without it nothing more does. */
   readonly reachable: { readonly there: boolean | null; readonly back: boolean | null };
   readonly verdict: Verdict;
   /** By which ICMP error the sender learns that its question does not arrive; null: by none. */
@@ -24,14 +29,26 @@ export interface Journey {
   readonly cause: Cause | null;
   readonly forward: readonly Hop[];
   readonly return: readonly Hop[];
+  /** Of TCP: what acknowledges the answer, which opens the connection. */
+  readonly acknowledgement: readonly Hop[];
   /** What packets passed as if it let them on unchanged: the verdict holds unless it does not. */
   readonly unread: readonly UnreadTable[];
 }
 
-/** Is this the answer on its way? */
-export function isOfAnswer({ data }: Hop): boolean {
+function probeAt({ data }: Hop): ProbeMessage | undefined {
   const packet = innermost(data.kind === 'frame' ? data.packet : data);
-  return packet.kind === 'ip' && isProbeMessage(packet.message) && isAnswer(packet.message);
+  return packet.kind === 'ip' && isProbeMessage(packet.message) ? packet.message : undefined;
+}
+
+/** Is this the answer on its way? */
+export function isOfAnswer(hop: Hop): boolean {
+  const message = probeAt(hop);
+  return message !== undefined && isAnswer(message);
+}
+
+function isOfAcknowledgement(hop: Hop): boolean {
+  const message = probeAt(hop);
+  return message !== undefined && isAcknowledgement(message);
 }
 
 /** Is it a fragment of the probe or of its answer, or of a tunnel's packet with it? */
@@ -40,9 +57,14 @@ export function isOfFragment({ data }: Hop): boolean {
   return packet.kind === 'ip' && packet.fragment !== undefined;
 }
 
-/** The way back begins with the first hop of the answer. */
-function split({ hops }: Trace): readonly [Hop[], Hop[]] {
-  const first = hops.findIndex(isOfAnswer);
+/** All its hops, in their order. */
+export function hopsOf({ forward, return: back, acknowledgement }: Journey): readonly Hop[] {
+  return [...forward, ...back, ...acknowledgement];
+}
+
+/** Hops up to the first that is one of these, and from there on. */
+function cut(hops: readonly Hop[], isNext: (hop: Hop) => boolean): readonly [Hop[], Hop[]] {
+  const first = hops.findIndex(isNext);
   return first < 0 ? [[...hops], []] : [hops.slice(0, first), hops.slice(first)];
 }
 
@@ -50,21 +72,25 @@ function split({ hops }: Trace): readonly [Hop[], Hop[]] {
 export function travel(world: World, request: ProbeRequest): Journey {
   const trace = probe(world, request);
   const { verdict, error } = trace;
-  const [forward, back] = split(trace);
+  const [forward, later] = cut(trace.hops, isOfAnswer);
+  const [back, acknowledgement] = cut(later, isOfAcknowledgement);
   const unread = unreadIn(trace.hops);
   const open = verdict.kind === 'unknown' ? null : false;
-  const arrives = unreadIn(forward).length === 0 ? true : null;
+  const arrives = unreadIn([...forward, ...acknowledgement]).length === 0 ? true : null;
   const returns = unread.length === 0 ? true : null;
+  const isAnswered = verdict.kind === 'delivered' || acknowledgement.length > 0;
+  const isLostAfterwards = verdict.kind !== 'delivered' && acknowledgement.length > 0;
   return {
     reachable: {
-      there: back.length > 0 ? arrives : open,
-      back: verdict.kind === 'delivered' ? returns : open,
+      there: back.length > 0 && !isLostAfterwards ? arrives : open,
+      back: isAnswered ? returns : open,
     },
     verdict,
     error,
     cause: verdict.kind === 'dropped' ? causeOf(world.host, verdict) : null,
     forward,
     return: back,
+    acknowledgement,
     unread,
   };
 }
@@ -97,12 +123,34 @@ function headline(journey: Journey, marks: Marks): string {
     const mark = unread.length === 0 ? marks.green('✓') : marks.yellow('?');
     return `${mark} it arrives, and the answer too${unless}`;
   }
-  const arrives = journey.return.length > 0;
-  if (verdict.kind === 'unknown') {
-    const what = arrives ? 'it arrives; whether the answer does' : 'whether it arrives';
-    return `${marks.yellow('?')} ${what} is not known: ${formatVerdict(verdict)}`;
-  }
-  return `${marks.red('✗')} ${arrives ? 'it arrives, and the answer does not come back' : 'it does not arrive'}${unless}`;
+  const { open, lost } = endsOf(journey);
+  return verdict.kind === 'unknown'
+    ? `${marks.yellow('?')} ${open} is not known: ${formatVerdict(verdict)}`
+    : `${marks.red('✗')} ${lost}${unless}`;
+}
+
+/** What is not known at its end, and what is lost. */
+function endsOf(journey: Journey): { readonly open: string; readonly lost: string } {
+  if (journey.acknowledgement.length > 0)
+    return {
+      open: 'it arrives, and the answer too; whether anything after that does',
+      lost: 'it arrives, and the answer too, and nothing after that arrives',
+    };
+  return journey.return.length > 0
+    ? {
+        open: 'it arrives; whether the answer does',
+        lost: 'it arrives, and the answer does not come back',
+      }
+    : { open: 'whether it arrives', lost: 'it does not arrive' };
+}
+
+/** What acknowledges an answer, where it does not just go as what was answered did. */
+function formatAcknowledgement(journey: Journey, marks: Marks): string[] {
+  const { acknowledgement, verdict, unread } = journey;
+  if (acknowledgement.length === 0) return [];
+  if (verdict.kind === 'delivered' && unread.length === 0)
+    return [marks.dim(`and there again: its acknowledgement, over ${acknowledgement.length} hops`)];
+  return [marks.bold('there again'), ...formatHops(acknowledgement).map((line) => `  ${line}`)];
 }
 
 /**
@@ -120,6 +168,7 @@ export function formatJourney(
     ...formatHops(forward).map((line, index) => `${gutter(index)}${line}`),
     ...(journey.return.length > 0 ? [marks.bold('back')] : []),
     ...formatHops(journey.return).map((line, index) => `${gutter(forward.length + index)}${line}`),
+    ...formatAcknowledgement(journey, marks),
     headline(journey, marks),
     ...(error !== null && error !== 'unknown' ? [`  ${formatSenderError(error)}`] : []),
     ...(cause ? [`  ${formatCause(cause)}`] : []),

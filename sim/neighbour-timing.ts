@@ -5,6 +5,7 @@ import type { LinkRef } from '../model/link.ts';
 import { linkSysctlKey } from '../model/sysctl.ts';
 import { chance } from './chance.ts';
 import type { NeighbourTiming } from './neighbour-state.ts';
+import { numberOf } from './sysctls.ts';
 
 /** What a link has where nobody set anything: of `base_reachable_time_ms` and `retrans_time_ms` milliseconds, of `delay_first_probe_time` seconds, of `locktime` hundredths of one. */
 const DEFAULTS = {
@@ -35,7 +36,7 @@ export function neighbourTiming(
     const own =
       netns.sysctls[linkSysctlKey(family, at.ifname, name, 'neigh')] ??
       netns.sysctls[linkSysctlKey(family, 'default', name, 'neigh')];
-    return own === undefined ? DEFAULTS[name] : Number(own);
+    return numberOf(own) ?? DEFAULTS[name];
   };
   const since = Math.floor(nowMs / CHANCE_LASTS_MS);
   const share = 0.5 + chance(seed, 'reachable', at.netns, at.ifname, family, since);

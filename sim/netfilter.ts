@@ -352,7 +352,7 @@ function trackIn(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
 function confirmed(run: Run, { netns }: Place, packet: IpPacket): IpPacket {
   const found = packet.skb?.track;
   if (!found?.isNew) return packet;
-  run.world = confirm(run.world, netns, found.connection);
+  run.world = confirm(run.world, netns, found.connection, packet);
   return tracked(packet, { ...found, isNew: false });
 }
 

@@ -1,4 +1,4 @@
-/** One packet and its answer through a world: an echo request, a UDP datagram or the SYN of a TCP connection. */
+/** One packet and its answer through a world: an echo request, a UDP datagram or the SYN of a TCP connection, which is answered and acknowledged. */
 import type { NetnsName } from '../model/host.ts';
 import { getNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
@@ -9,6 +9,7 @@ import {
   type Packet,
   type ProbeMessage,
   innermost,
+  isAcknowledgement,
   isAnswer,
   isLinkLocal,
   isMulticast,
@@ -40,10 +41,15 @@ export interface ProbeRequest {
   readonly dontFragment?: boolean;
 }
 
-/** What says most about a lost probe comes first: a reply's loss, a loss for a reason, and only then a copy for nobody. */
+function phaseOf(message: ProbeMessage): number {
+  if (isAcknowledgement(message)) return 0;
+  return isAnswer(message) ? 10 : 20;
+}
+
+/** What says most about a lost probe comes first: the loss of what acknowledges a reply, a reply's loss, a loss for a reason, and only then a copy for nobody. */
 function rank({ packet, verdict }: End): number {
   const message = probeIn(packet);
-  const phase = message && isAnswer(message) ? 0 : 10;
+  const phase = message ? phaseOf(message) : 20;
   if (verdict.kind === 'unknown') return phase + 1;
   if (verdict.reason === 'LOOP' || verdict.reason === 'STEP_LIMIT') return phase + 2;
   return verdict.reason === 'OTHERHOST' || verdict.reason === 'NO_SOCKET' ? phase + 3 : phase;
@@ -108,7 +114,10 @@ function messageOf({ to, sourcePort = 40_000, payloadBytes }: ProbeRequest): Pro
   if (!to) return { kind: 'echo request', id: sourcePort, payloadBytes: payloadBytes ?? 56 };
   if (portFault(to.port)) throw new Error(`a port is 1 to 65535, not ${to.port}`);
   const ports = { sourcePort, destinationPort: to.port };
-  return { kind: to.protocol, ...ports, payloadBytes: payloadBytes ?? 0, isAnswer: false };
+  const bytes = { payloadBytes: payloadBytes ?? 0 };
+  return to.protocol === 'udp'
+    ? { kind: 'udp', ...ports, ...bytes, isAnswer: false }
+    : { kind: 'tcp', ...ports, ...bytes, flags: 'syn' };
 }
 
 /**

@@ -75,6 +75,15 @@ export interface Awaited {
   readonly message: ProbeMessage;
 }
 
+/** A connection that somebody waits to be acknowledged, as seen by who does. */
+export interface Accepted {
+  readonly netns: NetnsName;
+  readonly source: Ip;
+  readonly destination: Ip;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+}
+
 export interface Run {
   world: World;
   /** When it began. */
@@ -89,6 +98,7 @@ export interface Run {
   /** What the fragments of the next packet that is split are known by. */
   nextIdentification: number;
   readonly ends: End[];
+  readonly accepted: Accepted[];
   delivered: boolean;
   /** Are neighbours just now asked whether they are still there? What is about that is in no trace. */
   isAside: boolean;
@@ -110,6 +120,7 @@ export function startRun(world: World, awaited: Awaited | null): Run {
     gatherings: new Map(),
     nextIdentification: 1,
     ends: [],
+    accepted: [],
     delivered: false,
     isAside: false,
     error: null,

@@ -35,3 +35,8 @@ export function decidingSysctls(ifnames: readonly Ifname[]): SysctlKey[] {
     ...ifnames.flatMap((of) => DECIDING_LINK_SETTINGS[6].map((name) => linkSysctlKey(6, of, name))),
   ];
 }
+
+/** The number that a setting says, of those that the kernel takes; undefined where it is not known, or a file holds something else. */
+export function numberOf(setting: string | undefined): number | undefined {
+  return setting !== undefined && /^\d{1,9}$/.test(setting) ? Number(setting) : undefined;
+}

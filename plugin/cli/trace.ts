@@ -6,7 +6,7 @@ import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
 import { familyOf } from '../../model/ip.ts';
 import { capture } from '../../sim/capture.ts';
-import { type Journey, formatJourney, travel } from '../../sim/journey.ts';
+import { type Journey, formatJourney, hopsOf, travel } from '../../sim/journey.ts';
 import type { WholeHost } from '../../sim/legacy-table.ts';
 import { pcap } from '../../sim/pcap.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
@@ -142,11 +142,10 @@ function questionOf(from: string, to: string, flags: TraceFlags): Question {
 /** When the first frame is on its link: nothing was sent, so no time is true, and 1970 shows it. */
 const CAPTURE_START_MICROSECONDS = 0;
 
-/** Writes every frame of a journey, there and back. Throws an error that names the file where it cannot be written. */
+/** Writes every frame of a journey. Throws an error that names the file where it cannot be written. */
 function writeCapture(file: string, journey: Journey): void {
-  const hops = [...journey.forward, ...journey.return];
   try {
-    writeFileSync(file, pcap(capture(hops, CAPTURE_START_MICROSECONDS)));
+    writeFileSync(file, pcap(capture(hopsOf(journey), CAPTURE_START_MICROSECONDS)));
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(`cannot write the capture file ${file}: ${reason}`, { cause: error });

@@ -20,7 +20,7 @@ export interface Observation extends Sightings {
 export interface Comparison {
   readonly prediction: Journey;
   readonly observed: Observation;
-  /** For each hop there, then back: seen as predicted, not seen, or null where the kernel has nothing to tell. */
+  /** For each hop there, then back, but not of what acknowledges the answer of TCP: seen as predicted, not seen, or null where the kernel has nothing to tell. */
   readonly hops: readonly (boolean | null)[];
   /** Was something not seen that may have been among the events that were lost? */
   readonly isBlurred: boolean;
@@ -123,6 +123,9 @@ function partingOfEnds(journey: Journey, observed: Observation, isUdp: boolean):
         ? null
         : 'an answer was predicted, and none came';
     case 'dropped': {
+      // Of what acknowledges an answer nothing is looked at.
+      if (journey.acknowledgement.length > 0)
+        return answered ? null : 'an answer was predicted, and none came';
       if (answered) return `${verdict.reason} was predicted, and the answer came`;
       // It was to be of the answer, and there was none.
       if (journey.reachable.there === true && isSilentReceiver(observed, isUdp)) return null;
@@ -158,7 +161,7 @@ function mark(
   );
 }
 
-function hopsOf({ forward, return: back }: Journey): readonly Hop[] {
+function comparedHops({ forward, return: back }: Journey): readonly Hop[] {
   return [...forward, ...back];
 }
 
@@ -166,7 +169,7 @@ function hopsOf({ forward, return: back }: Journey): readonly Hop[] {
 function looked(journey: Journey, observed: Observation, isUdp: boolean): readonly Hop[] {
   const isWithoutAnswer = isUdp && !isAnswered(observed);
   const isOwnAnswer = isUdp && observed.outcome.kind === 'answered';
-  return isWithoutAnswer || isOwnAnswer ? journey.forward : hopsOf(journey);
+  return isWithoutAnswer || isOwnAnswer ? journey.forward : comparedHops(journey);
 }
 
 /** Compares them. Packets of ARP and ND are left out: whom the kernel knows already it does not ask. */
@@ -186,7 +189,7 @@ export function compare(
     ? `${formatPlace(unseen)} ${unseen.direction === 'out' ? 'sent' : 'received'} nothing of it`
     : ends;
   const { verdict } = journey;
-  const hops = hopsOf(journey).map((hop, index) => {
+  const hops = comparedHops(journey).map((hop, index) => {
     const ofHop = marked[index] ?? [];
     if (ofHop.length > 0) return ofHop.some(({ isSeen }) => isSeen) && !ofHop.some(isUnseen);
     const isVerdict =

@@ -30,11 +30,11 @@ function messages(family: Family, depth: number): fc.Arbitrary<IpPacket['message
   const ported = {
     sourcePort: port,
     destinationPort: port,
-    isAnswer: fc.boolean(),
     payloadBytes,
   };
-  const udp = fc.record({ kind: fc.constant('udp' as const), ...ported });
-  const tcp = fc.record({ kind: fc.constant('tcp' as const), ...ported });
+  const udp = fc.record({ kind: fc.constant('udp' as const), isAnswer: fc.boolean(), ...ported });
+  const flags = fc.constantFrom('syn' as const, 'syn ack' as const, 'ack' as const);
+  const tcp = fc.record({ kind: fc.constant('tcp' as const), flags, ...ported });
   const reset = fc.record({
     kind: fc.constant('reset' as const),
     sourcePort: port,

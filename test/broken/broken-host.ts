@@ -1,9 +1,9 @@
 /** What is broken on a host, and whom the command line is to name for it. */
 import type { Host } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
-import { parseIp } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
+import { parseTarget } from '../../plugin/trace/endpoints.ts';
 import type { Severity } from '../../sim/findings/finding.ts';
 import type { LegacyTables } from '../../sim/legacy-table.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
@@ -29,9 +29,9 @@ export interface BrokenHost {
   /** A packet that dies of it, where `trace` names the guilty. */
   readonly trace?: {
     readonly from: string;
+    /** As the command line takes it. */
     readonly to: string;
     readonly payloadBytes?: number;
-    readonly udpPort?: number;
   };
   /** How bad `check` finds it, where it names the guilty. */
   readonly check?: Severity;
@@ -53,13 +53,9 @@ export function brokenWorld(broken: BrokenHost): World {
 }
 
 /** The packet, as a probe. */
-export function requestOf({ from, to, payloadBytes, udpPort }: Asked): ProbeRequest {
-  return {
-    netns: from,
-    destination: parseIp(to),
-    ...(payloadBytes === undefined ? {} : { payloadBytes }),
-    ...(udpPort === undefined ? {} : { to: { protocol: 'udp', port: udpPort } }),
-  };
+export function requestOf({ from, to, payloadBytes }: Asked): ProbeRequest {
+  const size = payloadBytes === undefined ? {} : { payloadBytes };
+  return { netns: from, ...parseTarget(to), ...size };
 }
 
 type Asked = NonNullable<BrokenHost['trace']>;

@@ -4,7 +4,8 @@ import type { ChainHook, NftCommand, NftFamily, Statement } from '../../model/nf
 import type { Op } from '../../model/op.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 import { HAIRPIN_CASES } from '../sim/hairpin.ts';
-import { SERVICE_PORT } from '../sim/rulesets.ts';
+import { HANDSHAKES, HANDSHAKE_TABLE, handshakeHost } from '../sim/handshakes.ts';
+import { LISTEN_PORT, SERVICE_PORT } from '../sim/rulesets.ts';
 import { B4, type BrokenHost, C4, C6, name, sysctl } from './broken-host.ts';
 
 function chain(
@@ -70,7 +71,34 @@ function legacy(command: string): NonNullable<BrokenHost['beyond']> {
   };
 }
 
+/** A handshake of which the node sees only what one side sends, and a rule that drops what is invalid then. */
+function halfOpen(): Omit<BrokenHost, 'name'> {
+  const [handshake] = HANDSHAKES.filter(
+    ({ opening, ops }) => opening === 'half open' && ops.length > 0,
+  );
+  if (!handshake) throw new Error('every handshake goes the same way');
+  const { family, name: table } = HANDSHAKE_TABLE;
+  const chainWords = `${family} ${table} forward`;
+  const hook = '{ type filter hook forward priority 0; }';
+  const commands = [
+    `add table ${family} ${table}`,
+    `add chain ${chainWords} ${hook}`,
+    `add rule ${chainWords} ${handshake.rule}`,
+  ];
+  return {
+    ops: handshake.ops,
+    beyond: {
+      host: () => handshakeHost(handshake),
+      commands: (real) =>
+        commands.map((command) => ['ip', 'netns', 'exec', real('node'), 'nft', command]),
+    },
+    trace: { from: 'a', to: `${C4}:${LISTEN_PORT}/tcp` },
+    guilty: ['node', `chain ${chainWords}`],
+  };
+}
+
 export const BROKEN_NETFILTER: readonly BrokenHost[] = [
+  { name: 'answers go another way, and what is invalid is dropped', ...halfOpen() },
   {
     name: 'a rule of iptables-legacy drops what is for the node',
     ops: [],
@@ -155,7 +183,7 @@ export const BROKEN_NETFILTER: readonly BrokenHost[] = [
   {
     name: 'a pod asks a service that it is itself, and its port is no hairpin',
     ops: hairpin('itself, masqueraded, plain, bridge-nf-call-iptables 1'),
-    trace: { from: 'a', to: '10.96.0.1', udpPort: SERVICE_PORT },
+    trace: { from: 'a', to: `10.96.0.1:${SERVICE_PORT}/udp` },
     guilty: ['node', 'bridge port v-a'],
     check: 'warning',
     checkNames: ['node', 'chain inet fuzz masq'],

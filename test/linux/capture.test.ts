@@ -12,7 +12,7 @@ import { WHOLE, observeWhole } from '../../plugin/process/whole-host.ts';
 import { frameBytes } from '../../sim/bytes.ts';
 import { capture } from '../../sim/capture.ts';
 import { formatPacket } from '../../sim/frame.ts';
-import { travel } from '../../sim/journey.ts';
+import { hopsOf, travel } from '../../sim/journey.ts';
 import { pcap } from '../../sim/pcap.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { frames } from '../arbitraries/frame.ts';
@@ -90,7 +90,7 @@ describe.skipIf(requirement('tcpdump'))('tcpdump', () => {
     };
     const journey = travel(makeWorld(ROUTED), request);
     expect(journey.reachable.back).toBe(true);
-    const hops = [...journey.forward, ...journey.return].filter(
+    const hops = hopsOf(journey).filter(
       ({ data, stage }) => data.kind === 'frame' && stage === 'transmit',
     );
     const lines = read(pcap(capture(hops, 0)), '-e')
@@ -226,7 +226,7 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox', 'tcpdump'))('the kern
       for (const target of ['10.9.0.2', 'fd09::2']) {
         const host = observeWhole(backend, END);
         const journey = travel(makeWorld(host), { netns: A, destination: parseIp(target) });
-        const simulated = capture([...journey.forward, ...journey.return], 0);
+        const simulated = capture(hopsOf(journey), 0);
         const sent = await captureOf(target);
         expect(simulated).toHaveLength(4);
         expect(simulated.map(({ bytes }) => comparable(bytes))).toEqual(sent.map(comparable));

@@ -9,7 +9,7 @@ import type { Op } from '../../model/op.ts';
 import { elapse } from '../../sim/elapse.ts';
 import { type ProbeRequest, probe } from '../../sim/probe.ts';
 import { type World, makeWorld } from '../../sim/world.ts';
-import { type RoutedHost, buildHost, neighbourOps } from '../packets/routed-kernel.ts';
+import { type RoutedHost, buildHost, pinned } from '../packets/routed-kernel.ts';
 import { inNetns, openSocket } from '../packets/sockets.ts';
 import { requirement } from '../requirements.ts';
 import { ROUTED } from '../sim/hosts.ts';
@@ -29,12 +29,7 @@ const OPS: readonly Op[] = [
   })),
 ];
 
-const HOST = applyAll(ROUTED, [
-  ...OPS,
-  ...Object.entries(ROUTED.netns).flatMap(([netns, { links }]) =>
-    Object.keys(links).flatMap((ifname) => neighbourOps(netns, ifname)),
-  ),
-]);
+const HOST = pinned(applyAll(ROUTED, OPS));
 
 /** The kernel counts in its own units, and a busy machine is late. */
 const LATE_MS = 100;

@@ -5,7 +5,7 @@ import { type Host, type Netns, getNetns } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import { localType } from '../../model/route-lookup.ts';
-import type { IpPacket } from '../../sim/frame.ts';
+import { type IpPacket, isAcknowledgement } from '../../sim/frame.ts';
 import { probe } from '../../sim/probe.ts';
 import { ruleText } from '../../sim/rule-text/rule.ts';
 import { type SenderError, type Trace, formatTrace } from '../../sim/trace.ts';
@@ -16,7 +16,7 @@ import { formatError, formatTold } from './errors.ts';
 import type { ForeignRuleset } from './foreign.ts';
 import { pathPartings } from './path.ts';
 import { QUESTIONS, formatQuestion, requestOf } from './questions.ts';
-import type { RoutedHost, RoutedKernel } from './routed-kernel.ts';
+import { type RoutedHost, type RoutedKernel, pinned } from './routed-kernel.ts';
 import type { Told } from './sockets.ts';
 import { type Answer, NO_ANSWER, type Question } from './stations.ts';
 import { together as amongOthers } from './turns.ts';
@@ -43,7 +43,8 @@ const WARM_MS = 150;
 
 /** A world in which everybody has asked everybody once, as on the kernel before its first ruleset. */
 export function warmWorld(host: Host = ROUTED, questions = QUESTIONS): World {
-  return questions.reduce((world, asked) => probe(world, requestOf(asked)).world, makeWorld(host));
+  const cold = makeWorld(pinned(host));
+  return questions.reduce((world, asked) => probe(world, requestOf(asked)).world, cold);
 }
 
 /** Lets everybody on the kernel ask everybody once. */
@@ -100,11 +101,20 @@ function isToldSo(host: Host, asked: Question, trace: Trace, { told, isRefused }
   return formatTold(told) === formatError(error) || (!told && mayBeHeldBack(trace, error));
 }
 
+function isHalfOpen({ verdict, hops }: Trace): boolean {
+  return (
+    verdict.kind === 'dropped' &&
+    hops.some(({ data }) => data.kind === 'ip' && isAcknowledgement(data.message))
+  );
+}
+
 function isSame(host: Host, asked: Question, trace: Trace, answer: Answer): boolean {
   const { verdict } = trace;
   // It says what it does not know.
   if (verdict.kind === 'unknown') return true;
   const arrival = arrived(trace);
+  // Its answer has come, and whoever was asked does not hear of it: then nothing comes after it.
+  if (isHalfOpen(trace) && isHeard(arrival)) return answer.as === '';
   const reaches = verdict.kind === 'delivered' && isHeard(arrival);
   if (reaches !== (answer.as !== null)) return false;
   if (!reaches) return isToldSo(host, asked, trace, answer);

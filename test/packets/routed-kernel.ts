@@ -1,9 +1,9 @@
 /** The routed host on the kernel, with somebody in each of its netns who answers and asks. */
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
-import type { NetnsName } from '../../model/host.ts';
+import type { Host, NetnsName } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
 import { type Places, makePlaces, placeOp } from '../differential/place.ts';
-import { ROUTED, ROUTED_OPS, ROUTED_SENDERS } from '../sim/hosts.ts';
+import { ROUTED, ROUTED_OPS, ROUTED_SENDERS, carriedOut } from '../sim/hosts.ts';
 import { LISTEN_PORT } from '../sim/rulesets.ts';
 import { type Answer, type Question, Stations } from './stations.ts';
 import { together } from './turns.ts';
@@ -54,6 +54,14 @@ export function neighbourOps(netns: NetnsName, ifname: string): readonly Op[] {
       value,
     })),
   );
+}
+
+/** A host all of whose links are told that. */
+export function pinned(host: Host): Host {
+  const ops = Object.entries(host.netns).flatMap(([netns, { links }]) =>
+    Object.keys(links).flatMap((ifname) => neighbourOps(netns, ifname)),
+  );
+  return carriedOut(host, ops).host;
 }
 
 /** The routed host on the kernel. */

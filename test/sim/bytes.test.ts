@@ -11,7 +11,7 @@ import {
   formatPacket,
   packetBytes,
 } from '../../sim/frame.ts';
-import { travel } from '../../sim/journey.ts';
+import { hopsOf, travel } from '../../sim/journey.ts';
 import { pcap } from '../../sim/pcap.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { frames, ipPackets } from '../arbitraries/frame.ts';
@@ -21,7 +21,6 @@ import { ROUTED } from './hosts.ts';
 import { applyAll } from './pods.ts';
 import { TUNNEL_CASES, TUNNEL_TARGET } from './tunnels.ts';
 
-/** What `formatPacket` leaves out, in the words of `dissect`. */
 /** By whether one is solicited, and overrides. */
 const ADVERTISEMENT_FLAGS: Readonly<Record<string, string>> = {
   'false false': '0',
@@ -30,6 +29,10 @@ const ADVERTISEMENT_FLAGS: Readonly<Record<string, string>> = {
   'true true': '60000000',
 };
 
+/** What each segment of a handshake acknowledges: initial numbers are 1000 and 2000. */
+const ACKNOWLEDGED = { syn: 0, 'syn ack': 1001, ack: 2001 } as const;
+
+/** What `formatPacket` leaves out, in the words of `dissect`. */
 function detail(packet: IpPacket): string {
   const { message } = packet;
   switch (message.kind) {
@@ -39,7 +42,7 @@ function detail(packet: IpPacket): string {
     case 'udp':
       return ` with ${message.payloadBytes}`;
     case 'tcp':
-      return ` ack ${message.isAnswer ? 1001 : 0} with ${message.payloadBytes}`;
+      return ` ack ${ACKNOWLEDGED[message.flags]} with ${message.payloadBytes}`;
     case 'solicitation':
       return ` option 1 of 8 ${message.mac} flags 0`;
     case 'advertisement':
@@ -282,7 +285,7 @@ describe('a capture', () => {
     const [tunnel] = TUNNEL_CASES;
     const host = applyAll(ROUTED, tunnel?.ops ?? []);
     const journey = travel(makeWorld(host), { netns: 'a', destination: TUNNEL_TARGET });
-    const captured = capture([...journey.forward, ...journey.return], start);
+    const captured = capture(hopsOf(journey), start);
     const echoes = captured
       .map(({ link, bytes }) => ({ link, text: dissect(bytes).text }))
       .filter(({ text }) => text.includes('echo'))

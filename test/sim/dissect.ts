@@ -69,6 +69,7 @@ function udp(bytes: Uint8Array, { from, to }: Ends): Dissected {
 
 const TCP_FLAGS: Readonly<Record<number, string>> = {
   0x02: 'syn',
+  0x10: 'ack',
   0x12: 'syn ack',
   0x14: 'rst ack',
 };

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Host } from '../../model/host.ts';
+import { type Host, getNetns } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { parseIp } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
@@ -154,6 +154,17 @@ describe('a neighbour', () => {
     const world = reached(makeWorld(host), TO_B);
     expect(stateAt(world, 6_999)).toBe('reachable');
     expect(stateAt(world, 7_000)).toBe('stale');
+  });
+
+  it('is so as usual where a setting is no number', () => {
+    const key = 'net/ipv4/neigh/eth0/base_reachable_time_ms';
+    const a = getNetns(TWO_PODS, 'a');
+    // The kernel takes none of these, but a saved host may hold them.
+    for (const value of ['', 'x', '-1', '1e400', 'NaN']) {
+      const sysctls = { ...a.sysctls, [key]: value };
+      const host = { netns: { ...TWO_PODS.netns, a: { ...a, sysctls } } };
+      expect(stateAt(reached(makeWorld(host), TO_B), 29_999)).toBe('reachable');
+    }
   });
 });
 

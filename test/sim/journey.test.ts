@@ -34,9 +34,11 @@ describe('a journey', () => {
       netns: guilty[0],
       object: guilty[1],
     });
-    expect(reachable.back).toBe(false);
+    // Of a connection that is half open the answer comes, and nothing after it arrives.
+    const isHalfOpen = journey.acknowledgement.length > 0;
+    expect(reachable.back).toBe(isHalfOpen);
     expect(reachable.there).toBe(
-      broken.name.includes('answers') || broken.name.includes('way back'),
+      !isHalfOpen && (broken.name.includes('answers') || broken.name.includes('way back')),
     );
   });
 

@@ -91,11 +91,11 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace an
   }
 
   async function traceNames(asked: Asked, { guilty, legacyTables }: BrokenHost): Promise<void> {
-    const { from, to, payloadBytes, udpPort } = asked;
+    const { from, to, payloadBytes } = asked;
     const size = payloadBytes === undefined ? [] : ['--size', `${payloadBytes}`];
-    const args = [real(from), udpPort === undefined ? to : `${to}:${udpPort}/udp`, ...size];
+    const args = [real(from), to, ...size];
     // A router fragments what ping lets it, and the trace does not: there the kernel is not asked.
-    const isPing = payloadBytes === undefined && udpPort === undefined;
+    const isPing = payloadBytes === undefined && !to.includes('/');
     const [reached, json, text] = await Promise.all([
       isPing && isReached(from, to),
       ended(EXECUTABLE, ['trace', ...args, '--json']),
