@@ -32,8 +32,12 @@ function findInFdb(
   const owner = portsAt(getNetns(world.host, at.netns), at.ifname)
     .byMac.get(mac)
     ?.find((port) => isMember(bridge, port, vlan));
-  if (owner) return { local: true, port: owner.ifname };
-  if (bridge.mac === mac && isMember(bridge, null, vlan)) return { local: true, port: null };
+  const isMissing = bridge.fdb?.missing.includes(mac) === true;
+  if (owner && !isMissing) return { local: true, port: owner.ifname };
+  if (bridge.mac === mac && !isMissing && isMember(bridge, null, vlan))
+    return { local: true, port: null };
+  const set = bridge.fdb?.entries.find((entry) => entry.mac === mac && entry.state === 'local');
+  if (set) return { local: true, port: set.port };
   const port = findLearnedPort(world, at, mac, vlan);
   return port === undefined ? undefined : { local: false, port };
 }
@@ -47,7 +51,7 @@ function lookedUp(mac: Mac, found: FdbFound | undefined): LookedUp {
   };
 }
 
-/** Notes the source of a frame, also when it was seen elsewhere before; never the bridge's own addresses (K-6.1, K-6.2). */
+/** Notes the source of a frame, also when it was seen elsewhere before, or set to be there; never an address for the bridge itself (K-6.1, K-6.2). */
 function learn(
   run: Run,
   at: LinkRef,

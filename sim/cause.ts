@@ -11,11 +11,13 @@ import {
 } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
+import type { Mac } from '../model/mac.ts';
 import { prefixContains } from '../model/prefix.ts';
 import { quoteForShell } from '../model/shell.ts';
 import { linkSysctl } from '../model/sysctl.ts';
 import { type DropReason, explainReason } from './reason.ts';
 import { formatRoute, routeInput } from './route.ts';
+import { strayEntry } from './stray-entry.ts';
 import type { LookedUp, Verdict } from './trace.ts';
 
 type Dropped = Verdict & { readonly kind: 'dropped' };
@@ -287,9 +289,20 @@ function ofNeighbour(host: Host, asker: LinkRef, ip: Ip): Blame {
   );
 }
 
+/** What somebody set wrong about the MAC address that a frame is for: where it is, or whose. */
+function ofMac(host: Host, { netns: first, lookedUp }: Dropped): Blame | undefined {
+  if (lookedUp?.kind !== 'fdb' && lookedUp?.kind !== 'own mac') return undefined;
+  const { mac } = lookedUp;
+  const stray = strayEntry(host, first, mac);
+  if (stray) {
+    const { netns, object, text, mend } = stray;
+    return { netns, object, text, mend: [within(netns, mend)] };
+  }
+  return lookedUp.kind === 'own mac' ? ofWrongNeighbour(host, mac) : undefined;
+}
+
 /** A neighbour that somebody set to a MAC that the frame did not arrive with. */
-function ofWrongMac(host: Host, text: string): Blame | undefined {
-  const mac = /the frame is for ([0-9a-f:]+)/.exec(text)?.[1];
+function ofWrongNeighbour(host: Host, mac: Mac): Blame | undefined {
   for (const [netns, { links }] of Object.entries(host.netns)) {
     for (const { ifname, neighbours } of Object.values(links)) {
       const wrong = neighbours.find((each) => each.mac === mac);
@@ -344,7 +357,7 @@ function blame(host: Host, verdict: Dropped): Blame {
     case 'BRIDGE_SAME_PORT':
     case 'BRIDGE_VLAN':
     case 'BRIDGE_PORT_DOWN':
-      if (about) return ofPort(host, about, reason, text);
+      if (about) return ofMac(host, verdict) ?? ofPort(host, about, reason, text);
       break;
     case 'BRIDGE_INGRESS_STP_STATE':
       if (at) {
@@ -358,7 +371,7 @@ function blame(host: Host, verdict: Dropped): Blame {
       if (at && lookedUp?.kind === 'neighbour') return ofNeighbour(host, at, lookedUp.ip);
       break;
     case 'OTHERHOST':
-      return ofWrongMac(host, text) ?? { object: `link ${link}`, text, mend: [] };
+      return ofMac(host, verdict) ?? { object: `link ${link}`, text, mend: [] };
     case 'TC_INGRESS':
       if (about && findLink(host, about)) return linkDown(about);
       break;
@@ -375,6 +388,11 @@ function blame(host: Host, verdict: Dropped): Blame {
         text: `was not told where to send: ${text}`,
         mend: [within(netns, `bridge fdb append 00:00:00:00:00:00 dev ${link} dst REMOTE`)],
       };
+    case 'NO_TX_TARGET': {
+      const stray = ofMac(host, verdict);
+      if (stray) return stray;
+      break;
+    }
     // The packet itself, or the network as a whole.
     case 'FRAG_REASM_TIMEOUT':
     case 'IFB_OWN':
@@ -386,7 +404,6 @@ function blame(host: Host, verdict: Dropped): Blame {
     case 'LOOP':
     case 'MAC_INVALID_SOURCE':
     case 'NO_SOCKET':
-    case 'NO_TX_TARGET':
     case 'STEP_LIMIT':
     case 'UNICAST_IN_L2_MULTICAST':
       break;

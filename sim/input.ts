@@ -101,7 +101,8 @@ export function receiveUp(run: Run, at: LinkRef, frame: Frame, to: AddressedTo):
       frame.tag === undefined
         ? `the frame is for ${frame.destination}, ${at.ifname} is ${mac}`
         : `the frame has the tag of VLAN ${frame.tag}, for which ${at.netns} has no link`;
-    drop(run, at, 'receive', frame, 'OTHERHOST', what);
+    const lookedUp = { kind: 'own mac', mac: frame.destination, found: null } as const;
+    drop(run, at, 'receive', frame, 'OTHERHOST', what, frame.tag === undefined ? { lookedUp } : {});
   } else if (packet.kind === 'arp') {
     receiveArp(run, at, frame, packet);
   } else {

@@ -116,9 +116,12 @@ function giveUpOne(run: Run, { at, nextHop, packet, iif }: Waiting): void {
     leave(run, at, 'neighbour', packet, text);
     return;
   }
-  const lost = ends
-    .map((end) => end.verdict)
-    .find((verdict) => verdict.kind === 'dropped' && verdict.reason !== 'OTHERHOST');
+  const dropped = ends.filter(({ verdict }) => verdict.kind === 'dropped');
+  // Copies for others tell something only of an answer: it has gone to them alone.
+  const told =
+    dropped.find(({ verdict }) => verdict.kind === 'dropped' && verdict.reason !== 'OTHERHOST') ??
+    dropped.find((end) => answersFor(end.packet, nextHop));
+  const lost = told?.verdict;
   const why =
     lost?.kind === 'dropped' ? ` (in ${formatPlace(lost)}: ${lost.reason}, ${lost.text})` : '';
   const because = lost?.kind === 'dropped' ? { because: lost } : {};

@@ -29,6 +29,8 @@ export type Stage =
 export type LookedUp =
   | { readonly kind: 'route'; readonly destination: Ip; readonly found: Route | null }
   | { readonly kind: 'neighbour'; readonly ip: Ip; readonly found: Mac | null }
+  /** Is the MAC address that a frame is for the link's own? */
+  | { readonly kind: 'own mac'; readonly mac: Mac; readonly found: null }
   | {
       readonly kind: 'fdb';
       readonly mac: Mac;

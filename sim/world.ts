@@ -13,6 +13,8 @@ import type { NeighbourEntry } from './neighbour-state.ts';
 export interface FdbEntry {
   readonly port: Ifname;
   readonly seenMs: number;
+  /** Somebody had set where it is, until it was seen elsewhere: it is not forgotten. */
+  readonly isStatic?: true;
 }
 
 /** Behind whom a vxlan saw a MAC address, and when it last did. */
@@ -71,13 +73,13 @@ export function portForwards(host: Host, port: LinkRef): boolean {
 
 function keep<Entry>(
   tables: LinkTables<Entry>,
-  stays: (ref: LinkRef, entry: Entry) => boolean,
+  stays: (ref: LinkRef, entry: Entry, key: string) => boolean,
 ): LinkTables<Entry> {
   const kept: Record<string, Record<string, Record<string, Entry>>> = {};
   for (const [netns, links] of Object.entries(tables)) {
     for (const [ifname, table] of Object.entries(links)) {
       const ref = { netns, ifname: ifname as Ifname };
-      const entries = Object.entries(table).filter(([, entry]) => stays(ref, entry));
+      const entries = Object.entries(table).filter(([key, entry]) => stays(ref, entry, key));
       if (entries.length > 0) (kept[netns] ??= {})[ifname] = Object.fromEntries(entries);
     }
   }
@@ -89,9 +91,10 @@ function keep<Entry>(
  * carrier or with another MAC (K-7.3), is forgotten; the kernel takes up to a second for that, here it is at once.
  */
 export function withHost(world: World, host: Host): World {
-  const isStillPort = (ref: LinkRef, { port }: FdbEntry): boolean => {
+  const isStillPort = (ref: LinkRef, { port, isStatic }: FdbEntry, key: string): boolean => {
     const at = { netns: ref.netns, ifname: port };
-    return findLink(host, at)?.port?.master === ref.ifname && portForwards(host, at);
+    if (findLink(host, at)?.port?.master !== ref.ifname) return false;
+    return isStatic ? findStaticPort(host, ref, macOf(key)) !== undefined : portForwards(host, at);
   };
   const knowsNeighbours = (ref: LinkRef): boolean =>
     hasCarrier(host, ref) && findLink(host, ref)?.mac === findLink(world.host, ref)?.mac;
@@ -127,12 +130,24 @@ function fdbKey(mac: Mac, vlan: number): string {
   return vlan === 0 ? mac : `${mac} vlan ${vlan}`;
 }
 
+function macOf(key: string): string {
+  return key.split(' ')[0] ?? key;
+}
+
 /** Is what was seen then still known? */
 function isFresh({ nowMs, ageingMs }: World, { seenMs }: { readonly seenMs: number }): boolean {
   return nowMs < seenMs + ageingMs;
 }
 
-/** The port by which `bridge` last saw a MAC address in a VLAN, 0 where it does not filter. */
+/** The port at which somebody has set a MAC address to be. */
+function findStaticPort(host: Host, bridge: LinkRef, mac: string): Ifname | undefined {
+  const link = findLink(host, bridge);
+  if (link?.kind !== 'bridge' || !link.fdb) return undefined;
+  const entry = link.fdb.entries.find((each) => each.mac === mac && each.state === 'static');
+  return entry?.port ?? undefined;
+}
+
+/** The port by which `bridge` last saw a MAC address in a VLAN, 0 where it does not filter; where it was not seen since somebody set where it is, that. */
 export function findLearnedPort(
   world: World,
   bridge: LinkRef,
@@ -140,9 +155,12 @@ export function findLearnedPort(
   vlan: number,
 ): Ifname | undefined {
   const entry = findEntry(world.fdb, bridge, fdbKey(mac, vlan));
-  return entry && isFresh(world, entry) ? entry.port : undefined;
+  return entry && (entry.isStatic || isFresh(world, entry))
+    ? entry.port
+    : findStaticPort(world.host, bridge, mac);
 }
 
+/** The bridge saw a MAC address at a port: it is there from now on, also where somebody has set it to be elsewhere (br_fdb_update). */
 export function withLearnedPort(
   world: World,
   bridge: LinkRef,
@@ -154,7 +172,10 @@ export function withLearnedPort(
   const key = fdbKey(mac, vlan);
   const known = findEntry(fdb, bridge, key);
   if (ageingMs === 0 || (known?.port === port && known.seenMs === nowMs)) return world;
-  return { ...world, fdb: withEntry(fdb, bridge, key, { port, seenMs: nowMs }) };
+  const set = findStaticPort(world.host, bridge, mac);
+  if (set === port && !known) return world;
+  const kept = set === undefined ? {} : ({ isStatic: true } as const);
+  return { ...world, fdb: withEntry(fdb, bridge, key, { port, seenMs: nowMs, ...kept }) };
 }
 
 /** Behind whom a vxlan last saw a MAC address. */
@@ -217,7 +238,7 @@ export function nextDueNeighbours({ neighbours }: World, untilMs: number): reado
 
 /** The world without what it has forgotten by now. */
 export function withoutForgotten(world: World): World {
-  const remembers = (_: LinkRef, entry: { readonly seenMs: number }): boolean =>
-    isFresh(world, entry);
+  const remembers = (_: LinkRef, entry: RemoteEntry | FdbEntry): boolean =>
+    ('isStatic' in entry && entry.isStatic) || isFresh(world, entry);
   return { ...world, fdb: keep(world.fdb, remembers), remotes: keep(world.remotes, remembers) };
 }

@@ -1,8 +1,10 @@
 /** Entries that somebody made for good, and that lead to a MAC address which is not there. */
 import { hostPrefix } from '../../model/connected.ts';
 import { type FdbEntry, fdbOf } from '../../model/fdb.ts';
+import { getNetns } from '../../model/host.ts';
 import type { LinkRef, Neighbour } from '../../model/link.ts';
 import { within } from '../cause.ts';
+import { strayEntryIn } from '../stray-entry.ts';
 import { type HostFinding, seen, seenAddress } from './finding.ts';
 import type { Look } from './look.ts';
 import type { PlacedLink, Segment } from './segment.ts';
@@ -83,14 +85,37 @@ function fdbFinding(
   };
 }
 
-/** Static entries of bridges for a MAC address that is behind another port, or that nobody in the segment has. */
-export function staleFdbEntries({ segments }: Look): HostFinding[] {
-  return segments.flatMap((segment) =>
+/** Entries that are this host's by somebody's word and not in truth, and own ones that are missing. */
+function localFindings(segment: Segment, bridge: PlacedLink, { host }: Look): HostFinding[] {
+  const { netns, link } = bridge;
+  if (link.kind !== 'bridge' || !link.fdb) return [];
+  const { entries, missing } = link.fdb;
+  const macs = macsOf(segment);
+  const local = entries.filter(({ mac, state }) => state === 'local' && macs.has(mac));
+  return [...missing, ...local.map(({ mac }) => mac)].flatMap((mac): HostFinding[] => {
+    const { links } = getNetns(host, netns);
+    const stray = strayEntryIn(host, netns, links, link, mac);
+    if (!stray) return [];
+    const { object, text, mend } = stray;
+    const evidence = missing.includes(mac)
+      ? seen(netns, `no ${mac} master ${link.ifname} permanent`)
+      : seen(netns, `${mac} master ${link.ifname} permanent`);
+    const about = { severity: 'error', kind: 'stale-fdb-entry', netns, object, text } as const;
+    return [{ ...about, evidence: [evidence], mend: [within(netns, mend)] }];
+  });
+}
+
+/** Entries of bridges for a MAC address that is behind another port, that nobody in the segment has, or that is not the bridge's; and own ones that are missing. */
+export function staleFdbEntries(look: Look): HostFinding[] {
+  return look.segments.flatMap((segment) =>
     segment.ends.flatMap((bridge) =>
       bridge.link.kind === 'bridge'
-        ? fdbOf(bridge.link)
-            .entries.filter(({ state }) => state === 'static')
-            .flatMap((entry) => fdbFinding(segment, bridge, entry) ?? [])
+        ? [
+            ...fdbOf(bridge.link)
+              .entries.filter(({ state }) => state === 'static')
+              .flatMap((entry) => fdbFinding(segment, bridge, entry) ?? []),
+            ...localFindings(segment, bridge, look),
+          ]
         : [],
     ),
   );

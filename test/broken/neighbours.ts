@@ -1,6 +1,7 @@
 /** Addresses, and who is asked for them: by ARP, by what somebody set, by the forwarding database. */
 import { parseIp } from '../../model/ip.ts';
 import { parseMac } from '../../model/mac.ts';
+import { FDB_BREAKAGES } from '../sim/hosts.ts';
 import { addressOps } from '../sim/pods.ts';
 import { B4, type BrokenHost, C4, name, sysctl, withoutAddress } from './broken-host.ts';
 
@@ -51,6 +52,27 @@ export const BROKEN_NEIGHBOURS: readonly BrokenHost[] = [
     ops: addressOps('node', 'cni1', '10.244.1.129/25'),
     check: 'warning',
     guilty: ['node', 'subnet 10.244.1.128/25 of link cni1'],
+  },
+  {
+    name: 'somebody says that a pod is at the port of another',
+    ops: FDB_BREAKAGES[1] ?? [],
+    trace: { from: 'a', to: B4 },
+    check: 'warning',
+    guilty: ['node', 'FDB entry 02:00:00:00:00:03 of bridge cni0'],
+  },
+  {
+    name: 'somebody says that the MAC of a pod is the bridge itself',
+    ops: FDB_BREAKAGES[2] ?? [],
+    trace: { from: 'a', to: B4 },
+    check: 'error',
+    guilty: ['node', 'FDB entry 02:00:00:00:00:03 of bridge cni0'],
+  },
+  {
+    name: 'a bridge does not know its own MAC any more',
+    ops: FDB_BREAKAGES[3] ?? [],
+    trace: { from: 'a', to: C4 },
+    check: 'error',
+    guilty: ['node', 'FDB entry 02:00:00:00:00:01 of bridge cni0'],
   },
   {
     name: 'an entry of the forwarding database is for nobody',

@@ -15,6 +15,7 @@ import { type Trace, formatTrace } from '../../sim/trace.ts';
 import { type World, makeWorld } from '../../sim/world.ts';
 import { requirement } from '../requirements.ts';
 import {
+  FDB_BREAKAGES,
   POLICY_RULE_BREAKAGES,
   ROUTED,
   ROUTED_DESTINATIONS,
@@ -56,6 +57,9 @@ const PINS = [
   .concat('net/ipv4/icmp_ratemask=0')
   .join(' ');
 
+/** What the kernel says by itself bridges learn from, and nobody may say again where that is. */
+const FORGETTING = ['cni0', 'cni1'].map((bridge) => `ip link set ${bridge} type bridge fdb_flush`);
+
 /** Lines to be run one by one, each in the netns of its operation; one that fails ends the script with its text. */
 function scriptOf(ops: readonly Op[]): string {
   return ops
@@ -64,7 +68,8 @@ function scriptOf(ops: readonly Op[]): string {
       if (op.op === 'netns.add') {
         return [`ip netns add ${op.netns}`, `ip netns exec ${op.netns} sysctl -qw ${PINS}`];
       }
-      return describeOp(op).map((line) => `ip netns exec ${op.netns} ${line}`);
+      const lines = op.op === 'fdb.add' ? [...FORGETTING, ...describeOp(op)] : describeOp(op);
+      return lines.map((line) => `ip netns exec ${op.netns} ${line}`);
     })
     .join('\n');
 }
@@ -160,6 +165,13 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('reachability', () =
 
   it.each(TRAFFIC_CONTROL_BREAKAGES.map((ops) => [ops]))(
     'is the same where traffic control ends packets, %#',
+    async (ops) => {
+      expect(await compare(ops)).toEqual([]);
+    },
+  );
+
+  it.each(FDB_BREAKAGES.map((ops) => [ops]))(
+    'is the same where somebody says where MACs are, %#',
     async (ops) => {
       expect(await compare(ops)).toEqual([]);
     },

@@ -1,4 +1,5 @@
 /** The routed host on the kernel, with somebody in each of its netns who answers and asks. */
+import { spawnSync } from 'node:child_process';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import type { Host, NetnsName } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
@@ -78,11 +79,18 @@ export interface RoutedKernel extends RoutedHost {
   readonly ask: (questions: readonly Question[], waitMs: number) => Promise<readonly Answer[]>;
 }
 
+/** What the kernel says by itself bridges learn from, and nobody may say again where that is. */
+function forgetLearned(netns: string): void {
+  for (const bridge of ['cni0', 'cni1'])
+    spawnSync('ip', ['-n', netns, 'link', 'set', bridge, 'type', 'bridge', 'fdb_flush']);
+}
+
 /** Builds its netns and what is in them. */
 export function buildHost(): RoutedHost {
   const places = makePlaces(ROUTED_SENDERS);
   const backend = makeLinuxBackend();
   const execute = (op: Op): void => {
+    if (op.op === 'fdb.add') forgetLearned(places.real(op.netns));
     const fault = backend.execute(placeOp(op, places));
     if (fault) throw new Error(`${JSON.stringify(op)}: ${fault.errno} ${fault.text}`);
   };

@@ -55,7 +55,8 @@ describe('a connection over TCP', () => {
               ? packet.message.flags
               : [];
           });
-          const inTurn = kinds.filter((each, index) => each !== kinds[index - 1]);
+          // Copies that a bridge floods may still be on their way when others have arrived.
+          const inTurn = [...new Set(kinds)];
           const all = ['syn', 'syn ack', 'ack'];
           expect(inTurn).toEqual(all.slice(0, inTurn.length));
           if (journey.verdict.kind === 'delivered') expect(inTurn).toEqual(all);

@@ -1,9 +1,10 @@
 /** Hosts that the simulator's laws and its comparison with the kernel share: a routed host, and what can break in it. */
 import fc from 'fast-check';
+import type { FdbEntry } from '../../model/fdb.ts';
 import type { Host } from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { type Family, parseIp } from '../../model/ip.ts';
-import { parseMac } from '../../model/mac.ts';
+import { type Mac, parseMac } from '../../model/mac.ts';
 import type { Op } from '../../model/op.ts';
 import { applyOp } from '../../model/ops.ts';
 import type { LinkAttribute } from '../../model/ops/link-set.ts';
@@ -131,6 +132,38 @@ export const TRAFFIC_CONTROL_BREAKAGES: readonly (readonly Op[])[] = [
     tiny('node', 'v-d'),
   ],
   [{ op: 'link.del', netns: 'node', ifname: name('ifb0') }, tiny('node', 'v-a')],
+];
+
+const [MAC_A, MAC_B, MAC_C, MAC_CNI0] = ['00:02', '00:03', '00:04', '00:01'].map((end) =>
+  parseMac(`02:00:00:00:${end}`),
+) as [Mac, Mac, Mac, Mac];
+
+function entry(port: string, mac: Mac, state: FdbEntry['state'] = 'static'): Op {
+  return { op: 'fdb.add', netns: 'node', ifname: name(port), self: false, mac, state };
+}
+
+/** Where somebody says that MACs are, as programs: at other ports than they are, where nobody learns better, and for the bridge itself; and own entries that are gone. */
+export const FDB_BREAKAGES: readonly (readonly Op[])[] = [
+  [
+    // It is seen elsewhere as soon as it sends.
+    entry('v-b', MAC_A),
+    // And this one is not.
+    { op: 'port.set', netns: 'node', ifname: name('v-c'), flag: 'learning', on: false },
+    entry('v-c', MAC_C),
+    {
+      op: 'fdb.del',
+      netns: 'node',
+      ifname: name('cni1'),
+      self: true,
+      mac: parseMac('02:00:00:00:00:11'),
+    },
+  ],
+  [
+    { op: 'port.set', netns: 'node', ifname: name('v-b'), flag: 'learning', on: false },
+    entry('v-a', MAC_B),
+  ],
+  [entry('v-b', MAC_B, 'local')],
+  [{ op: 'fdb.del', netns: 'node', ifname: name('cni0'), self: true, mac: MAC_CNI0 }],
 ];
 
 type RuleWords = Omit<Parameters<typeof makePolicyRule>[0], 'priority' | 'family'>;
@@ -278,6 +311,7 @@ function breakages(): Op[] {
     { op: 'filter.add', netns: 'node', ifname: name('v-b'), redirect: name('ifb0') },
     ...TRAFFIC_CONTROL_BREAKAGES.flat(),
     ...POLICY_RULE_BREAKAGES.flat(),
+    ...FDB_BREAKAGES.flat(),
     withoutMain('node', 4),
     withoutMain('d', 6),
     tiny('b', 'eth0'),
