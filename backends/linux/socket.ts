@@ -58,6 +58,12 @@ export function isFault(answer: object): answer is Fault {
 /** What stands in for an answer that did not come. */
 const SILENCE: Fault = { errno: 'EIO', text: 'the kernel did not answer' };
 
+/**
+ * With what an exchange is over: the one answer to a question, the kernel's word that it is done (an ACK, the end of a dump,
+ * a refusal), or an empty queue, which costs a receive that finds nothing.
+ */
+type Last = 'answer' | 'done' | 'nothing more';
+
 /** How an exchange ended. */
 interface Ending {
   /** The first refusal, undefined without one. */
@@ -91,7 +97,7 @@ export class NetlinkSocket {
 
   /** Sends a message with NLM_F_ACK; answers why the kernel refused it, undefined when it did not. */
   request(message: Uint8Array): Fault | undefined {
-    const { fault, complete } = this.#exchange(message, () => undefined);
+    const { fault, complete } = this.#exchange(message, 'done', () => undefined);
     return fault ?? (complete ? undefined : SILENCE);
   }
 
@@ -101,7 +107,7 @@ export class NetlinkSocket {
     decode: (answer: Message) => T | undefined,
   ): T | Fault {
     let found: T | undefined;
-    const { fault } = this.#exchange(message, (answer) => {
+    const { fault } = this.#exchange(message, 'answer', (answer) => {
       found ??= decode(answer);
     });
     return fault ?? found ?? SILENCE;
@@ -114,7 +120,7 @@ export class NetlinkSocket {
   dump<T>(message: Uint8Array, decode: (answer: Message) => T | undefined): readonly T[] | Fault {
     for (let tries = 1; ; tries += 1) {
       const found: T[] = [];
-      const { fault, complete, interrupted } = this.#exchange(message, (answer) => {
+      const { fault, complete, interrupted } = this.#exchange(message, 'done', (answer) => {
         const each = decode(answer);
         if (each !== undefined) found.push(each);
       });
@@ -132,6 +138,7 @@ export class NetlinkSocket {
     const base = this.#sequence;
     const { fault, complete } = this.#exchange(
       messages,
+      'nothing more',
       () => undefined,
       (refusal, sequence) => {
         if (!first || sequence - base < first.sequence)
@@ -154,9 +161,10 @@ export class NetlinkSocket {
     }
   }
 
-  /** Sends the messages and reads until the queue is empty. */
+  /** Sends the messages and reads up to the last answer; what may be left in the queue has a number of before. */
   #exchange(
     messages: Uint8Array,
+    last: Last,
     visit: (answer: Message) => void,
     refuse: (fault: Fault, sequence: number) => void = () => undefined,
   ): Ending {
@@ -167,6 +175,7 @@ export class NetlinkSocket {
     let fault = this.#send(messages);
     let complete = false;
     let interrupted = false;
+    let answered = false;
     receiver ??= makeReader(new Uint8Array(RECEIVE_BYTES));
     for (;;) {
       const length = this.#receive(receiver.bytes);
@@ -182,13 +191,18 @@ export class NetlinkSocket {
       eachMessage(receiver, Math.min(length, receiver.bytes.length), (answer) => {
         if (answer.sequence - base < 0 || answer.sequence - base >= count) return;
         if ((answer.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
-        if (answer.type !== NLMSG_ERROR && answer.type !== NLMSG_DONE) return visit(answer);
+        if (answer.type !== NLMSG_ERROR && answer.type !== NLMSG_DONE) {
+          answered = true;
+          return visit(answer);
+        }
         complete = true;
         const refusal = decodeFault(answer);
         if (!refusal) return;
         refuse(refusal, answer.sequence);
         fault ??= refusal;
       });
+      if (last !== 'nothing more' && (complete || (answered && last === 'answer')))
+        return { fault, complete, interrupted };
     }
   }
 
