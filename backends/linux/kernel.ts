@@ -19,6 +19,7 @@ export class KernelNetns {
   #route: NetlinkSocket | undefined;
   #netfilter: NetlinkSocket | undefined;
   #packet: PacketSocket | undefined;
+  #isInside = false;
 
   /** Takes over the file descriptor of the netns; undefined: the own netns, opened only when somebody asks for it. */
   constructor(name: NetnsName, fd: number | undefined) {
@@ -33,9 +34,20 @@ export class KernelNetns {
     return fd;
   }
 
-  /** Runs `act`, which must be synchronous, in the netns; EINVAL when its path leads to something else. */
+  /**
+   * Runs `act`, which must be synchronous, in the netns; EINVAL when its path leads to something else. What is opened or run
+   * by it is there already, so that much of a netns costs one way there and back.
+   */
   run<T>(act: () => T): T | Fault {
-    return this.name === HOST_NETNS || this.#fd === undefined ? act() : insideNetns(this.#fd, act);
+    if (this.name === HOST_NETNS || this.#fd === undefined || this.#isInside) return act();
+    return insideNetns(this.#fd, () => {
+      this.#isInside = true;
+      try {
+        return act();
+      } finally {
+        this.#isInside = false;
+      }
+    });
   }
 
   /** Its rtnetlink socket. */

@@ -3,11 +3,10 @@
  * their chains. What the rules say is not read. Of ebtables-legacy nothing is told: the kernel has no list of its tables, and
  * makes one that is asked for.
  */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import type { Fault } from '../../model/errno.ts';
 import { HOST_NETNS, type NetnsName } from '../../model/host.ts';
 import { expectAnswer } from './answer.ts';
-import { faultOf } from './fault.ts';
 import {
   LAYOUTS,
   type LegacyChain,
@@ -16,8 +15,10 @@ import {
   entriesQuestion,
   infoQuestion,
 } from './legacy-table-message.ts';
+import { cString } from './libc.ts';
 import { insideNetns, openNetns } from './netns.ts';
 import { type OptionSocket, openOptions } from './option-socket.ts';
+import { openFolder, readFileAt } from './small-file.ts';
 import { isFault } from './socket.ts';
 
 /** The program whose tables they are. */
@@ -31,12 +32,17 @@ export interface LegacyTable {
   readonly chains: readonly LegacyChain[];
 }
 
-/** Where the tables of the reader's netns stand, one a line: in every netns as soon as the module is loaded. */
-const NAMES: Readonly<Record<Family, string>> = {
-  ip: '/proc/net/ip_tables_names',
-  ip6: '/proc/net/ip6_tables_names',
-  arp: '/proc/net/arp_tables_names',
+type TablesByNetns = Readonly<Record<NetnsName, readonly LegacyTable[]>>;
+
+/** Which files hold the names of the tables of a netns, one a line: there are such in every netns as soon as the module is loaded. */
+const NAMES: Readonly<Record<Family, Uint8Array>> = {
+  ip: cString('ip_tables_names'),
+  ip6: cString('ip6_tables_names'),
+  arp: cString('arp_tables_names'),
 };
+
+/** Their folder. What is looked for in it is of the netns in which its thread is then (fs/proc/proc_net.c, proc_tgid_net_lookup). */
+const FOLDER = cString('/proc/self/net');
 
 /** Whose socket is asked, at which level (SOL_IP, SOL_IPV6), and IPT_SO_GET_INFO; the option for the entries is the next one. */
 const OPTIONS = {
@@ -45,29 +51,19 @@ const OPTIONS = {
   arp: { socket: 4, level: 0, info: 96 },
 } as const satisfies Record<Family, object>;
 
+const FAMILIES = ['ip', 'ip6', 'arp'] as const;
+
+/** What cannot be read, in the words of an error. */
+const WHAT = 'the tables of iptables-legacy';
+
 /** How often a table is read anew that changes meanwhile. */
 const TRIES = 20;
 
-/** Names have 31 characters, and there are five tables. */
-const NAMES_BYTES = 4096;
-
-let buffer: Buffer | undefined;
-
-/** The names in a list; undefined where there is no list, ENOENT. */
-function namesIn(path: string): readonly string[] | undefined | Fault {
-  try {
-    const fd = openSync(path, 'r');
-    try {
-      buffer ??= Buffer.alloc(NAMES_BYTES);
-      const text = buffer.toString('latin1', 0, readSync(fd, buffer, 0, NAMES_BYTES, 0));
-      return text.split('\n').filter((name) => name !== '');
-    } finally {
-      closeSync(fd);
-    }
-  } catch (error) {
-    const fault = faultOf(error);
-    return fault.errno === 'ENOENT' ? undefined : fault;
-  }
+/** The names in the list of a family; undefined where there is no list, ENOENT. */
+function namesOf(folder: number, family: Family): readonly string[] | undefined | Fault {
+  const text = readFileAt(folder, NAMES[family]);
+  if (typeof text === 'string') return text.split('\n').filter((name) => name !== '');
+  return text.errno === 'ENOENT' ? undefined : text;
 }
 
 function isSame(a: Uint8Array, b: Uint8Array): boolean {
@@ -105,10 +101,10 @@ function readTable(socket: OptionSocket, family: Family, name: string): LegacyTa
 }
 
 /** The tables of the present netns. */
-function tablesHere(families: readonly Family[]): readonly LegacyTable[] | Fault {
+function tablesHere(folder: number, families: readonly Family[]): readonly LegacyTable[] | Fault {
   const tables: LegacyTable[] = [];
   for (const family of families) {
-    const names = namesIn(NAMES[family]) ?? [];
+    const names = namesOf(folder, family) ?? [];
     if ('errno' in names) return names;
     if (names.length === 0) continue;
     const socket = openOptions(OPTIONS[family].socket);
@@ -129,34 +125,46 @@ function tablesHere(families: readonly Family[]): readonly LegacyTable[] | Fault
 /** The same of another netns; undefined where there is none of that name. */
 function tablesIn(
   name: NetnsName,
+  folder: number,
   families: readonly Family[],
 ): readonly LegacyTable[] | undefined | Fault {
-  if (name === HOST_NETNS) return tablesHere(families);
+  if (name === HOST_NETNS) return tablesHere(folder, families);
   const fd = openNetns(name);
   if (typeof fd !== 'number') return undefined;
   try {
-    return insideNetns(fd, () => tablesHere(families));
+    return insideNetns(fd, () => tablesHere(folder, families));
   } finally {
     closeSync(fd);
   }
 }
 
-/**
- * The tables of each of these netns that has any. One that is not there, or goes meanwhile, is not in the answer. Throws where the
- * kernel may not be asked. Where no module for such tables is loaded no netns is entered; else each of the three lists costs some 10 µs a netns.
- */
-export function readLegacyTables(
-  names: readonly NetnsName[],
-): Readonly<Record<NetnsName, readonly LegacyTable[]>> {
-  const families = (['ip', 'ip6', 'arp'] as const).filter((family) => namesIn(NAMES[family]));
+/** The tables of each of these netns, by what `folder` tells. */
+function tablesByNetns(names: readonly NetnsName[], folder: number): TablesByNetns {
+  const families = FAMILIES.filter((family) => namesOf(folder, family));
   if (families.length === 0) return {};
   const tables: Record<NetnsName, readonly LegacyTable[]> = {};
   for (const name of names) {
-    const answer = tablesIn(name, families);
+    const answer = tablesIn(name, folder, families);
     // setns(2) says so of a file that is no netns.
     if (!answer || ('errno' in answer && answer.errno === 'EINVAL')) continue;
-    const found = expectAnswer(answer, name, 'the tables of iptables-legacy');
+    const found = expectAnswer(answer, name, WHAT);
     if (found.length > 0) tables[name] = found;
   }
   return tables;
+}
+
+/**
+ * The tables of each of these netns that has any. One that is not there, or goes meanwhile, is not in the answer. Throws where the
+ * kernel may not be asked. Where no module for such tables is loaded no netns is entered.
+ */
+export function readLegacyTables(names: readonly NetnsName[]): TablesByNetns {
+  const folder = openFolder(FOLDER);
+  if (typeof folder !== 'number')
+    // Without /proc there are no lists.
+    return folder.errno === 'ENOENT' ? {} : expectAnswer<TablesByNetns>(folder, HOST_NETNS, WHAT);
+  try {
+    return tablesByNetns(names, folder);
+  } finally {
+    closeSync(folder);
+  }
 }

@@ -16,6 +16,13 @@ const SOCKET_FUNCTIONS = {
   recv: { args: ['i32', 'ptr', 'usize', 'i32'], returns: 'i32' },
 } as const;
 
+/** The mode that openat(2) takes is left out: it is for files that are made. */
+const FILE_FUNCTIONS = {
+  openat: { args: ['i32', 'ptr', 'i32'], returns: 'i32' },
+  read: { args: ['i32', 'ptr', 'usize'], returns: 'i32' },
+  close: { args: ['i32'], returns: 'i32' },
+} as const;
+
 /** What an ICMP echo needs besides: connect(2) and bind(2) take a sockaddr. */
 const ADDRESS_FUNCTIONS = {
   bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
@@ -82,6 +89,8 @@ function once<T>(make: () => T): () => T {
 
 /** socket(2), setsockopt(2), send(2) and recv(2). */
 export const socketFunctions = once(() => open(SOCKET_FUNCTIONS));
+/** openat(2), read(2) and close(2). */
+export const fileFunctions = once(() => open(FILE_FUNCTIONS));
 /** bind(2) and connect(2). */
 export const addressFunctions = once(() => open(ADDRESS_FUNCTIONS));
 /** getsockopt(2). */

@@ -39,7 +39,7 @@ import { observeRuleset } from './nftables.ts';
 import { decodePolicyRule, encodePolicyRuleDump } from './policy-rule-message.ts';
 import { decodeRoute, encodeRouteDump, encodeTableDump } from './route-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
-import { readSysctl } from './sysctl.ts';
+import { readSysctls } from './sysctl.ts';
 import { readTrafficControl } from './traffic-control.ts';
 import { bridgesKnowVlans, readVlans } from './vlan.ts';
 
@@ -81,6 +81,7 @@ interface Reading extends LinkReading {
   readonly fdb: readonly FdbRecord[] | undefined;
   /** Of vxlans, where those were. */
   readonly remotes: readonly RemoteRecord[];
+  readonly sysctls: Readonly<Record<SysctlKey, string>>;
   /** Where it was asked for. */
   readonly trafficControl: ReadonlyMap<number, TrafficControl>;
 }
@@ -188,7 +189,11 @@ type LinkScope = Pick<NetnsScope, 'links' | 'fdb' | 'trafficControl'> & {
   readonly hasVlans: boolean;
 };
 
-function readNetns(netns: KernelNetns, scope: LinkScope, settingsOf?: SettingsDecoder): Reading {
+function readNetns(
+  netns: KernelNetns,
+  scope: LinkScope,
+  settingsOf?: SettingsDecoder,
+): Omit<Reading, 'sysctls'> {
   const wanted = scope.links;
   const socket = expectAnswer(netns.route(), netns.name, 'anything');
   const settings: Record<SysctlKey, string> = {};
@@ -413,19 +418,28 @@ function readPolicyRules({ socket, netns }: Reading): Pick<Netns, 'policyRules'>
 
 const NOTHING: Netns = { links: {}, routes: [], sysctls: {}, nftables: {} };
 
-function readSysctls(netns: KernelNetns, keys: readonly SysctlKey[]): Record<SysctlKey, string> {
-  const values: Record<SysctlKey, string> = {};
-  if (keys.length === 0) return values;
-  const fault = netns.run(() => {
-    for (const key of keys) {
-      const answer = readSysctl(key);
-      if ('value' in answer) values[key] = answer.value;
-      else if (answer.errno !== 'ENOENT') return { ...answer, text: key };
-    }
-    return undefined;
+/** A netns that is there, and what only being in it tells. */
+interface Visit {
+  readonly socket: NetlinkSocket;
+  readonly sysctls: Readonly<Record<SysctlKey, string>>;
+}
+
+/** Opens what the scope needs of a netns, in one visit; undefined where the path leads to something else. */
+function visit(
+  netns: KernelNetns,
+  { sysctls, nftables, forwardChains }: NetnsScope,
+): Visit | undefined {
+  const found = netns.run(() => {
+    const socket = netns.route();
+    if (isFault(socket)) return socket;
+    // Where there is none, who reads the ruleset hears of it again.
+    if (nftables === 'all' || nftables.length > 0 || forwardChains) netns.netfilter();
+    return { socket, values: sysctls.length > 0 ? readSysctls(sysctls) : {} };
   });
-  if (fault) expectAnswer(fault, netns.name, 'the sysctls');
-  return values;
+  // setns(2) says so of a file that is no netns.
+  if (isFault(found) && found.errno === 'EINVAL') return undefined;
+  const { socket, values } = expectAnswer(found, netns.name, 'anything');
+  return { socket, sysctls: expectAnswer(values, netns.name, 'the sysctls') };
 }
 
 /** Does a rule know a link by its number? */
@@ -467,19 +481,19 @@ export function observeHost(
   const readings: Reading[] = [];
   const outward = new Map<NetnsName, Route>();
   let bridgeVlans: boolean | undefined;
-  for (const [name, { links, routes, vlans, fdb, trafficControl }] of Object.entries(scope)) {
+  for (const [name, each] of Object.entries(scope)) {
+    const { links, routes, vlans, fdb, trafficControl } = each;
     const netns = kernel.netns(name);
     if (isFault(netns) && NOT_THERE.has(netns.errno)) continue;
     const opened = expectAnswer(netns, name, 'anything');
-    // setns(2) says so of a file that is no netns.
-    const socket = opened.route();
-    if (isFault(socket) && socket.errno === 'EINVAL') {
+    const visited = visit(opened, each);
+    if (!visited) {
       kernel.forget(name);
       continue;
     }
     const route = routes === 'default' ? readDefaultRoute(opened) : undefined;
     if (route) outward.set(name, route);
-    if (vlans) bridgeVlans ??= bridgesKnowVlans(expectAnswer(socket, name, 'anything'));
+    if (vlans) bridgeVlans ??= bridgesKnowVlans(visited.socket);
     const hasVlans = vlans === true && bridgeVlans === true;
     const wanted = withOutward(links, route);
     const linkScope = {
@@ -488,7 +502,7 @@ export function observeHost(
       ...(fdb ? { fdb } : {}),
       ...(trafficControl ? { trafficControl } : {}),
     };
-    readings.push(readNetns(opened, linkScope, linkSettings));
+    readings.push({ ...readNetns(opened, linkScope, linkSettings), sysctls: visited.sysctls });
   }
   // Whoever has most far ends first: who looks for its own among many asks the kernel about each.
   const farEnds: FarEnds = new Map();
@@ -498,13 +512,13 @@ export function observeHost(
   for (const reading of readings) {
     const { name } = reading.netns;
     const wanted = scope[name] as NetnsScope;
-    const { routes, sysctls, policyRules } = wanted;
+    const { routes, policyRules } = wanted;
     const nftables = observeRuleset(reading.netns, wanted, foreign);
     netns[name] = {
       links: links.get(reading) ?? {},
       routes: routes === 'all' ? readRoutes(reading) : routesOut(outward.get(name)),
       ...(policyRules ? readPolicyRules(reading) : {}),
-      sysctls: { ...reading.settings, ...readSysctls(reading.netns, sysctls) },
+      sysctls: { ...reading.settings, ...reading.sysctls },
       nftables,
       ...(foreign && asksForIfindex(nftables) ? { ifindexes: ifindexesOf(reading) } : {}),
     };
