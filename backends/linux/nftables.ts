@@ -42,6 +42,7 @@ import {
   encodeTableGet,
 } from './nftables-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
+import { wholeDump } from './whole-dump.ts';
 
 /**
  * The numbers of the rules that commands name: of the first that reads like the one to be deleted, and of the last of a
@@ -178,7 +179,7 @@ function readTables(
 ): Ruleset {
   const tables: Record<string, Table> = {};
   if (scope === 'all') {
-    for (const ref of asker.dump('the tables', encodeTableDump(), decodeTable)) {
+    for (const ref of asker.dump('the tables', wholeDump(encodeTableDump), decodeTable)) {
       tables[tableKey(ref)] = readTable(asker, { ...ref, elements: 'all' }, foreign);
     }
     return tables;
@@ -226,6 +227,12 @@ export function observeRuleset(
   // A kernel without nf_tables has no tables.
   if (isFault(socket) && socket.errno === 'EPROTONOSUPPORT') return {};
   const asker = makeAsker(expectAnswer(socket, netns.name, 'the nft ruleset'), netns.name);
+  // That there is no table is told by one answer, which nobody's change can fall into.
+  if (
+    scope === 'all' &&
+    asker.dump('the tables', wholeDump(encodeTableDump), decodeTable).length === 0
+  )
+    return {};
   let generation = asker.find(
     'the nft ruleset',
     encodeGenerationGet(),

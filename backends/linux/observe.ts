@@ -42,6 +42,7 @@ import { type NetlinkSocket, isFault } from './socket.ts';
 import { readSysctls } from './sysctl.ts';
 import { readTrafficControl } from './traffic-control.ts';
 import { bridgesKnowVlans, readVlans } from './vlan.ts';
+import { wholeDump } from './whole-dump.ts';
 
 /** Up to so many links are asked about one by one; for more the kernel tells about all at once. */
 const FEW_LINKS = 8;
@@ -86,6 +87,11 @@ interface Reading extends LinkReading {
   readonly trafficControl: ReadonlyMap<number, TrafficControl>;
 }
 
+function hasKind(links: LinkReading['links'], kinds: readonly string[]): boolean {
+  for (const { kind } of links.values()) if (kinds.includes(kind)) return true;
+  return false;
+}
+
 function readLinks(
   socket: NetlinkSocket,
   name: NetnsName,
@@ -94,7 +100,11 @@ function readLinks(
 ): Map<number, LinkRecord> {
   const links = new Map<number, LinkRecord>();
   if (wanted === 'all' || wanted.length > FEW_LINKS) {
-    for (const link of expectAnswer(socket.dump(encodeLinkDump(), decode), name, 'the links')) {
+    for (const link of expectAnswer(
+      socket.dump(wholeDump(encodeLinkDump), decode),
+      name,
+      'the links',
+    )) {
       if (wanted === 'all' || wanted.includes(link.ifname)) links.set(link.ifindex, link);
     }
     return links;
@@ -119,7 +129,8 @@ function readPerLink<T extends { readonly ifindex: number | undefined }>(
   const found: T[] = [];
   for (const ifindex of wanted === 'all' || links.size > FEW_LINKS ? [0] : links.keys()) {
     // Kernels that do not filter answer with everything.
-    const answer = socket.dump(encode(ifindex), (message) => {
+    const question = ifindex === 0 ? wholeDump(encode) : encode(ifindex);
+    const answer = socket.dump(question, (message) => {
       const each = decode(message);
       return ifindex === 0 || each?.ifindex === ifindex ? each : undefined;
     });
@@ -166,18 +177,18 @@ function trafficControlIn({
   return readTrafficControl({ socket, netns: netns.name, nameOf }, all ? 'all' : links.keys());
 }
 
-/** Bridges and vxlans have their tables in one dump. */
+/** Bridges and vxlans have their tables in one dump; without any of them there is nothing to ask for. */
 function readFdb(
-  socket: NetlinkSocket,
-  name: NetnsName,
+  { socket, netns, links }: LinkReading,
   isWanted: boolean,
 ): Pick<Reading, 'fdb' | 'remotes'> {
   if (!isWanted) return { fdb: undefined, remotes: [] };
+  if (!hasKind(links, ['bridge', 'vxlan'])) return { fdb: [], remotes: [] };
   const answer = socket.dump(
-    encodeFdbDump(),
+    wholeDump(encodeFdbDump),
     (message) => decodeFdb(message) ?? decodeRemote(message),
   );
-  const records = expectAnswer(answer, name, 'the forwarding databases');
+  const records = expectAnswer(answer, netns.name, 'the forwarding databases');
   return {
     fdb: records.filter((record) => 'masterIndex' in record),
     remotes: records.filter((record) => 'remote' in record),
@@ -216,7 +227,7 @@ function readNetns(
       (n) => n.neighbour,
     ),
     vlans: scope.hasVlans ? vlansIn(reading) : new Map(),
-    ...readFdb(socket, netns.name, scope.fdb === true && wanted === 'all'),
+    ...readFdb(reading, scope.fdb === true && wanted === 'all'),
     trafficControl: scope.trafficControl ? trafficControlIn(reading) : new Map(),
   };
 }
@@ -269,25 +280,23 @@ function withOutward(links: NetnsScope['links'], outward: Route | undefined): Ne
     : [...links, device];
 }
 
-/** Which of the netns that were read has the id `netnsId` in another one. */
-function findByNetnsId(
-  reading: Reading,
-  netnsId: number,
-  readings: readonly Reading[],
-  ids: Map<Reading, number>,
-): Reading | undefined {
-  for (const other of readings) {
-    let id = ids.get(other);
-    if (id === undefined) {
-      const fd = other.netns.descriptor();
-      const answer =
-        typeof fd === 'number' ? reading.socket.ask(encodeNetnsIdGet(fd), decodeNetnsId) : fd;
-      id = isFault(answer) ? -1 : answer.id;
-      ids.set(other, id);
+/** Finds the netns, of those that were read, that has an id in another one. */
+type ById = (netnsId: number) => Reading | undefined;
+
+/** By the ids that the netns of `reading` has for others: each is asked about once, and none after the one that was meant. */
+function idsIn({ socket }: Reading, readings: readonly Reading[]): ById {
+  const known = new Map<number, Reading>();
+  const others = readings.values();
+  return (netnsId) => {
+    for (let found = known.get(netnsId); ; found = known.get(netnsId)) {
+      if (found) return found;
+      const next = others.next();
+      if (next.done) return undefined;
+      const fd = next.value.netns.descriptor();
+      const answer = typeof fd === 'number' ? socket.ask(encodeNetnsIdGet(fd), decodeNetnsId) : fd;
+      if (!isFault(answer) && !known.has(answer.id)) known.set(answer.id, next.value);
     }
-    if (id === netnsId) return other;
-  }
-  return undefined;
+  };
 }
 
 /** Far ends of veths by their near ends, as far as they are known from the far end: a netns need not be looked for again. */
@@ -297,17 +306,13 @@ type FarEnds = Map<LinkRecord, LinkRef>;
 function findLinked(
   reading: Reading,
   link: LinkRecord,
-  readings: readonly Reading[],
-  ids: Map<Reading, number>,
+  byId: ById,
   farEnds: FarEnds,
 ): LinkRef | null {
   if (link.linkIndex === undefined) return null;
   const known = farEnds.get(link);
   if (known) return known;
-  const place =
-    link.peerNetnsId === undefined
-      ? reading
-      : findByNetnsId(reading, link.peerNetnsId, readings, ids);
+  const place = link.peerNetnsId === undefined ? reading : byId(link.peerNetnsId);
   const peer = place?.links.get(link.linkIndex);
   if (!place || !peer) return null;
   const isPair = link.kind === 'veth' && peer.kind === 'veth' && peer.linkIndex === link.ifindex;
@@ -319,11 +324,10 @@ function findLinked(
 function findBelow(
   reading: Reading,
   { vxlan, peerNetnsId }: LinkRecord,
-  readings: readonly Reading[],
-  ids: Map<Reading, number>,
+  byId: ById,
 ): Pick<VxlanLink, 'underlay' | 'lower'> {
   const isHere = peerNetnsId === undefined;
-  const place = !vxlan || isHere ? reading : findByNetnsId(reading, peerNetnsId, readings, ids);
+  const place = !vxlan || isHere ? reading : byId(peerNetnsId);
   if (!vxlan || !place) return { underlay: null, lower: null };
   const { lowerIndex } = vxlan;
   const known = lowerIndex === undefined ? null : place.links.get(lowerIndex)?.ifname;
@@ -352,7 +356,7 @@ function makeLinks(
   farEnds: FarEnds,
 ): Record<string, Link> {
   const links: Record<string, Link> = {};
-  const ids = new Map<Reading, number>();
+  const byId = idsIn(reading, readings);
   const masters = new Map<number, Ifname>();
   for (const record of reading.links.values()) {
     let master: Ifname | null = null;
@@ -362,9 +366,9 @@ function makeLinks(
     }
     links[record.ifname] = makeLink(record, {
       master,
-      peer: record.kind === 'veth' ? findLinked(reading, record, readings, ids, farEnds) : null,
-      lower: record.kind === 'macvlan' ? findLinked(reading, record, readings, ids, farEnds) : null,
-      below: findBelow(reading, record, readings, ids),
+      peer: record.kind === 'veth' ? findLinked(reading, record, byId, farEnds) : null,
+      lower: record.kind === 'macvlan' ? findLinked(reading, record, byId, farEnds) : null,
+      below: findBelow(reading, record, byId),
       ports: reading.wanted === 'all' ? portsOf(reading, record) : undefined,
       addresses: reading.addresses.get(record.ifindex) ?? [],
       neighbours: reading.neighbours.get(record.ifindex) ?? [],
@@ -406,13 +410,14 @@ function bridgeFdb(
 
 /** Nothing where the netns has those that it was made with. */
 function readPolicyRules({ socket, netns }: Reading): Pick<Netns, 'policyRules'> {
-  const rules = ([4, 6] as const).flatMap((family) => {
-    const answer = socket.dump(encodePolicyRuleDump(family), decodePolicyRule);
-    // A kernel without the family, or without rules.
-    if (isFault(answer) && answer.errno === 'EOPNOTSUPP') return [];
-    return expectAnswer(answer, netns.name, 'the policy rules');
-  });
-  const { policyRules } = withPolicyRules(NOTHING, rules);
+  const answer = socket.dump(wholeDump(encodePolicyRuleDump), decodePolicyRule);
+  // A kernel without any rules; of a family that has none it tells nothing.
+  const lacksRules = isFault(answer) && answer.errno === 'EOPNOTSUPP';
+  const rules = lacksRules ? [] : expectAnswer(answer, netns.name, 'the policy rules');
+  const { policyRules } = withPolicyRules(
+    NOTHING,
+    rules.toSorted((a, b) => a.family - b.family),
+  );
   return policyRules ? { policyRules } : {};
 }
 
@@ -464,11 +469,6 @@ function ifindexesOf({ links }: Reading): Readonly<Record<string, number>> {
 
 function routesOut(route: Route | undefined): Route[] {
   return route === undefined ? [] : [route];
-}
-
-function hasUppers({ links }: Reading): boolean {
-  for (const { kind } of links.values()) if (kind === 'macvlan' || kind === 'vxlan') return true;
-  return false;
 }
 
 /** Reads what `scope` names, and what is asked for beside that; netns and links that do not exist are absent. Throws when the kernel cannot be asked. */
@@ -523,6 +523,8 @@ export function observeHost(
       ...(foreign && asksForIfindex(nftables) ? { ifindexes: ifindexesOf(reading) } : {}),
     };
   }
-  const host = readings.some(hasUppers) ? tellLowers({ netns }) : { netns };
+  const host = readings.some(({ links: each }) => hasKind(each, ['macvlan', 'vxlan']))
+    ? tellLowers({ netns })
+    : { netns };
   return bridgeVlans === undefined ? host : { ...host, kernel: { bridgeVlans } };
 }

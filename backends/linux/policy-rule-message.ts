@@ -7,6 +7,7 @@ import {
   type Attributes,
   type Writer,
   findBytes,
+  findSpan,
   findText,
   findU32,
   putBytes,
@@ -57,9 +58,7 @@ const FRA_PROTOCOL = 21;
 const NONE = 0xffff_ffff;
 
 /** What a rule may have and the model has no words for: goto, flow, tun id, l3mdev, uids, protocol, ports, DSCP and more. */
-const OTHERS: ReadonlySet<number> = new Set([
-  4, 11, 12, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29, 30,
-]);
+const OTHERS: readonly number[] = [4, 11, 12, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29, 30];
 
 /** FIB_RULE_INVERT. */
 const FIB_RULE_INVERT = 2;
@@ -113,11 +112,9 @@ export function encodePolicyRuleDel(rule: PolicyRule): Uint8Array {
   });
 }
 
-/** Asks for the rules of a family, in the order in which they are asked. */
-export function encodePolicyRuleDump(family: Family): Uint8Array {
-  return encodeMessage(RTM_GETRULE, NLM_F_DUMP, FIB_RULE_HDR_BYTES, (writer, fixed) => {
-    writer.bytes[fixed + AT.family] = family === 4 ? AF_INET : AF_INET6;
-  });
+/** Asks for the rules of all families, those of one together and in the order in which they are asked. */
+export function encodePolicyRuleDump(): Uint8Array {
+  return encodeMessage(RTM_GETRULE, NLM_F_DUMP, FIB_RULE_HDR_BYTES, () => undefined);
 }
 
 function prefixIn(
@@ -135,7 +132,7 @@ function isPartlyRead(attributes: Attributes, rest: { flags: number; tos: number
   return (
     (rest.flags & FIB_RULE_INVERT) !== 0 ||
     rest.tos !== 0 ||
-    [...OTHERS].some((type) => findBytes(attributes, type) !== undefined) ||
+    OTHERS.some((type) => findSpan(attributes, type) !== undefined) ||
     [FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN].some(
       (type) => (findU32(attributes, type) ?? NONE) !== NONE,
     )

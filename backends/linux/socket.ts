@@ -47,6 +47,8 @@ const RECEIVE_BYTES = 64 * 1024;
 /** How often a dump is begun anew when the objects change while it runs. */
 const DUMP_TRIES = 20;
 
+const ON = Int32Array.of(1);
+
 /** One buffer for all sockets: answers are decoded before the next question. */
 let receiver: Reader | undefined;
 
@@ -133,7 +135,7 @@ export class NetlinkSocket {
   /** Sends several messages at once, numbered from 0; answers the first that was refused. One of them asks for an ACK. */
   batch(messages: Uint8Array): BatchFault | undefined {
     if (messages.length > LARGE_MESSAGE_BYTES)
-      this.#setOption(SOL_SOCKET, SO_SNDBUFFORCE, 2 * messages.length);
+      this.#setOption(SOL_SOCKET, SO_SNDBUFFORCE, Int32Array.of(2 * messages.length));
     let first: BatchFault | undefined;
     const base = this.#sequence;
     const { fault, complete } = this.#exchange(
@@ -150,14 +152,14 @@ export class NetlinkSocket {
   }
 
   /** Switches a socket option on, or sets its value. Older kernels lack some; they answer with fewer words then. */
-  #setOption(level: number, option: number, value: number): void {
-    this.#libc.setsockopt(this.#fd, level, option, Int32Array.of(value), 4);
+  #setOption(level: number, option: number, value: Int32Array): void {
+    this.#libc.setsockopt(this.#fd, level, option, value, value.byteLength);
   }
 
   /** ACKs without the request, errors with a text, filters in dumps (kernel 4.12, 4.12, 4.20). */
   speakPlainly(): void {
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
-      this.#setOption(SOL_NETLINK, option, 1);
+      this.#setOption(SOL_NETLINK, option, ON);
     }
   }
 

@@ -11,6 +11,7 @@ import {
   encodeQdiscDump,
   encodeQdiscGet,
 } from './traffic-control-message.ts';
+import { wholeDump } from './whole-dump.ts';
 
 /** Where to read, and how links are called there. */
 export interface Place {
@@ -45,7 +46,7 @@ function ingressOf(place: Place, { ifindex, kind }: QdiscRecord): IngressQdisc {
 }
 
 function allQdiscs(place: Place): readonly QdiscRecord[] {
-  const answer = place.socket.dump(encodeQdiscDump(), decodeQdisc);
+  const answer = place.socket.dump(wholeDump(encodeQdiscDump), decodeQdisc);
   // A kernel without traffic control (CONFIG_NET_SCHED) does none.
   if (isFault(answer) && answer.errno === 'EOPNOTSUPP') return [];
   return expectAnswer(answer, place.netns, 'the qdiscs');

@@ -10,7 +10,11 @@ import {
 } from '../../backends/linux/link-message.ts';
 import { NLM_F_ACK } from '../../backends/linux/message.ts';
 import { addNetns, delNetns } from '../../backends/linux/netns.ts';
-import { NetlinkSocket } from '../../backends/linux/socket.ts';
+import {
+  decodePolicyRule,
+  encodePolicyRuleDump,
+} from '../../backends/linux/policy-rule-message.ts';
+import { NetlinkSocket, isFault } from '../../backends/linux/socket.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { requirement } from '../requirements.ts';
 
@@ -45,6 +49,13 @@ const EXCHANGES: Readonly<Record<string, Exchange>> = {
   'what no decoder knows': {
     go: (socket) => socket.ask(encodeLinkGet(1), () => undefined),
     answer: { errno: 'EIO', text: 'the kernel did not answer' },
+  },
+  'all rules': {
+    go: (socket) => {
+      const rules = socket.dump(encodePolicyRuleDump(), decodePolicyRule);
+      return isFault(rules) ? rules : rules.map(({ family }) => family);
+    },
+    answer: [4, 4, 4, 6, 6],
   },
   'a refused change': {
     go: (socket) => socket.request(encodeLinkDel(NONE)),

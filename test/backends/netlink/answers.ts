@@ -71,13 +71,7 @@ export const ANSWERS: readonly Answer[] = [
   {
     name: 'policy rules',
     protocol: 'route',
-    question: encodePolicyRuleDump(4),
-    decode: decodePolicyRule,
-  },
-  {
-    name: 'ipv6 policy rules',
-    protocol: 'route',
-    question: encodePolicyRuleDump(6),
+    question: encodePolicyRuleDump(),
     decode: decodePolicyRule,
   },
   { name: 'port states', protocol: 'route', question: encodeLinkDump(), decode: decodePortState },

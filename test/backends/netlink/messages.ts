@@ -318,7 +318,7 @@ export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
   ['link dump', encodeLinkDump()],
   ['link move', encodeLinkMove(INDEX.peer, 9)],
   ['fdb dump', encodeFdbDump()],
-  ['policy rule dump', encodePolicyRuleDump(4)],
+  ['policy rule dump', encodePolicyRuleDump()],
   ['address dump of all links', encodeAddressDump(0)],
   ['address dump of one link', encodeAddressDump(INDEX.peer)],
   ['route dump of all links', encodeRouteDump(0)],
