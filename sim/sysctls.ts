@@ -17,15 +17,15 @@ export const DECIDING_LINK_SETTINGS = {
   6: ['disable_ipv6'],
 } as const;
 
-const OF_NETNS: readonly SysctlKey[] = [
-  'net/ipv4/ip_forward',
-  'net/ipv6/conf/all/forwarding',
-  'net/ipv6/conf/all/disable_ipv6',
+const OF_NETNS: readonly SysctlKey[] = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding'];
+
+/** Does IP look at what bridges forward (K-8.4)? They say nothing where there is no bridge. */
+export const DECIDING_BRIDGE_SETTINGS: readonly SysctlKey[] = [
   'net/bridge/bridge-nf-call-iptables',
   'net/bridge/bridge-nf-call-ip6tables',
 ];
 
-/** Their keys in a netns with these links. */
+/** The keys of all but those of bridges, in a netns with these links. */
 export function decidingSysctls(ifnames: readonly Ifname[]): SysctlKey[] {
   return [
     ...OF_NETNS,

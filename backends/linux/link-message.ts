@@ -47,7 +47,7 @@ const RTM_DELLINKPROP = 109;
 const RTM_GETNSID = 90;
 
 /** struct ifinfomsg: family, pad, type 16, index 32, flags 32, change 32. */
-export const IFINFOMSG_BYTES = 16;
+const IFINFOMSG_BYTES = 16;
 const IFI_INDEX = 4;
 const IFI_FLAGS = 8;
 const IFI_CHANGE = 12;
@@ -451,16 +451,21 @@ function decodeMacvlanMode(info: Attributes | undefined): MacvlanMode | undefine
   return MACVLAN_MODES.find((mode) => MACVLAN_MODE_VALUE[mode] === value);
 }
 
-/** A link in an answer, undefined for any other message. */
-export function decodeLink(message: Message): LinkRecord | undefined {
+/** A link in an answer, undefined for any other message; what else its attributes tell is for `note`, while they are there. */
+export function decodeLink(
+  message: Message,
+  note?: (attributes: Attributes, ifname: Ifname) => void,
+): LinkRecord | undefined {
   if (message.type !== RTM_NEWLINK) return undefined;
   const attributes = readAttributes(message, message.start + IFINFOMSG_BYTES, message.end);
+  const ifname = (findText(attributes, IFLA_IFNAME) ?? '') as Ifname;
+  note?.(attributes, ifname);
   const info = findNest(attributes, IFLA_LINKINFO);
   const address = findBytes(attributes, IFLA_ADDRESS);
   const kind = (info && findText(info, IFLA_INFO_KIND)) ?? '';
   return {
     ifindex: message.view.getInt32(message.start + IFI_INDEX, true),
-    ifname: (findText(attributes, IFLA_IFNAME) ?? '') as Ifname,
+    ifname,
     altnames: decodeAltnames(attributes),
     hardware: message.view.getUint16(message.start + 2, true),
     flags: message.view.getUint32(message.start + IFI_FLAGS, true),

@@ -3,7 +3,7 @@ import { executeOp } from './executors.ts';
 import { missingFeatures } from './features.ts';
 import { Kernel } from './kernel.ts';
 import type { ForeignDecoder } from './nftables-message.ts';
-import { type SettingsDecoder, observeHost } from './observe.ts';
+import { type SettingsReader, observeHost } from './observe.ts';
 import { readRelease } from './release.ts';
 
 /** What a call may want of the backend that others should not pay for. */
@@ -12,8 +12,8 @@ export interface LinuxChoice {
   readonly tellsRelease?: boolean;
   /** Reads of rulesets also what no plan needs; FOREIGN of nftables-foreign.ts. */
   readonly foreign?: ForeignDecoder;
-  /** Of all links that are read also the settings that decide about packets: settingsDecoder of link-settings.ts. */
-  readonly linkSettings?: SettingsDecoder;
+  /** Also the settings of links that decide about packets: settingsReader of link-settings.ts. */
+  readonly linkSettings?: SettingsReader;
 }
 
 /**

@@ -15,6 +15,7 @@ import { type VlanRange, vlansOf } from '../../model/vlan.ts';
 import type { NetnsScope, Scope } from '../backend.ts';
 import { decodeAddress, encodeAddressDump } from './address-message.ts';
 import { expectAnswer } from './answer.ts';
+import type { Attributes } from './attribute.ts';
 import {
   type FdbRecord,
   type RemoteRecord,
@@ -50,16 +51,22 @@ const FEW_LINKS = 8;
 /** What open(2) says of a path that leads nowhere. */
 const NOT_THERE: ReadonlySet<Errno> = new Set<Errno>(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO']);
 
-/** Reads the settings of a link from the answer that tells of it. */
-export type SettingsDecoder = (
-  answer: Message,
-  ifname: Ifname,
-) => readonly (readonly [key: SysctlKey, value: string])[];
+type Settings = readonly (readonly [key: SysctlKey, value: string])[];
+
+/** Reads settings that a scope does not name one by one. */
+export interface SettingsReader {
+  /** Those of a link, from the attributes that tell of it; of a family that the link does not have there are none. */
+  readonly ofLink: (link: Attributes, ifname: Ifname) => Settings;
+  /** Those of all links of the netns together. */
+  readonly ofAll: (socket: NetlinkSocket, netns: NetnsName) => Settings;
+  /** What is read where a bridge is among the links. */
+  readonly ofBridges: readonly SysctlKey[];
+}
 
 /** What else is read, beside what plans need. */
 interface Extras {
   readonly foreign?: ForeignDecoder;
-  readonly linkSettings?: SettingsDecoder;
+  readonly linkSettings?: SettingsReader;
 }
 
 /** The links that were read of a netns, and how. */
@@ -68,7 +75,7 @@ interface LinkReading {
   readonly socket: NetlinkSocket;
   readonly wanted: NetnsScope['links'];
   readonly links: ReadonlyMap<number, LinkRecord>;
-  /** Of these links, where they were asked for. */
+  /** Of these links, each and all together, where they were asked for. */
   readonly settings: Readonly<Record<SysctlKey, string>>;
 }
 
@@ -203,18 +210,18 @@ type LinkScope = Pick<NetnsScope, 'links' | 'fdb' | 'trafficControl'> & {
 function readNetns(
   netns: KernelNetns,
   scope: LinkScope,
-  settingsOf?: SettingsDecoder,
+  reader?: SettingsReader,
 ): Omit<Reading, 'sysctls'> {
   const wanted = scope.links;
   const socket = expectAnswer(netns.route(), netns.name, 'anything');
   const settings: Record<SysctlKey, string> = {};
-  const decode = (answer: Message): LinkRecord | undefined => {
-    const link = decodeLink(answer);
-    if (link)
-      for (const [key, value] of settingsOf?.(answer, link.ifname) ?? []) settings[key] = value;
-    return link;
+  const note = (link: Attributes, ifname: Ifname): void => {
+    for (const [key, value] of reader?.ofLink(link, ifname) ?? []) settings[key] = value;
   };
-  const links = readLinks(socket, netns.name, wanted, settingsOf ? decode : decodeLink);
+  const links = readLinks(socket, netns.name, wanted, (answer) => decodeLink(answer, note));
+  for (const [key, value] of reader?.ofAll(socket, netns.name) ?? []) settings[key] = value;
+  if (reader && hasKind(links, ['bridge']))
+    Object.assign(settings, sysctlsIn(netns, reader.ofBridges));
   const reading = { netns, socket, wanted, links, settings };
   return {
     ...reading,
@@ -422,6 +429,14 @@ function readPolicyRules({ socket, netns }: Reading): Pick<Netns, 'policyRules'>
 }
 
 const NOTHING: Netns = { links: {}, routes: [], sysctls: {}, nftables: {} };
+
+function sysctlsIn(netns: KernelNetns, keys: readonly SysctlKey[]): Record<SysctlKey, string> {
+  return expectAnswer(
+    netns.run(() => readSysctls(keys)),
+    netns.name,
+    'the sysctls',
+  );
+}
 
 /** A netns that is there, and what only being in it tells. */
 interface Visit {

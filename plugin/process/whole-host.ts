@@ -1,20 +1,24 @@
 /** Everything of this machine that decides about packets, as it is now. */
 import type { Backend, NetnsScope } from '../../backends/backend.ts';
 import { readLegacyTables } from '../../backends/linux/legacy-tables.ts';
-import { settingsDecoder } from '../../backends/linux/link-settings.ts';
+import { TOLD_OF_ALL, settingsReader } from '../../backends/linux/link-settings.ts';
 import type { LinuxChoice } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
-import type { Host, NetnsName } from '../../model/host.ts';
+import { HOST_NETNS, type Host, type NetnsName } from '../../model/host.ts';
 import type { Link } from '../../model/link.ts';
 import { type WholeHost, deciding } from '../../sim/legacy-table.ts';
-import { DECIDING_LINK_SETTINGS, decidingSysctls } from '../../sim/sysctls.ts';
+import {
+  DECIDING_BRIDGE_SETTINGS,
+  DECIDING_LINK_SETTINGS,
+  decidingSysctls,
+} from '../../sim/sysctls.ts';
 import { withChosenMacs } from './bridge-macs.ts';
 
 /** For who reads everything: the rules of others too, and which kernel it is. */
 export const WHOLE: LinuxChoice = {
   tellsRelease: true,
   foreign: FOREIGN,
-  linkSettings: settingsDecoder(DECIDING_LINK_SETTINGS),
+  linkSettings: settingsReader(DECIDING_LINK_SETTINGS, DECIDING_BRIDGE_SETTINGS),
 };
 
 const EVERYTHING: NetnsScope = {
@@ -24,8 +28,14 @@ const EVERYTHING: NetnsScope = {
   fdb: true,
   vlans: true,
   trafficControl: true,
-  sysctls: decidingSysctls([]),
+  sysctls: decidingSysctls([]).filter((key) => !TOLD_OF_ALL.includes(key)),
   nftables: 'all',
+};
+
+/** What a bridge of the host will heed is asked for before there is one: a plan may be about to make it. */
+const EVERYTHING_OF_HOST: NetnsScope = {
+  ...EVERYTHING,
+  sysctls: [...EVERYTHING.sysctls, ...DECIDING_BRIDGE_SETTINGS],
 };
 
 /** A link without what it has in netns that are not there: one may go while it is read. */
@@ -52,7 +62,8 @@ export function withoutMentions(host: Host): Host {
 
 /** The state of these netns, by a backend made for `WHOLE`; one that is not there, or goes meanwhile, is not in it. */
 export function observeWhole(backend: Backend, names: readonly NetnsName[]): Host {
-  const host = backend.observe(Object.fromEntries(names.map((name) => [name, EVERYTHING])));
+  const scope = names.map((name) => [name, name === HOST_NETNS ? EVERYTHING_OF_HOST : EVERYTHING]);
+  const host = backend.observe(Object.fromEntries(scope));
   return withChosenMacs(withoutMentions(host));
 }
 

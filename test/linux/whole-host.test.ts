@@ -1,28 +1,72 @@
-/** Reading everything that decides about packets: what a dump of links tells of their settings is what their files say. */
-import { existsSync, readFileSync } from 'node:fs';
+/** Reading everything that decides about packets: what netlink tells of settings is what their files say. */
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
+import {
+  HOST_NETNS,
+  type Host,
+  type NetnsName,
+  type SysctlKey,
+  getNetns,
+} from '../../model/host.ts';
 import type { Ifname } from '../../model/ifname.ts';
 import { linkSysctlKey } from '../../model/sysctl.ts';
 import { WHOLE, observeWhole } from '../../plugin/process/whole-host.ts';
-import { DECIDING_LINK_SETTINGS, decidingSysctls } from '../../sim/sysctls.ts';
+import { DECIDING_BRIDGE_SETTINGS, decidingSysctls } from '../../sim/sysctls.ts';
 import { type RoutedHost, buildHost } from '../packets/routed-kernel.ts';
 import { inNetns } from '../packets/sockets.ts';
 import { requirement } from '../requirements.ts';
 
-const LINKS = ['cni0', 'v-a', 'ifb0', 'lo'] as Ifname[];
+/** What can be set in a netns of the host: in `node`, which has a bridge, and in a pod, which has none. */
+const KEYS: Readonly<Record<string, readonly SysctlKey[]>> = {
+  node: [
+    ...decidingSysctls(['cni0', 'v-a', 'ifb0', 'lo'] as Ifname[]),
+    ...DECIDING_BRIDGE_SETTINGS,
+  ],
+  a: decidingSysctls(['eth0', 'lo'] as Ifname[]),
+};
 
 const settings = fc
-  .record({ ifname: fc.constantFrom(...LINKS), value: fc.constantFrom('0', '1') })
-  .chain(({ ifname, value }) =>
-    fc
-      .constantFrom(
-        ...DECIDING_LINK_SETTINGS[4].map((name) => linkSysctlKey(4, ifname, name)),
-        ...DECIDING_LINK_SETTINGS[6].map((name) => linkSysctlKey(6, ifname, name)),
-      )
-      .map((key) => ({ key, value })),
+  .constantFrom(
+    ...Object.entries(KEYS).flatMap(([netns, keys]) => keys.map((key) => ({ netns, key }))),
+  )
+  .chain(({ netns, key }) =>
+    fc.constantFrom('0', '1', '2').map((value) => ({
+      netns,
+      key,
+      value: key.startsWith('net/bridge/') && value === '2' ? '1' : value,
+    })),
   );
+
+function fileOf(key: SysctlKey): string | undefined {
+  try {
+    return readFileSync(`/proc/sys/${key}`, 'latin1').trimEnd();
+  } catch {
+    return undefined;
+  }
+}
+
+/** The settings in a netns, each by its file. */
+function byFiles(netns: NetnsName, keys: readonly SysctlKey[]): Record<SysctlKey, string> {
+  return inNetns(netns, () => {
+    const values: Record<SysctlKey, string> = {};
+    for (const key of keys) {
+      const value = fileOf(key);
+      if (value !== undefined) values[key] = value;
+    }
+    return values;
+  });
+}
+
+function readHost(names: readonly NetnsName[]): Host {
+  const backend = makeLinuxBackend(WHOLE);
+  try {
+    return observeWhole(backend, names);
+  } finally {
+    backend.close();
+  }
+}
 
 describe.skipIf(requirement('root'))('a whole host', () => {
   let host: RoutedHost | undefined;
@@ -35,28 +79,36 @@ describe.skipIf(requirement('root'))('a whole host', () => {
   });
   afterAll(() => host?.tearDown());
 
-  it('has the settings that its files say', () => {
+  it('has the settings that its files say, those of bridges where there is one', () => {
     if (!host) throw new Error('there is no host');
     const { execute, places } = host;
-    const node = places.real('node');
+    const [node, pod] = [places.real('node'), places.real('a')];
     fc.assert(
       fc.property(fc.array(settings, { maxLength: 12 }), (changes) => {
-        for (const { key, value } of changes)
-          execute({ op: 'sysctl.set', netns: 'node', key, value });
-        const backend = makeLinuxBackend(WHOLE);
-        const netns = observeWhole(backend, [node]).netns[node];
-        backend.close();
-        const keys = decidingSysctls(Object.keys(netns?.links ?? {}) as Ifname[]);
-        const files = inNetns(node, () =>
-          keys.flatMap((key) => {
-            const file = `/proc/sys/${key}`;
-            return existsSync(file) ? [[key, readFileSync(file, 'latin1').trimEnd()]] : [];
-          }),
-        );
-        expect(netns?.sysctls).toEqual(Object.fromEntries(files));
-        expect(netns?.sysctls).not.toHaveProperty(['net/ipv6/conf/v-d/disable_ipv6']);
+        for (const change of changes) execute({ op: 'sysctl.set', ...change });
+        const observed = readHost([node, pod]);
+        for (const name of [node, pod]) {
+          const { links, sysctls } = getNetns(observed, name);
+          const keys = decidingSysctls(Object.keys(links) as Ifname[]);
+          const ofBridges = name === node ? DECIDING_BRIDGE_SETTINGS : [];
+          expect(sysctls).toEqual(byFiles(name, [...keys, ...ofBridges]));
+        }
+        const tooSmall = linkSysctlKey(6, 'v-d' as Ifname, 'disable_ipv6');
+        expect(getNetns(observed, node).sysctls).not.toHaveProperty([tooSmall]);
       }),
-      { numRuns: 20 },
+      { numRuns: 30 },
     );
+  });
+
+  it('has those of bridges in its own netns before there is one', () => {
+    if (!host) throw new Error('there is no host');
+    const pod = host.places.real('a');
+    const { links, sysctls } = getNetns(
+      inNetns(pod, () => readHost([HOST_NETNS])),
+      HOST_NETNS,
+    );
+    const keys = decidingSysctls(Object.keys(links) as Ifname[]);
+    expect(sysctls).toEqual(byFiles(pod, [...keys, ...DECIDING_BRIDGE_SETTINGS]));
+    expect(sysctls).toHaveProperty([DECIDING_BRIDGE_SETTINGS[0] ?? '']);
   });
 });

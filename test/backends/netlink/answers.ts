@@ -13,6 +13,7 @@ import {
 } from '../../../backends/linux/link-message.ts';
 import { type Message, NLM_F_ACK } from '../../../backends/linux/message.ts';
 import { decodeNeighbour, encodeNeighbourDump } from '../../../backends/linux/neighbour-message.ts';
+import { decodeNetconf, encodeNetconfGet } from '../../../backends/linux/netconf-message.ts';
 import {
   decodeChain,
   decodeElements,
@@ -74,6 +75,12 @@ export const ANSWERS: readonly Answer[] = [
     question: encodePolicyRuleDump(),
     decode: decodePolicyRule,
   },
+  ...([4, 6] as const).map((family): Answer => ({
+    name: `settings of all links in IPv${family}`,
+    protocol: 'route',
+    question: withAck(encodeNetconfGet(family)),
+    decode: decodeNetconf,
+  })),
   { name: 'port states', protocol: 'route', question: encodeLinkDump(), decode: decodePortState },
   { name: 'addresses', protocol: 'route', question: encodeAddressDump(0), decode: decodeAddress },
   { name: 'routes', protocol: 'route', question: encodeRouteDump(0), decode: decodeRoute },

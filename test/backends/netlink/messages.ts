@@ -40,6 +40,7 @@ import {
   encodeNeighbourDel,
   encodeNeighbourDump,
 } from '../../../backends/linux/neighbour-message.ts';
+import { encodeNetconfGet } from '../../../backends/linux/netconf-message.ts';
 import {
   encodePolicyRuleAdd,
   encodePolicyRuleDel,
@@ -319,6 +320,8 @@ export const QUESTIONS: readonly (readonly [string, Uint8Array])[] = [
   ['link move', encodeLinkMove(INDEX.peer, 9)],
   ['fdb dump', encodeFdbDump()],
   ['policy rule dump', encodePolicyRuleDump()],
+  ['settings of all links get', encodeNetconfGet(4)],
+  ['ipv6 settings of all links get', encodeNetconfGet(6)],
   ['address dump of all links', encodeAddressDump(0)],
   ['address dump of one link', encodeAddressDump(INDEX.peer)],
   ['route dump of all links', encodeRouteDump(0)],
