@@ -1,6 +1,5 @@
 /** `cube-cni check`: one attachment against its record, or everything of this host, or of a saved one, against what cannot be meant. */
 import { type Command, CommanderError } from 'commander';
-import type picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns } from '../../backends/linux/netns-list.ts';
 import type { Host } from '../../model/host.ts';
@@ -22,6 +21,7 @@ import { readingContext } from '../process/context.ts';
 import { readNetworkd } from '../process/networkd-files.ts';
 import { writeAll } from '../process/stdio.ts';
 import { WHOLE, readWhole } from '../process/whole-host.ts';
+import type { Colors } from './colors.ts';
 import {
   CNI_PATH,
   type CallFlags,
@@ -30,8 +30,6 @@ import {
   requestOf,
 } from './configuration.ts';
 import type { Opened } from './opened.ts';
-
-type Colors = ReturnType<typeof picocolors.createColors>;
 
 interface CheckFlags extends Omit<CallFlags, 'config' | 'containerId'> {
   readonly config?: string;

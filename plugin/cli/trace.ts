@@ -1,7 +1,6 @@
 /** `cube-cni trace`: what becomes of a packet on this host, or on a saved one, and what is to blame where it does not arrive. */
 import { writeFileSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
-import type picocolors from 'picocolors';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
 import { familyOf } from '../../model/ip.ts';
@@ -11,13 +10,10 @@ import type { WholeHost } from '../../sim/legacy-table.ts';
 import { pcap } from '../../sim/pcap.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
 import { makeWorld } from '../../sim/world.ts';
-import { fromSnapshot, parseSnapshot } from '../format/snapshot-file.ts';
 import { writeAll } from '../process/stdio.ts';
 import { WHOLE, readWhole } from '../process/whole-host.ts';
 import { findOrigin, parseTarget } from '../trace/endpoints.ts';
-import { readText } from './configuration.ts';
-
-type Colors = ReturnType<typeof picocolors.createColors>;
+import type { Colors } from './colors.ts';
 
 interface TraceFlags {
   readonly json?: boolean;
@@ -110,8 +106,15 @@ function checkLive(to: string, { live, snapshot, size, wait }: TraceFlags): void
     throw new Error('--live needs root: it sends from a network namespace and reads tracepoints');
 }
 
+/** A saved host. Throws where it is none. */
+async function readSaved(file: string): Promise<WholeHost> {
+  const { parseSnapshot } = await import('../format/snapshot-file.ts');
+  const { readText } = await import('./configuration.ts');
+  return parseSnapshot(readText(file), file);
+}
+
 /** What is asked of which host. Throws where a word means nothing, or several things. */
-function questionOf(from: string, to: string, flags: TraceFlags): Question {
+async function questionOf(from: string, to: string, flags: TraceFlags): Promise<Question> {
   const target = parseTarget(to);
   checkLive(to, flags);
   const waitMs = waitMsOf(flags);
@@ -121,7 +124,7 @@ function questionOf(from: string, to: string, flags: TraceFlags): Question {
   const { whole, origin } =
     flags.snapshot === undefined
       ? readLive(from)
-      : { whole: parseSnapshot(readText(flags.snapshot), flags.snapshot), origin: from };
+      : { whole: await readSaved(flags.snapshot), origin: from };
   const found = findOrigin(whole.host, origin);
   const { source } = found;
   if (source !== undefined && familyOf(source) !== familyOf(target.destination))
@@ -152,6 +155,12 @@ function writeCapture(file: string, journey: Journey): void {
   }
 }
 
+/** What is done on a saved host, whose parts may not fit together: then it throws an error that says so. */
+async function onSaved<T>(file: string, act: () => T): Promise<T> {
+  const { fromSnapshot } = await import('../format/snapshot-file.ts');
+  return fromSnapshot(file, act);
+}
+
 interface Answer {
   readonly status: number;
   readonly lines: readonly string[];
@@ -159,13 +168,13 @@ interface Answer {
 }
 
 /** Sends what is asked in the simulator, and writes its frames where that is asked too. Throws where they cannot be written. */
-function answer(
+async function answer(
   { whole, request }: Question,
   { pcap: file, snapshot }: TraceFlags,
   out: Colors,
-): Answer {
+): Promise<Answer> {
   const go = (): Journey => travel(makeWorld(whole.host, whole.legacyTables), request);
-  const journey = snapshot === undefined ? go() : fromSnapshot(snapshot, go);
+  const journey = snapshot === undefined ? go() : await onSaved(snapshot, go);
   if (file !== undefined) writeCapture(file, journey);
   const { reachable, verdict } = journey;
   // Nothing says that it does not arrive, and what is not read may.
@@ -219,7 +228,7 @@ export function addTraceCommand(
     })
     .action(async (from: string, to: string, flags: TraceFlags) => {
       try {
-        const question = questionOf(from, to, flags);
+        const question = await questionOf(from, to, flags);
         const { status, lines, json } = await (flags.live === true
           ? answerLive(question, flags, out)
           : answer(question, flags, out));

@@ -447,6 +447,12 @@ describe.skipIf(skip)('the command line', () => {
     for (const word of words) expect(text).toContain(word);
   });
 
+  test('trace is loaded without the others, and is the same beside them', () => {
+    const node = makeNode();
+    expect(success(node.cli(['trace', '--help']))).toBe(success(node.cli(['help', 'trace'])));
+    expect(success(node.cli(['trace', '--version']))).toBe(success(node.cli(['--version'])));
+  });
+
   test('version', () => {
     expect(success(makeNode().cli(['version']))).toMatch(
       /^cube-cni \d+\.\d+\.\d+\nCNI 0\.1\.0, 0\.2\.0, 0\.3\.0, 0\.3\.1, 0\.4\.0, 1\.0\.0, 1\.1\.0\n$/,
