@@ -151,21 +151,24 @@ function formatTime({ afterMs = 0 }: Hop, above: Hop | undefined): string {
   return afterMs % 1000 === 0 ? `after ${afterMs / 1000} s: ` : `after ${afterMs} ms: `;
 }
 
-function rowOf(hop: Hop, above: Hop | undefined): readonly string[] {
-  const packet = formatData(hop.data);
+function rowOf(hop: Hop, packet: string, above: Hop | undefined): readonly string[] {
   const decision = `${formatTime(hop, above)}${hop.decision}`;
   return [
     formatPlace(hop),
     hop.stage,
-    // What is as in the line above is left out, so that changes stand out.
-    above !== undefined && formatData(above.data) === packet ? '' : packet,
+    packet,
     hop.rule === null ? decision : `${decision} (${hop.rule})`,
   ];
 }
 
 /** Hops for a terminal, a line each in aligned columns. */
 export function formatHops(hops: readonly Hop[]): string[] {
-  const rows = hops.map((hop, index) => rowOf(hop, hops[index - 1]));
+  const packets = hops.map(({ data }) => formatData(data));
+  const rows = hops.map((hop, index) => {
+    const packet = packets[index] ?? '';
+    // What is as in the line above is left out, so that changes stand out.
+    return rowOf(hop, packet === packets[index - 1] ? '' : packet, hops[index - 1]);
+  });
   const widths = [0, 1, 2].map((column) =>
     Math.max(0, ...rows.map((row) => (row[column] ?? '').length)),
   );
