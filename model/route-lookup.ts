@@ -42,7 +42,7 @@ function isCovered(prefix: Prefix | null, ip: Ip | null | undefined): boolean {
 }
 
 /** Does a rule of the family speak of the packet? (fib_rule_match) */
-function fits(netns: Pick<Netns, 'links'>, rule: PolicyRule, ip: Ip, flow: Flow): boolean {
+export function fits(netns: Pick<Netns, 'links'>, rule: PolicyRule, ip: Ip, flow: Flow): boolean {
   const { iif, oif, mark } = rule;
   const isAt = (name: Ifname | null, link: Ifname | null | undefined): boolean =>
     name === null || (name === link && Object.hasOwn(netns.links, name));

@@ -153,21 +153,37 @@ function formatAcknowledgement(journey: Journey, marks: Marks): string[] {
   return [marks.bold('there again'), ...formatHops(acknowledgement).map((line) => `  ${line}`)];
 }
 
-/**
- * A journey in lines: the hops there and back, how it ended, and what is to blame with what would mend it. `gutter`
- * gives the two columns before each hop, by its number from 0 over both ways.
- */
+/** What stands beside the hops of a journey. */
+export interface Beside {
+  /** The two columns before each hop there and back, by its number from 0 over both ways. */
+  readonly gutter: (hop: number) => string;
+  /** Lines below a hop. */
+  readonly below: (hop: Hop) => readonly string[];
+}
+
+const NOTHING: Beside = { gutter: () => '  ', below: () => [] };
+
+function formatWay(hops: readonly Hop[], first: number, { gutter, below }: Beside): string[] {
+  const lines = formatHops(hops);
+  return hops.flatMap((hop, index) => [
+    `${gutter(first + index)}${lines[index]}`,
+    ...below(hop).map((line) => `      ${line}`),
+  ]);
+}
+
+/** A journey in lines: the hops there and back, how it ended, and what is to blame with what would mend it. */
 export function formatJourney(
   journey: Journey,
   marks: Marks = PLAIN,
-  gutter: (hop: number) => string = () => '  ',
+  beside: Partial<Beside> = {},
 ): string[] {
   const { forward, cause, error, unread } = journey;
+  const all = { ...NOTHING, ...beside };
   return [
     marks.bold('there'),
-    ...formatHops(forward).map((line, index) => `${gutter(index)}${line}`),
+    ...formatWay(forward, 0, all),
     ...(journey.return.length > 0 ? [marks.bold('back')] : []),
-    ...formatHops(journey.return).map((line, index) => `${gutter(forward.length + index)}${line}`),
+    ...formatWay(journey.return, forward.length, all),
     ...formatAcknowledgement(journey, marks),
     headline(journey, marks),
     ...(error !== null && error !== 'unknown' ? [`  ${formatSenderError(error)}`] : []),

@@ -3,10 +3,12 @@ import { writeFileSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { listNetns, nameOfNetns } from '../../backends/linux/netns-list.ts';
+import type { Host } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import { capture } from '../../sim/capture.ts';
-import { type Journey, formatJourney, hopsOf, travel } from '../../sim/journey.ts';
+import { type Beside, type Journey, formatJourney, hopsOf, travel } from '../../sim/journey.ts';
 import type { WholeHost } from '../../sim/legacy-table.ts';
+import { formatPassedOver, journeyJson, passedOver } from '../../sim/passed-over.ts';
 import { pcap } from '../../sim/pcap.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
 import { makeWorld } from '../../sim/world.ts';
@@ -23,6 +25,7 @@ interface TraceFlags {
   readonly ttl?: string;
   readonly df: boolean;
   readonly live?: boolean;
+  readonly why?: boolean;
   readonly wait?: string;
 }
 
@@ -39,6 +42,7 @@ a table that is not read, 4 with --live the kernel did otherwise.
 Examples:
   cube-cni trace pod-a 10.244.1.3
   cube-cni trace pod-a 10.96.0.1:80/tcp
+  cube-cni trace --why pod-a 10.244.1.3
   cube-cni trace --live pod-a 10.244.1.3
   cube-cni snapshot --all >host.json
   cube-cni trace --snapshot host.json pod-a '[fd00::1]:53/udp'
@@ -161,6 +165,11 @@ async function onSaved<T>(file: string, act: () => T): Promise<T> {
   return fromSnapshot(file, act);
 }
 
+/** What the lookup of a hop passed over, a line each. */
+function belowOf(host: Host, out: Colors): Beside['below'] {
+  return (hop) => passedOver(host, hop).map((over) => out.dim(`not ${formatPassedOver(over)}`));
+}
+
 interface Answer {
   readonly status: number;
   readonly lines: readonly string[];
@@ -170,7 +179,7 @@ interface Answer {
 /** Sends what is asked in the simulator, and writes its frames where that is asked too. Throws where they cannot be written. */
 async function answer(
   { whole, request }: Question,
-  { pcap: file, snapshot }: TraceFlags,
+  { pcap: file, snapshot, why }: TraceFlags,
   out: Colors,
 ): Promise<Answer> {
   const go = (): Journey => travel(makeWorld(whole.host, whole.legacyTables), request);
@@ -180,13 +189,15 @@ async function answer(
   // Nothing says that it does not arrive, and what is not read may.
   const isOpen = verdict.kind === 'delivered' && reachable.back === null;
   const status = STATUS[isOpen ? 'unknown' : verdict.kind];
-  return { status, lines: formatJourney(journey, out), json: journey };
+  const below = why === true ? belowOf(whole.host, out) : undefined;
+  const lines = formatJourney(journey, out, below ? { below } : {});
+  return { status, lines, json: journeyJson(whole.host, journey) };
 }
 
 /** The same, and on the kernel too; the frames are those that are predicted. */
 async function answerLive(
   { whole, request, waitMs }: Question,
-  { pcap: file }: TraceFlags,
+  { pcap: file, why }: TraceFlags,
   out: Colors,
 ): Promise<Answer> {
   const { traceLive } = await import('../process/live-trace.ts');
@@ -196,8 +207,8 @@ async function answerLive(
   if (file !== undefined) writeCapture(file, prediction);
   return {
     status: parting === null ? STATUS[prediction.verdict.kind] : PARTED,
-    lines: formatComparison(comparison, out),
-    json: comparisonJson(comparison),
+    lines: formatComparison(comparison, out, why === true ? belowOf(whole.host, out) : undefined),
+    json: { ...comparisonJson(comparison), prediction: journeyJson(whole.host, prediction) },
   };
 }
 
@@ -220,6 +231,7 @@ export function addTraceCommand(
     .option('--size <bytes>', 'what the packet carries, beside its headers')
     .option('--ttl <hops>', 'by how many hosts it may be passed on')
     .option('--no-df', 'without DF: it may be fragmented (as by ping -M dont)')
+    .option('--why', 'below each route, show the others that were passed over, and why')
     .option('--live', 'send a real probe as well, and compare what the kernel does with it')
     .option('--wait <seconds>', 'how long --live waits for the answer (default: 1)')
     .addHelpText('after', EXAMPLES)

@@ -1,7 +1,7 @@
 /** A predicted journey beside what the kernel did with a real packet. */
 import type { ProbeOutcome } from '../../backends/probe.ts';
 import type { Host } from '../../model/host.ts';
-import { type Journey, type Marks, formatJourney } from '../../sim/journey.ts';
+import { type Beside, type Journey, type Marks, formatJourney } from '../../sim/journey.ts';
 import { kernelReason } from '../../sim/reason.ts';
 import { type Hop, type Verdict, formatPlace } from '../../sim/trace.ts';
 import type { UnreadTable } from '../../sim/unread.ts';
@@ -229,11 +229,15 @@ function formatParting({ prediction, observed, parting }: Comparison, marks: Mar
 }
 
 /** The prediction with a mark before each hop of which the kernel tells, and whether they agree. */
-export function formatComparison(comparison: Comparison, marks: Marks): string[] {
+export function formatComparison(
+  comparison: Comparison,
+  marks: Marks,
+  below: Beside['below'] = () => [],
+): string[] {
   const { prediction, observed, hops, isBlurred } = comparison;
   const lost = `? ${observed.lostEvents} events were lost: what is not seen may have been there`;
   return [
-    ...formatJourney(prediction, marks, (index) => gutter(hops[index], marks)),
+    ...formatJourney(prediction, marks, { gutter: (index) => gutter(hops[index], marks), below }),
     ...(isBlurred ? [marks.yellow(lost)] : []),
     ...formatParting(comparison, marks),
     ...suspects(comparison).map(

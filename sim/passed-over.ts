@@ -1,0 +1,131 @@
+/** What a lookup of a route passed over, and why: found out anew for those who ask, since a packet does not. */
+import { type Host, type Netns, findNetns } from '../model/host.ts';
+import { type Ip, familyOf } from '../model/ip.ts';
+import { type PolicyRule, effectiveRules, formatPolicyRule } from '../model/policy-rule.ts';
+import { prefixContains, prefixLengthOf } from '../model/prefix.ts';
+import { type Flow, OWN_PACKETS, fits } from '../model/route-lookup.ts';
+import { type Route, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN } from '../model/route.ts';
+import { type IpPacket, isLinkLocal, isUnspecified } from './frame.ts';
+import type { Journey } from './journey.ts';
+import { formatRoute } from './route.ts';
+import type { Hop } from './trace.ts';
+
+/** A route to the destination, or a policy rule, that did not decide. */
+export interface PassedOver {
+  readonly what: { readonly route: Route } | { readonly rule: PolicyRule };
+  readonly why: string;
+}
+
+const TABLE_NAMES: Readonly<Record<number, string>> = {
+  [TABLE_LOCAL]: 'local',
+  [TABLE_MAIN]: 'main',
+  [TABLE_DEFAULT]: 'default',
+};
+
+function tableName(table: number | null): string {
+  return `table ${TABLE_NAMES[table ?? 0] ?? table}`;
+}
+
+function byPreference(a: Route, b: Route): number {
+  return prefixLengthOf(b.destination) - prefixLengthOf(a.destination) || a.metric - b.metric;
+}
+
+/** Why a route lost to another of its table. */
+function loss(route: Route, winner: Route): string {
+  if (prefixLengthOf(route.destination) < prefixLengthOf(winner.destination))
+    return 'its prefix is shorter';
+  return route.metric > winner.metric ? 'its metric is higher' : 'another was there before it';
+}
+
+/** The routes of a table to the destination, the best first. */
+function candidatesIn(netns: Netns, table: number, ip: Ip): readonly Route[] {
+  return netns.routes
+    .filter((route) => route.table === table && prefixContains(route.destination, ip))
+    .toSorted(byPreference);
+}
+
+/** What a table has that does not win, and whether the lookup ends with it. */
+function inTable(
+  netns: Netns,
+  table: number,
+  ip: Ip,
+  found: Route | null,
+): { readonly over: readonly PassedOver[]; readonly isEnd: boolean } {
+  const candidates = candidatesIn(netns, table, ip);
+  const winner = candidates.find((route) => route === found);
+  // Without one the best ends the lookup, if it does not send on to the next table.
+  const end = winner ?? candidates.find(({ type }) => type !== 'throw');
+  const over = candidates
+    .filter((route) => route !== winner)
+    .map((route) => ({ what: { route }, why: whyNot(route, end, ip) }));
+  return { over, isEnd: end !== undefined };
+}
+
+function whyNot(route: Route, end: Route | undefined, ip: Ip): string {
+  if (route.type === 'throw') return 'it sends on to the next table';
+  if (route === end) return isLinkLocal(ip) ? 'it is on another link' : `it is ${route.type}`;
+  if (end && byPreference(end, route) <= 0) return loss(route, end);
+  return 'it is on another link';
+}
+
+/** What decided about the packet, as a rule sees it. */
+function flowOf({ stage, link }: Hop, { source, skb }: IpPacket): Flow {
+  const mark = skb?.mark ?? 0;
+  if (stage === 'route' || link === null)
+    return { ...OWN_PACKETS, source: isUnspecified(source) ? null : source, mark };
+  return { iif: link, source, mark };
+}
+
+/**
+ * What the lookup of a hop passed over, in the order in which it is asked: policy rules that do not fit, routes that lost, and those
+ * in tables that are asked later. Nothing where no route was looked up.
+ */
+export function passedOver(host: Host, hop: Hop): readonly PassedOver[] {
+  const { lookedUp, data } = hop;
+  const netns = findNetns(host, hop.netns);
+  if (lookedUp?.kind !== 'route' || !netns || data.kind !== 'ip') return [];
+  const { destination, found } = lookedUp;
+  const flow = flowOf(hop, data);
+  const over: PassedOver[] = [];
+  let isEnded = false;
+  for (const rule of effectiveRules(netns, familyOf(destination))) {
+    if (!fits(netns, rule, destination, flow)) {
+      if (!isEnded) over.push({ what: { rule }, why: 'it does not fit' });
+    } else if (isEnded) {
+      const routes = rule.table === null ? [] : candidatesIn(netns, rule.table, destination);
+      for (const route of routes)
+        over.push({ what: { route }, why: `${tableName(rule.table)} is asked later` });
+    } else if (rule.table === null) {
+      isEnded = true;
+    } else {
+      const table = inTable(netns, rule.table, destination, found);
+      over.push(...table.over);
+      isEnded = table.isEnd;
+    }
+  }
+  return over;
+}
+
+/** In a line: `default via 10.0.0.1 dev eth0: its prefix is shorter`. */
+export function formatPassedOver({ what, why }: PassedOver): string {
+  return 'route' in what
+    ? `${formatRoute(what.route)}: ${why}`
+    : `rule ${formatPolicyRule(what.rule)}: ${why}`;
+}
+
+function explained(host: Host, hop: Hop): object {
+  const over = passedOver(host, hop);
+  return over.length === 0 ? hop : { ...hop, lookedUp: { ...hop.lookedUp, passedOver: over } };
+}
+
+/** A journey for machines: each lookup of a route with what it passed over. */
+export function journeyJson(host: Host, journey: Journey): object {
+  const all = (hops: readonly Hop[]): readonly object[] => hops.map((hop) => explained(host, hop));
+  const { forward, return: back, acknowledgement, ...rest } = journey;
+  return {
+    ...rest,
+    forward: all(forward),
+    return: all(back),
+    acknowledgement: all(acknowledgement),
+  };
+}
