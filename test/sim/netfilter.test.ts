@@ -231,24 +231,48 @@ describe('translation', () => {
     }
   });
 
-  it('gives a second connection another port where its own is taken (K-8.3)', () => {
-    const host = filtered(...masquerade);
+  /** Two connections from one port over one masquerade, by a seed: the ports that they are seen from. */
+  function portsOfTwo(sourcePort: number, seed: number | null): readonly (number | undefined)[] {
     const request = {
       destination: parseIp('10.244.2.4'),
       to: { protocol: 'udp', port: 53 },
+      sourcePort,
     } as const;
-    const first = probe(makeWorld(host), { netns: 'a', ...request });
+    const world = makeWorld(filtered(...masquerade), {}, { seed });
+    const first = probe(world, { netns: 'a', ...request });
     const second = probe(first.world, { netns: 'b', ...request });
-    const ports = [first, second].map(({ hops }) => {
+    expect(second.verdict.kind).toBe('delivered');
+    // The first connection goes on as it began.
+    expect(probe(second.world, { netns: 'a', ...request }).verdict.kind).toBe('delivered');
+    return [first, second].map(({ hops }) => {
       const hop = hops.find(({ decision }) => decision.endsWith('replies'));
       return hop?.data.kind === 'ip' && 'sourcePort' in hop.data.message
         ? hop.data.message.sourcePort
         : undefined;
     });
-    expect(ports).toEqual([40_000, 40_001]);
-    expect(second.verdict.kind).toBe('delivered');
-    // The first connection goes on as it began.
-    expect(probe(second.world, { netns: 'a', ...request }).verdict.kind).toBe('delivered');
+  }
+
+  it('gives a second connection the next port where its own is taken (K-8.3)', () => {
+    expect(portsOfTwo(40_000, null)).toEqual([40_000, 40_001]);
+    expect(portsOfTwo(511, null)).toEqual([511, 1]);
+  });
+
+  it('gives it any other of its kind by chance, the same for the same seed (K-8.3)', () => {
+    const seeds = Array.from({ length: 40 }, (_, seed) => seed);
+    for (const [port, low, high] of [
+      [40_000, 1024, 65_535],
+      [500, 1, 511],
+      [700, 600, 1023],
+    ] as const) {
+      const drawn = seeds.map((seed) => portsOfTwo(port, seed)[1] ?? 0);
+      for (const each of drawn) {
+        expect(each).not.toBe(port);
+        expect(each).toBeGreaterThanOrEqual(low);
+        expect(each).toBeLessThanOrEqual(high);
+      }
+      expect(new Set(drawn).size).toBeGreaterThan(seeds.length / 2);
+      expect(seeds.map((seed) => portsOfTwo(port, seed)[1])).toEqual(drawn);
+    }
   });
 
   it('is not asked for by anybody where no rule translates (K-8.2)', () => {
