@@ -169,7 +169,7 @@ export const BROADCAST_MAC = parseMac('ff:ff:ff:ff:ff:ff');
 
 /** An address with its group bit set: multicast, and broadcast among them. */
 export function isGroupMac(mac: Mac): boolean {
-  return (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1;
+  return '13579bdf'.includes(mac.charAt(1));
 }
 
 /** A VLAN tag's room, which every frame is granted beyond an MTU (net/core/dev.c, is_skb_forwardable; K-6.4). */
@@ -225,19 +225,23 @@ export function isLaterFragment({ fragment }: IpPacket): boolean {
   return fragment !== undefined && fragment.offsetBytes > 0;
 }
 
+// Every packet is asked these, so that they look at the text: of each address there is one (RFC 5952).
+const MULTICAST = /^(22[4-9]|23\d)\.|^ff[\da-f]{2}:/;
+const LINK_LOCAL = /^fe[89ab][\da-f]:/;
+
 /** 224.0.0.0/4 or ff00::/8. */
 export function isMulticast(ip: Ip): boolean {
-  return familyOf(ip) === 4 ? ipBits(ip) >> 28n === 0xen : ipBits(ip) >> 120n === 0xffn;
+  return MULTICAST.test(ip);
 }
 
 /** fe80::/10. */
 export function isLinkLocal(ip: Ip): boolean {
-  return familyOf(ip) === 6 && ipBits(ip) >> 118n === 0x3fan;
+  return LINK_LOCAL.test(ip);
 }
 
 /** 0.0.0.0 or ::, which stand for no address. */
 export function isUnspecified(ip: Ip): boolean {
-  return ipBits(ip) === 0n;
+  return ip === '0.0.0.0' || ip === '::';
 }
 
 /** The MAC that carries an IPv6 multicast address: 33:33 and its last four bytes (RFC 2464 §7). */
@@ -302,8 +306,9 @@ export function acknowledge({ sourcePort, destinationPort }: Segment): Segment {
 
 /** A packet that leaves for another netns, or for another link of this one: nothing is beside it any more but, here, its mark. */
 export function scrubbed(packet: IpPacket, staysInNetns: boolean): IpPacket {
+  if (packet.skb === undefined) return packet;
   const { skb, ...bare } = packet;
-  return staysInNetns && skb && skb.mark !== 0 ? { ...bare, skb: { mark: skb.mark } } : bare;
+  return staysInNetns && skb.mark !== 0 ? { ...bare, skb: { mark: skb.mark } } : bare;
 }
 
 function formatEnd(ip: Ip, port: number): string {

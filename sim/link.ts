@@ -41,7 +41,8 @@ function sendVeth(run: Run, at: LinkRef, link: Link & { kind: 'veth' }, frame: F
   const { packet } = frame;
   // Whatever was beside it stays behind (net/core/dev.c, ____dev_forward_skb; skbuff.c, skb_scrub_packet).
   const bare = packet.kind === 'ip' ? scrubbed(packet, link.peer.netns === at.netns) : packet;
-  run.queue.push({ step: 'receive', at: link.peer, frame: { ...frame, packet: bare } });
+  const received = bare === packet ? frame : { ...frame, packet: bare };
+  run.queue.push({ step: 'receive', at: link.peer, frame: received });
 }
 
 /** Is a frame longer than all that the link's token bucket ever lets go at once (net/sched/sch_tbf.c, tbf_enqueue)? */
