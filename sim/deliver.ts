@@ -1,7 +1,6 @@
 /** What becomes of a packet that is for its netns: whoever is asked answers, and whoever asked hears of it (net/ipv4/icmp.c, udp.c, tcp_ipv4.c). */
 import { type Ip, familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
-import { localType } from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import {
   type IcmpError,
@@ -19,13 +18,13 @@ import { DEFAULT_TTL } from './icmp-error.ts';
 import { passHook } from './netfilter.ts';
 import { sendOwn } from './output.ts';
 import { gather } from './reassembly.ts';
-import { formatRoute } from './route.ts';
+import { formatRoute, localTypeOf } from './route.ts';
 import { type Accepted, type Grounds, type Run, drop, netnsOf, note } from './run.ts';
 import { receiveVxlan } from './vxlan.ts';
 
 /** The address that a reply comes from: the one that was asked, unless that is anycast (icmp_reply, icmpv6_echo_reply). */
 function replySource(run: Run, netns: string, asked: Ip): Ip | null {
-  return localType(netnsOf(run, netns), asked) === 'anycast' ? null : asked;
+  return localTypeOf(netnsOf(run, netns), asked) === 'anycast' ? null : asked;
 }
 
 /** Is it the answer that the sender waits for? A socket knows from whom; who asks by ICMP knows its id only. */

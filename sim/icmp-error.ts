@@ -1,7 +1,6 @@
 /** ICMP errors: whoever cannot take a packet further tells whom that came from (net/ipv4/icmp.c, icmp_send; net/ipv6/icmp.c, icmp6_send; K-7.7). */
 import { familyOf } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
-import { localType } from '../model/route-lookup.ts';
 import { relatedTo } from './conntrack.ts';
 import {
   type ErrorKind,
@@ -11,6 +10,7 @@ import {
   isMulticast,
   isUnspecified,
 } from './frame.ts';
+import { localTypeOf } from './route.ts';
 import { type Run, netnsOf } from './run.ts';
 
 /** What the kernel gives packets of its own (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit). */
@@ -38,7 +38,7 @@ export function sendIcmpError(
   if (isUntold(packet)) return;
   const { skb, ...quoted } = packet;
   const destination = packet.source;
-  const isOwn = localType(netnsOf(run, at.netns), packet.destination) === 'local';
+  const isOwn = localTypeOf(netnsOf(run, at.netns), packet.destination) === 'local';
   run.queue.push({
     step: 'send',
     netns: at.netns,

@@ -12,7 +12,8 @@ import { sendIcmpError } from './icmp-error.ts';
 import { ndQuestion } from './nd.ts';
 import { sendTo, timingOf, useNeighbour, waitingFor } from './neighbour.ts';
 import { passArpHook, passHook, passHooks, unrouted } from './netfilter.ts';
-import { formatRoute, routeOutput } from './route.ts';
+import { oncePerWords } from './remembered.ts';
+import { type OutputRoute, formatRoute, routeOutput } from './route.ts';
 import { type Run, type Waiting, drop, leave, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv6, selectSource } from './source.ts';
 import type { Stage } from './trace.ts';
@@ -182,25 +183,32 @@ function loopbackOf(run: Run, netns: NetnsName): Ifname | undefined {
   return Object.values(netnsOf(run, netns).links).find((link) => link.kind === 'loopback')?.ifname;
 }
 
+/** By which route a packet of the netns's own leaves, and from whom it is then. */
+interface Departure {
+  readonly answer: OutputRoute;
+  readonly source: Ip;
+}
+
+const departureOf = oncePerWords(
+  (netns: Netns, chosen: Ip | null, destination: Ip, device: Ifname | null): Departure => {
+    const first = routeOutput(netns, chosen, destination, device);
+    // Without a route IPv6 looks for a source first, of which a policy rule may know a way (ip6_dst_lookup_tail).
+    const guess =
+      first.kind === 'drop' && familyOf(destination) === 6
+        ? (chosen ?? selectIpv6(netns, device, destination) ?? null)
+        : chosen;
+    const answer = guess === chosen ? first : routeOutput(netns, guess, destination, device);
+    const source =
+      answer.kind === 'drop' ? chosen : (guess ?? selectSource(netns, answer.route, destination));
+    return { answer, source: source ?? UNSPECIFIED[familyOf(destination)] };
+  },
+);
+
 /** Sends a packet of the netns's own (K-5.1, K-5.5); `device` is the link that a link-local destination is on. */
 export function sendOwn(run: Run, name: NetnsName, own: OwnPacket, device: Ifname | null): void {
   const netns = netnsOf(run, name);
-  const first = routeOutput(netns, own.source, own.destination, device);
-  // Without a route IPv6 looks for a source first, of which a policy rule may know a way (ip6_dst_lookup_tail).
-  const guess =
-    first.kind === 'drop' && familyOf(own.destination) === 6
-      ? (own.source ?? selectIpv6(netns, device, own.destination) ?? null)
-      : own.source;
-  const answer = guess === own.source ? first : routeOutput(netns, guess, own.destination, device);
-  const source =
-    answer.kind === 'drop'
-      ? own.source
-      : (guess ?? selectSource(netns, answer.route, own.destination));
-  const packet: IpPacket = {
-    ...own,
-    kind: 'ip',
-    source: source ?? UNSPECIFIED[familyOf(own.destination)],
-  };
+  const { answer, source } = departureOf(netns, own.source, own.destination, device);
+  const packet: IpPacket = { ...own, kind: 'ip', source };
   const found = answer.kind === 'drop' ? null : answer.route;
   const grounds = {
     rule: 'K-5.1',

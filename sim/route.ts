@@ -2,11 +2,12 @@
 import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { type Ip, familyOf, isLoopback } from '../model/ip.ts';
-import { type Flow, OWN_PACKETS, lookup } from '../model/route-lookup.ts';
+import { type Flow, OWN_PACKETS, localType, lookup } from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import { linkSysctl } from '../model/sysctl.ts';
 import { type ErrorKind, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
 import type { DropReason } from './reason.ts';
+import { oncePerWord, oncePerWords } from './remembered.ts';
 
 /** No way on, and the reason. */
 export interface NoRoute {
@@ -26,6 +27,11 @@ const SEND_ERROR: Readonly<Record<string, string>> = {
   blackhole: 'EINVAL',
   prohibit: 'EACCES',
 };
+
+/** What an address is to the netns by its table local alone, whatever its policy rules (inet_addr_type). */
+export const localTypeOf = oncePerWord(
+  (netns: Netns, ip: Ip): Route['type'] | 'none' => localType(netns, ip) ?? 'none',
+);
 
 /** The best route of a netns: link-local destinations are only ever on the link that is meant. */
 function findRoute(
@@ -224,6 +230,23 @@ function forwardFaultIpv6(
     : undefined;
 }
 
+function decideInput(
+  netns: Netns,
+  device: Ifname,
+  source: Ip,
+  destination: Ip,
+  mark: number,
+): InputRoute {
+  const answer = findInput(netns, device, source, destination, mark);
+  if (answer.kind !== 'forward' || familyOf(destination) === 4) return answer;
+  return forwardFaultIpv6(netns, device, source, destination) ?? answer;
+}
+
+const decideUnmarked = oncePerWords(
+  (netns: Netns, device: Ifname, source: Ip, destination: Ip): InputRoute =>
+    decideInput(netns, device, source, destination, 0),
+);
+
 /** What becomes of a unicast packet that came in by a link other than loopback. */
 export function routeInput(
   netns: Netns,
@@ -232,9 +255,9 @@ export function routeInput(
   destination: Ip,
   mark = 0,
 ): InputRoute {
-  const answer = findInput(netns, device, source, destination, mark);
-  if (answer.kind !== 'forward' || familyOf(destination) === 4) return answer;
-  return forwardFaultIpv6(netns, device, source, destination) ?? answer;
+  return mark === 0
+    ? decideUnmarked(netns, device, source, destination)
+    : decideInput(netns, device, source, destination, mark);
 }
 
 /** Where a packet is to go, before IPv6 looks whether it may go on: a bridge that has another destination for one asks no more. */

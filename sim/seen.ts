@@ -2,8 +2,8 @@
 import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { type Family, type Ip, familyOf } from '../model/ip.ts';
-import { localType } from '../model/route-lookup.ts';
 import { type Frame, type Packet, isMulticast } from './frame.ts';
+import { localTypeOf } from './route.ts';
 
 /** A packet where a rule looks at it. */
 export interface Seen {
@@ -34,7 +34,7 @@ const ADDRESS_TYPES = { unicast: 1, local: 2, broadcast: 3, anycast: 4, multicas
 /** What an address is to the netns, as a number (RTN_*; net/ipv4/fib_frontend.c, inet_addr_type). */
 export function addressType(netns: Netns, ip: Ip): number {
   if (isMulticast(ip)) return ADDRESS_TYPES.multicast;
-  const type = localType(netns, ip);
+  const type = localTypeOf(netns, ip);
   if (type === 'local' || type === 'broadcast' || type === 'anycast') return ADDRESS_TYPES[type];
   return familyOf(ip) === 4 && ip === '255.255.255.255'
     ? ADDRESS_TYPES.broadcast
