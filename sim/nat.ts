@@ -104,17 +104,20 @@ export function redirectTarget(netns: Netns, iif: Ifname | null, family: Family)
   return own.find(({ secondary }) => !secondary)?.ip;
 }
 
+/** Another packet only where something of it is another. */
 function withEnd(packet: IpPacket, side: Side, ip: Ip, port: number): IpPacket {
   const { message } = packet;
-  if ('sourcePort' in message)
-    return {
-      ...packet,
-      [side]: ip,
-      message: { ...message, [side === 'source' ? 'sourcePort' : 'destinationPort']: port },
-    };
-  return 'id' in message
-    ? { ...packet, [side]: ip, message: { ...message, id: port } }
-    : { ...packet, [side]: ip };
+  const isThere = packet[side] === ip;
+  if ('sourcePort' in message) {
+    const name = `${side}Port` as const;
+    if (isThere && message[name] === port) return packet;
+    return { ...packet, [side]: ip, message: { ...message, [name]: port } };
+  }
+  if ('id' in message)
+    return isThere && message.id === port
+      ? packet
+      : { ...packet, [side]: ip, message: { ...message, id: port } };
+  return isThere ? packet : { ...packet, [side]: ip };
 }
 
 /** A packet with one of its addresses as its connection has it behind this hook (nf_nat_packet, nf_nat_manip_pkt). */

@@ -6,7 +6,7 @@ import type { Netns, NetnsName } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Family, Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
-import type { Chain, ChainHook, Table } from '../model/nftables.ts';
+import { type BaseChain, type HookName, baseChainsOf } from './base-chains.ts';
 import {
   type Connection,
   type Track,
@@ -14,7 +14,6 @@ import {
   isTracked,
   packetFamily,
   refresh,
-  seesFamily,
   track,
 } from './conntrack.ts';
 import {
@@ -37,13 +36,12 @@ import {
   translateError,
 } from './nat.ts';
 import { gather } from './reassembly.ts';
+import { oncePerWord } from './remembered.ts';
 import { sendReset } from './reset.ts';
 import { type ChainEnd, evaluateChain } from './ruleset.ts';
 import { type Place, type Run, drop, leave, netnsOf, note } from './run.ts';
 import type { Seen } from './seen.ts';
 import { noteUnread } from './unread.ts';
-
-type HookName = ChainHook['hook'];
 
 /** Where a packet is. */
 export interface Passing {
@@ -72,22 +70,6 @@ const SIDE: Readonly<Partial<Record<HookName, Side>>> = {
   input: 'source',
   postrouting: 'source',
 };
-
-interface BaseChain {
-  readonly table: Table;
-  readonly chain: Chain;
-  readonly hook: ChainHook;
-}
-
-function baseChains(netns: Netns, sees: (table: Table) => boolean): BaseChain[] {
-  return Object.values(netns.nftables)
-    .filter(sees)
-    .flatMap((table) =>
-      Object.values(table.chains).flatMap((chain) =>
-        chain.hook ? [{ table, chain, hook: chain.hook }] : [],
-      ),
-    );
-}
 
 /** A packet at a hook: it goes on, or its end is noted. */
 type Passed<P> = P | undefined;
@@ -229,6 +211,7 @@ function askNat(
 
 /** Who may say how a connection is translated. */
 interface NatRules {
+  /** Those at the hook, in the order in which they are asked. */
   readonly chains: readonly BaseChain[];
   /** Tables that are not read, with a chain at the hook. */
   readonly unread: readonly LegacyTable[];
@@ -248,10 +231,7 @@ function applyNat(
   let asked = packet;
   if (found.isNew && !found.connection.decided[side]) {
     for (const table of unread) noteUnread(run, at, packet, passing.hook, table);
-    const here = chains
-      .filter(({ hook }) => hook.hook === passing.hook)
-      .toSorted((a, b) => a.hook.priority - b.hook.priority);
-    const answer = askNat(run, at, packet, found, here, passing, side);
+    const answer = askNat(run, at, packet, found, chains, passing, side);
     if (!answer) return undefined;
     now = { ...found, connection: answer.connection };
     asked = marked(packet, answer.mark);
@@ -261,7 +241,7 @@ function applyNat(
     now,
     side,
   );
-  const isSame = formatPacket(translated) === formatPacket(asked);
+  const isSame = translated === asked || formatPacket(translated) === formatPacket(asked);
   if (!isSame)
     note(run, at, 'netfilter', translated, `${passing.hook}: its ${side} is translated`, {
       rule: 'K-8.3',
@@ -269,11 +249,66 @@ function applyNat(
   return tracked(isSame ? asked : translated, now);
 }
 
-/** A step of a hook: priority, and what it does with the packet. */
+/** A step of a hook: priority, and what it does with a packet. */
 interface Step {
   readonly priority: number;
-  readonly act: (packet: IpPacket) => Passed<IpPacket>;
+  readonly act: (run: Run, at: LinkRef, packet: IpPacket, passing: Passing) => Passed<IpPacket>;
 }
+
+function isNatChain({ hook }: BaseChain): boolean {
+  return hook.type === 'nat';
+}
+
+/** What a packet passes at a hook, in the order of the priorities; `legacy` are the tables of the family that are not read. */
+function stepsAt(
+  netns: Netns,
+  family: Family,
+  hook: HookName,
+  legacy: readonly LegacyTable[],
+): readonly Step[] {
+  const bases = baseChainsOf(netns, family);
+  const here = bases.filter((base) => base.hook.hook === hook);
+  const steps: Step[] = here
+    .filter((base) => !isNatChain(base))
+    .map((base) => ({
+      priority: base.hook.priority,
+      act: (run, at, packet, passing) => filter(run, at, packet, base, passing),
+    }));
+  const unread = legacy.filter((table) => isAt(table, hook));
+  for (const table of unread) if (!isNat(table)) steps.push(unreadStep(table));
+  // Whatever a rule of nat says, its target has connections tracked (xt_nat_checkentry).
+  const hasLegacyNat = legacy.some(isNat);
+  const isTracking = hasLegacyNat || isTracked(netns, family);
+  if (isTracking && (hook === 'prerouting' || hook === 'output')) {
+    steps.push({ priority: CONNTRACK_PRIORITY, act: trackIn });
+    steps.push({ priority: DEFRAG_PRIORITY, act: joinIn });
+  }
+  const natPriority = NAT_PRIORITY[hook];
+  if (natPriority !== undefined && (hasLegacyNat || bases.some(isNatChain))) {
+    const rules = { chains: here.filter(isNatChain), unread: unread.filter(isNat) };
+    steps.push({
+      priority: natPriority,
+      act: (run, at, packet, passing) => applyNat(run, at, packet, rules, passing),
+    });
+  }
+  return steps.toSorted((a, b) => a.priority - b.priority);
+}
+
+const NO_LEGACY: readonly LegacyTable[] = [];
+
+/** The steps of a netns in which all tables are read, as nearly always. */
+const readSteps = oncePerWord(
+  (netns: Netns, family: Family): Readonly<Record<HookName, readonly Step[]>> => {
+    const at = (hook: HookName): readonly Step[] => stepsAt(netns, family, hook, NO_LEGACY);
+    return {
+      prerouting: at('prerouting'),
+      input: at('input'),
+      forward: at('forward'),
+      output: at('output'),
+      postrouting: at('postrouting'),
+    };
+  },
+);
 
 /** What a packet is after a hook; undefined where it does not go on, which is noted. */
 export function passHook(
@@ -284,39 +319,15 @@ export function passHook(
 ): Passed<IpPacket> {
   const netns = netnsOf(run, at.netns);
   const family = packetFamily(packet);
-  const bases = baseChains(netns, (table) => seesFamily(table, family));
   const legacy = legacyTablesIn(run, at.netns, family);
+  const isRead = legacy.length === 0;
   // Nearly always so.
-  if (bases.length === 0 && legacy.length === 0) return packet;
+  if (isRead && baseChainsOf(netns, family).length === 0) return packet;
   const { hook } = passing;
-  const natChains = bases.filter((base) => base.hook.type === 'nat');
-  const steps: Step[] = bases
-    .filter((base) => base.hook.type !== 'nat' && base.hook.hook === hook)
-    .map((base) => ({
-      priority: base.hook.priority,
-      act: (each) => filter(run, at, each, base, passing),
-    }));
-  const unread = legacy.filter((table) => isAt(table, hook));
-  for (const table of unread) if (!isNat(table)) steps.push(unreadStep(run, at, hook, table));
-  // Whatever a rule of nat says, its target has connections tracked (xt_nat_checkentry).
-  const hasLegacyNat = legacy.some(isNat);
-  const isTracking = hasLegacyNat || isTracked(netns, family);
-  if (isTracking && (hook === 'prerouting' || hook === 'output')) {
-    steps.push({ priority: CONNTRACK_PRIORITY, act: (each) => trackIn(run, at, each) });
-    if (packet.fragment)
-      steps.push({ priority: DEFRAG_PRIORITY, act: (each) => joinIn(run, at, each) });
-  }
-  const natPriority = NAT_PRIORITY[hook];
-  if (natPriority !== undefined && (hasLegacyNat || natChains.length > 0)) {
-    const rules = { chains: natChains, unread: unread.filter(isNat) };
-    steps.push({
-      priority: natPriority,
-      act: (each) => applyNat(run, at, each, rules, passing),
-    });
-  }
+  const steps = isRead ? readSteps(netns, family)[hook] : stepsAt(netns, family, hook, legacy);
   let passed: Passed<IpPacket> = packet;
-  for (const { act } of steps.toSorted((a, b) => a.priority - b.priority)) {
-    passed = act(passed);
+  for (const { act } of steps) {
+    passed = act(run, at, passed, passing);
     if (!passed) return undefined;
   }
   return hook === 'postrouting' || hook === 'input' ? confirmed(run, at, passed) : passed;
@@ -326,12 +337,14 @@ function legacyTablesIn(run: Run, netns: NetnsName, family: Family): readonly Le
   return legacyTablesOf(run.world.legacyTables, netns, family === 4 ? 'ip' : 'ip6');
 }
 
-function unreadStep(run: Run, at: Place, hook: HookName, table: LegacyTable): Step {
-  const act = (packet: IpPacket): IpPacket => {
-    noteUnread(run, at, packet, hook, table);
-    return packet;
+function unreadStep(table: LegacyTable): Step {
+  return {
+    priority: priorityOf(table),
+    act: (run, at, packet, { hook }) => {
+      noteUnread(run, at, packet, hook, table);
+      return packet;
+    },
   };
-  return { priority: priorityOf(table), act };
 }
 
 /** Connections are told by whole packets: fragments wait for each other (nf_defrag_ipv4.c, nf_defrag_ipv6_hooks.c). */
@@ -393,12 +406,13 @@ export function passBridgeHook(
   { hook, iif, oif }: Passing,
 ): boolean {
   const netns = netnsOf(run, at.netns);
-  const bases = baseChains(netns, ({ family }) => family === 'bridge')
-    .filter((base) => base.hook.hook === hook)
-    .toSorted((a, b) => a.hook.priority - b.hook.priority);
+  const bases = baseChainsOf(netns, 'bridge');
+  // Nearly always so.
+  if (bases.length === 0) return true;
   const { packet } = frame;
   const mark = packet.kind === 'ip' ? (packet.skb?.mark ?? 0) : 0;
   return bases.every((base) => {
+    if (base.hook.hook !== hook) return true;
     const seen: Seen = { netns, packet, frame, iif, oif, mark };
     return noteEnd(run, at, frame, base, evaluateChain(seen, base.table, base.chain));
   });
@@ -417,7 +431,6 @@ export function passesBridgeNetfilter(run: Run, at: LinkRef, { packet }: Frame):
   const family = packetFamily(packet);
   return (
     looksAtBridged(netns, family) &&
-    (baseChains(netns, (table) => seesFamily(table, family)).length > 0 ||
-      legacyTablesIn(run, at.netns, family).length > 0)
+    (baseChainsOf(netns, family).length > 0 || legacyTablesIn(run, at.netns, family).length > 0)
   );
 }
