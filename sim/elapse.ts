@@ -16,7 +16,7 @@ import { type World, withoutForgotten } from './world.ts';
  */
 export function elapse(world: World, ms: number): World {
   if (!(ms >= 0)) throw new Error(`time does not pass by ${ms} ms`);
-  const run = startRun(world, null);
+  const run = startRun(world, null, false);
   settle(run, world.nowMs + ms);
   return { ...withoutForgotten(run.world), connections: lasting(run.world) };
 }
@@ -46,7 +46,7 @@ export function announce(
   world: World,
   { netns, ...announced }: AddressAnnounce & { readonly netns: NetnsName },
 ): World {
-  const run = startRun(world, null);
+  const run = startRun(world, null, false);
   transmit(run, { netns, ifname: announced.ifname }, announcement(announced));
   settle(run);
   return run.world;

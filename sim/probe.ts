@@ -20,7 +20,7 @@ import { sendOwn } from './output.ts';
 import { type End, type Run, drop, leave, startRun } from './run.ts';
 import { settle } from './settle.ts';
 import { UNSPECIFIED } from './source.ts';
-import type { Trace, Verdict } from './trace.ts';
+import type { Outcome, Trace, Verdict } from './trace.ts';
 import type { World } from './world.ts';
 
 export interface ProbeRequest {
@@ -72,7 +72,7 @@ function conclude(run: Run): Verdict {
 }
 
 /** Of what the sender is told; who has its answer hears of nothing else. */
-function errorOf(run: Run, verdict: Verdict): Trace['error'] {
+function errorOf(run: Run, verdict: Verdict): Outcome['error'] {
   if (verdict.kind === 'delivered') return null;
   if (run.error ?? run.isTold) return run.error ?? run.isTold;
   const isLost = run.ends.some(
@@ -120,13 +120,8 @@ function messageOf({ to, sourcePort = 40_000, payloadBytes }: ProbeRequest): Pro
     : { kind: 'tcp', ...ports, ...bytes, flags: 'syn' };
 }
 
-/**
- * Sends one packet and follows it and its answer, with the ARP or ND that they need, until everything
- * has come to an end: by default an ICMP or ICMPv6 echo request. Equal
- * arguments give equal traces. Throws for a netns that the host does not have, for a source of the
- * other family, for a TTL that does not fit into a byte and for a port that is none.
- */
-export function probe(world: World, request: ProbeRequest): Trace {
+/** Lets a probe happen to its end. Answers the run after it, and how it ended. */
+function carryOut(world: World, request: ProbeRequest, isTraced: boolean): [Run, Outcome] {
   const { destination, source = null, ttl = DEFAULT_TTL, dontFragment = true } = request;
   const message = messageOf(request);
   const family = familyOf(destination);
@@ -134,7 +129,7 @@ export function probe(world: World, request: ProbeRequest): Trace {
     throw new Error(`cannot send from ${source} to ${destination}`);
   if (!Number.isInteger(ttl) || ttl < 1 || ttl > 255)
     throw new Error(`a TTL is 1 to 255, not ${ttl}`);
-  const run = startRun(world, { sender: request.netns, from: destination, message });
+  const run = startRun(world, { sender: request.netns, from: destination, message }, isTraced);
   const own: OwnPacket = {
     source,
     destination,
@@ -148,11 +143,22 @@ export function probe(world: World, request: ProbeRequest): Trace {
     settle(run);
   }
   const verdict = conclude(run);
-  return {
-    hops: run.hops,
-    verdict,
-    error: errorOf(run, verdict),
-    laterHops: run.laterHops,
-    world: run.world,
-  };
+  return [run, { verdict, error: errorOf(run, verdict), world: run.world }];
+}
+
+/**
+ * Sends one packet and follows it and its answer, with the ARP or ND that they need, until everything
+ * has come to an end: by default an ICMP or ICMPv6 echo request. Equal
+ * arguments give equal traces. Throws for a netns that the host does not have, for a source of the
+ * other family, for a TTL that does not fit into a byte and for a port that is none.
+ */
+export function probe(world: World, request: ProbeRequest): Trace {
+  const [{ hops, laterHops }, outcome] = carryOut(world, request, true);
+  return { hops, laterHops, ...outcome };
+}
+
+/** What `probe` answers and throws but for the hops, of which no account is kept: for who asks much, and wants to know the end. */
+export function outcomeOf(world: World, request: ProbeRequest): Outcome {
+  const [, outcome] = carryOut(world, request, false);
+  return outcome;
 }

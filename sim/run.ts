@@ -90,6 +90,8 @@ export interface Run {
   readonly startMs: number;
   /** Who waits for an answer, and what that has to look like; null: nobody does. */
   readonly awaited: Awaited | null;
+  /** Is anybody told of the hops? */
+  readonly isTraced: boolean;
   readonly hops: Hop[];
   readonly queue: Event[];
   readonly waiting: Waiting[];
@@ -109,11 +111,12 @@ export interface Run {
   laterHops: number;
 }
 
-export function startRun(world: World, awaited: Awaited | null): Run {
+export function startRun(world: World, awaited: Awaited | null, isTraced: boolean): Run {
   return {
     world,
     startMs: world.nowMs,
     awaited,
+    isTraced,
     hops: [],
     queue: [],
     waiting: [],
@@ -165,7 +168,7 @@ function isAboutNeighbours(outer: Packet): boolean {
   return packet.kind === 'arp' || isNeighbourMessage(packet.message);
 }
 
-/** Adds a hop to the trace. */
+/** Adds a hop to the trace, where there is one. */
 export function note(
   run: Run,
   at: Place,
@@ -174,6 +177,7 @@ export function note(
   decision: string,
   grounds: Grounds = {},
 ): void {
+  if (!run.isTraced) return;
   if (run.isAside && isAboutNeighbours(packetIn(data))) return;
   if (run.delivered) {
     run.laterHops += 1;

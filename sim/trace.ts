@@ -104,15 +104,20 @@ export interface SenderError {
   readonly mtuBytes: number | null;
 }
 
-export interface Trace {
-  readonly hops: readonly Hop[];
+/** What became of a probe. */
+export interface Outcome {
   readonly verdict: Verdict;
   /** Null: the sender hears of none, and waits. What its own kernel refuses it knows without one. */
   readonly error: SenderError | 'unknown' | null;
-  /** Hops of flooded copies that went on after the verdict was certain; they are not in `hops`. */
-  readonly laterHops: number;
   /** With what was learned on the way. */
   readonly world: World;
+}
+
+/** The same, with how it came to that. */
+export interface Trace extends Outcome {
+  readonly hops: readonly Hop[];
+  /** Hops of flooded copies that went on after the verdict was certain; they are not in `hops`. */
+  readonly laterHops: number;
 }
 
 /** `host br0`: a place in a trace. */

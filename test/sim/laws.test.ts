@@ -3,10 +3,11 @@ import { describe, expect, it, vi } from 'vitest';
 import { canonicalJson } from '../../model/canonical.ts';
 import { type Host, withNetns } from '../../model/host.ts';
 import { type Ip, parseIp } from '../../model/ip.ts';
-import { type ProbeRequest, probe } from '../../sim/probe.ts';
+import { type ProbeRequest, outcomeOf, probe } from '../../sim/probe.ts';
 import { type Trace, type Verdict, formatTrace, formatVerdict } from '../../sim/trace.ts';
 import { makeWorld, withHost } from '../../sim/world.ts';
 import { UNIVERSE, hosts } from '../arbitraries/host.ts';
+import { legacyTables } from '../arbitraries/legacy-table.ts';
 import { ROUTED, ROUTED_DESTINATIONS, ROUTED_SENDERS, breakageLists, carriedOut } from './hosts.ts';
 import { LISTEN_PORT, SERVICES, SERVICE_PORT, rulesets } from './rulesets.ts';
 
@@ -133,6 +134,21 @@ describe('laws of probe', () => {
         expect(canonicalJson(probe(world, request))).toBe(canonicalJson(first));
         expect(canonicalJson(world)).toBe(text);
         expect(first.world.host).toBe(host);
+      }),
+      runs,
+    );
+  });
+
+  it('ends the same without a trace, also in a world that has learned', () => {
+    fc.assert(
+      fc.property(anyCases(), fc.array(legacyTables(), { maxLength: 2 }), (each, tables) => {
+        const names = Object.keys(each.host.netns);
+        const legacy = Object.fromEntries(names.map((name) => [name, tables]));
+        const cold = makeWorld(each.host, legacy);
+        for (const world of [cold, probe(cold, each.request).world]) {
+          const { hops: _, laterHops: __, ...outcome } = probe(world, each.request);
+          expect(outcomeOf(world, each.request)).toStrictEqual(outcome);
+        }
       }),
       runs,
     );
