@@ -2,10 +2,9 @@ import { type Spread, spread } from '../spread.ts';
 import { type Paint, type Row, align, spreadCells, titleRow, verdictCell } from '../table.ts';
 
 /** What is to be reached, by the middle of the values or by each of them. */
-export interface Target {
-  readonly of: 'median' | 'max';
-  readonly atMost: number;
-}
+export type Target =
+  | { readonly of: 'median' | 'max'; readonly atMost: number }
+  | { readonly of: 'median' | 'min'; readonly atLeast: number };
 
 /** One thing that was measured, several times. */
 export interface Figure {
@@ -13,7 +12,7 @@ export interface Figure {
   /** What it was measured on. */
   readonly on: string;
   /** `times` is a ratio, `ops/s` operations a second; MB are 10^6 bytes. */
-  readonly unit: 'ms' | 'ops/s' | 'MB' | 'times';
+  readonly unit: 'ms' | 'µs' | 'ops/s' | 'MB' | 'times';
   readonly values: readonly number[];
   readonly target?: Target | undefined;
 }
@@ -21,7 +20,17 @@ export interface Figure {
 /** The spread of a figure's values, and whether its target is met; null when it has none. */
 export function judgeFigure({ values, target }: Figure): Spread & { readonly met: boolean | null } {
   const own = spread(values);
-  return { ...own, met: target === undefined ? null : own[target.of] <= target.atMost };
+  return { ...own, met: target === undefined ? null : isMet(own, target) };
+}
+
+function isMet(own: Spread, target: Target): boolean {
+  return 'atMost' in target ? own[target.of] <= target.atMost : own[target.of] >= target.atLeast;
+}
+
+/** `max <= 5`. */
+function formatTarget(target: Target): string {
+  const bound = 'atMost' in target ? `<= ${target.atMost}` : `>= ${target.atLeast}`;
+  return target.of === 'median' ? bound : `${target.of} ${bound}`;
 }
 
 /** A line per figure; what is the same as in the line above is not said again. */
@@ -29,7 +38,7 @@ export function formatFigures(figures: readonly Figure[], paint: Paint): string 
   const rows = figures.map((figure, index): Row => {
     const { name, on, unit, target } = figure;
     const { met, ...own } = judgeFigure(figure);
-    const goal = target ? `${target.of === 'max' ? 'max ' : ''}<= ${target.atMost}` : '';
+    const goal = target ? formatTarget(target) : '';
     return [
       { text: figures[index - 1]?.name === name ? '' : name, paint: paint.bold },
       { text: on },

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { measureBuilding, measureCluster } from '../../bench/sim/build.ts';
-import { formatFigures } from '../../bench/sim/figure.ts';
+import { type Target, formatFigures, judgeFigure } from '../../bench/sim/figure.ts';
 import { measureOperations } from '../../bench/sim/operations.ts';
 import { measurePackets } from '../../bench/sim/packets.ts';
 import { measurePlans } from '../../bench/sim/plan.ts';
@@ -36,6 +36,16 @@ describe('the bench of the model', () => {
     const lines = formatFigures(figures, PLAIN).trimEnd().split('\n');
     expect(lines).toHaveLength(figures.length + 1);
   }, 60_000);
+
+  it.each<[Target, boolean]>([
+    [{ of: 'median', atMost: 2 }, true],
+    [{ of: 'max', atMost: 2 }, false],
+    [{ of: 'median', atLeast: 2 }, true],
+    [{ of: 'min', atLeast: 2 }, false],
+  ])('judges 1, 2 and 6 by %j', (target, met) => {
+    const figure = { name: 'some', on: 'some', unit: 'ms', values: [1, 2, 6], target } as const;
+    expect(judgeFigure(figure).met).toBe(met);
+  });
 
   it('plans a pod as it would be planned beside all pods before it', () => {
     const count = 5;
