@@ -5,6 +5,7 @@ import { type Family, type Ip, familyOf, parseIp } from '../model/ip.ts';
 import { chance } from './chance.ts';
 import { type Connection, type Track, type Tuple, inverse, isKnown } from './conntrack.ts';
 import type { IpPacket } from './frame.ts';
+import { oncePerWords } from './remembered.ts';
 import type { Translation } from './seen.ts';
 import { selectIpv4, selectIpv6 } from './source.ts';
 import type { World } from './world.ts';
@@ -41,17 +42,16 @@ function withFreePort(world: World, netns: NetnsName, reply: Tuple): Tuple {
   return reply;
 }
 
-/** The address that packets which leave by a link are given, towards their next hop (nf_nat_masquerade.c; K-8.3). */
-export function masqueradeSource(
-  netns: Netns,
-  device: Ifname,
-  nextHop: Ip,
-  destination: Ip,
-): Ip | undefined {
-  return familyOf(destination) === 4
-    ? selectIpv4(netns, device, nextHop, 'global')
-    : selectIpv6(netns, device, destination);
-}
+/** The address that packets which leave by a link are given, towards their next hop (nf_nat_masquerade.c; K-8.3); null: there is none. */
+export const masqueradeSource = oncePerWords(
+  (netns: Netns, device: Ifname, nextHop: Ip, destination: Ip): Ip | null => {
+    const source =
+      familyOf(destination) === 4
+        ? selectIpv4(netns, device, nextHop, 'global')
+        : selectIpv6(netns, device, destination);
+    return source ?? null;
+  },
+);
 
 /** Where packets of a connection go, or whom they come from; null: as it is. */
 interface Target {
@@ -83,10 +83,10 @@ export function decide(
   return { ...connection, decided, reply: withFreePort(world, netns, translated) };
 }
 
-/** Where the kernel looks for an address that a rule does not name; undefined where the netns has none. */
+/** Where the kernel looks for an address that a rule does not name; null where the netns has none. */
 export interface Sources {
-  readonly masquerade: () => Ip | undefined;
-  readonly redirect: () => Ip | undefined;
+  readonly masquerade: () => Ip | null;
+  readonly redirect: () => Ip | null;
 }
 
 /** The translation that a rule asks for; undefined where the netns has no address for it. */
@@ -94,14 +94,14 @@ export function targetOf(translation: Translation, sources: Sources): Target | u
   if (translation.kind === 'dnat' || translation.kind === 'snat') return translation;
   const ip = sources[translation.kind]();
   const port = translation.kind === 'redirect' ? translation.port : null;
-  return ip === undefined ? undefined : { ip, port };
+  return ip === null ? undefined : { ip, port };
 }
 
 /** The address that packets which came in by a link are redirected to (net/netfilter/nf_nat_redirect.c): its first; of the netns's own, that of the loopback. */
-export function redirectTarget(netns: Netns, iif: Ifname | null, family: Family): Ip | undefined {
+export function redirectTarget(netns: Netns, iif: Ifname | null, family: Family): Ip | null {
   if (iif === null) return family === 4 ? parseIp('127.0.0.1') : parseIp('::1');
   const own = netns.links[iif]?.addresses.filter(({ ip }) => familyOf(ip) === family) ?? [];
-  return own.find(({ secondary }) => !secondary)?.ip;
+  return own.find(({ secondary }) => !secondary)?.ip ?? null;
 }
 
 /** Another packet only where something of it is another. */

@@ -195,7 +195,7 @@ function askNat(
     const target = targetOf(end.translation, {
       masquerade: () =>
         oif === null || nextHop === undefined
-          ? undefined
+          ? null
           : masqueradeSource(netns, oif, nextHop, packet.destination),
       redirect: () => redirectTarget(netns, iif, packetFamily(packet)),
     });

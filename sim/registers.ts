@@ -29,17 +29,16 @@ const ON: Step = { kind: 'on' };
 const PAST: Step = { kind: 'past' };
 const UNKNOWN: Step = { kind: 'unknown' };
 
-/** NFT_REG32_SIZE, and all of them (NFT_REG32_COUNT). */
+/** NFT_REG32_SIZE. */
 const REGISTER_BYTES = 4;
-const ALL_BYTES = 80;
 
 /** What rules have loaded so far; undefined where nothing was, or nothing that is known. */
 export class Registers {
-  readonly #bytes: (number | undefined)[] = Array.from({ length: ALL_BYTES }, () => undefined);
+  readonly #bytes: (number | undefined)[] = [];
 
   /** Nothing is known of any. */
   forget(): void {
-    this.#bytes.fill(undefined);
+    this.#bytes.length = 0;
   }
 
   /** Bytes into registers from one on, the last filled up with zeros; undefined: they are not known. */

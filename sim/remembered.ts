@@ -4,7 +4,7 @@
  */
 
 /** A function of a value, which looks once at each. */
-function oncePer<Of extends object, Found extends object>(
+export function oncePer<Of extends object, Found extends object>(
   find: (of: Of) => Found,
 ): (of: Of) => Found {
   const known = new WeakMap<Of, Found>();
@@ -20,11 +20,14 @@ function oncePer<Of extends object, Found extends object>(
 /** So many answers about one value are kept; then they are forgotten, since nobody may ever ask for most of them again. */
 const MOST_ANSWERS = 10_000;
 
-/** What is asked of a value beside it: a name, a family or an address. */
-type Word = string | number | null;
+/** What is asked of a value beside it: a name, a family, an address, or a part of it. */
+type Word = string | number | object | null;
+
+/** Whatever can be told from nothing found yet. */
+type Some = object | string | boolean | null;
 
 /** A function of a value and of a word, which finds each answer once. */
-export function oncePerWord<Of extends object, A extends Word, Found extends object | string>(
+export function oncePerWord<Of extends object, A extends Word, Found extends Some>(
   find: (of: Of, a: A) => Found,
 ): (of: Of, a: A) => Found {
   const answersOf = oncePer<Of, Map<A, Found>>(() => new Map());
@@ -68,7 +71,7 @@ export function oncePerWords<
   A extends Word,
   B extends Word,
   C extends Word,
-  Found extends object,
+  Found extends Some,
 >(find: (of: Of, a: A, b: B, c: C) => Found): (of: Of, a: A, b: B, c: C) => Found {
   const answersOf = oncePer<Of, Answers<A, B, C, Found>>(() => new Answers());
   return (of, a, b, c) => {

@@ -2,6 +2,7 @@
  * What the rules of a base chain decide about a packet (K-8.1; net/netfilter/nf_tables_core.c, nft_do_chain). A statement that is
  * not understood is asked both ways: where what follows is the same, it does not matter.
  */
+import type { Netns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import {
   type Chain,
@@ -18,12 +19,13 @@ import {
   fieldsOf,
   keyPartsOf,
 } from '../model/nftables.ts';
-import { prefixContains } from '../model/prefix.ts';
-import { localType } from '../model/route-lookup.ts';
+import { type Prefix, prefixContains } from '../model/prefix.ts';
 import { type IpPacket, isLaterFragment } from './frame.ts';
 import { transportLoad } from './packet-bytes.ts';
 import { Registers, type Step, perform } from './registers.ts';
-import { ruleText } from './rule-text/rule.ts';
+import { oncePer, oncePerWord } from './remembered.ts';
+import { localTypeOf } from './route.ts';
+import { type RuleTable, ruleText } from './rule-text/rule.ts';
 import { type Seen, type Translation, isOfFamily } from './seen.ts';
 import { findRawParts } from './sets.ts';
 
@@ -168,33 +170,47 @@ function valueOf(seen: Seen, field: Field): string | undefined {
   }
 }
 
-function matches(seen: Seen, { field, negate, value }: Match): boolean {
-  const have = valueOf(seen, field);
-  if (have === undefined) return false;
-  const fits = value.includes('/')
-    ? prefixContains(value as Parameters<typeof prefixContains>[0], have as Ip)
-    : have === value;
-  return fits !== negate;
+const holdsFor = oncePerWord(({ value }: Match, have: string): boolean =>
+  value.includes('/') ? prefixContains(value as Prefix, have as Ip) : have === value,
+);
+
+function matches(seen: Seen, match: Match): boolean {
+  const have = valueOf(seen, match.field);
+  return have !== undefined && holdsFor(match, have) !== match.negate;
 }
 
-/** The element for what the packet has in these fields; null where there is none, undefined where it lacks one of the fields. */
+interface Lookup {
+  readonly field: LookupField;
+}
+
+const fieldsIn = oncePer(({ field }: Lookup) => fieldsOf(field));
+
+/** The element for what the packet has in the fields of a lookup; null where there is none, undefined where it lacks one of the fields. */
 function findElement(
   seen: Seen,
   table: Table,
   name: string,
-  field: LookupField,
+  lookup: Lookup,
 ): Pick<SetElement, 'verdict' | 'target'> | null | undefined {
   const set = table.sets[name];
-  const values = fieldsOf(field).map((each) => valueOf(seen, each));
+  const fields = fieldsIn(lookup);
+  const values = fields.map((each) => valueOf(seen, each));
   if (values.includes(undefined)) return undefined;
   const key = values.join(' . ');
   if (!set) {
-    const types = fieldsOf(field).map((each) => FIELD_TYPES[each]);
+    const types = fields.map((each) => FIELD_TYPES[each]);
     const found = findRawParts(table.rawSets?.[name], types, values as string[]);
     return found ? { verdict: found.verdict ?? null } : null;
   }
   return Object.hasOwn(set.elements, key) ? (set.elements[key] ?? null) : null;
 }
+
+/** A table with the numbers of the links that its rules may name. */
+const withNumbers = oncePerWord(({ ifindexes }: Netns, table: Table): RuleTable =>
+  ifindexes ? { ...table, ifindexes } : table,
+);
+
+const wordsOf = oncePerWord((table: RuleTable, rule: Rule): string => ruleText(rule, table));
 
 /** More jumps than any packet takes: the kernel has no chain that leads to itself (nf_tables_api.c, nft_chain_validate), but a saved ruleset may. */
 const JUMPS_MAX = 1_000_000;
@@ -250,17 +266,12 @@ class Evaluation {
           place = matches(this.#seen, statement) ? goesOn : nextRule;
           break;
         case 'lookup': {
-          const found = findElement(this.#seen, this.#table, statement.set, statement.field);
+          const found = findElement(this.#seen, this.#table, statement.set, statement);
           place = found !== undefined && (found !== null) !== statement.negate ? goesOn : nextRule;
           break;
         }
         case 'vmap': {
-          const verdict = findElement(
-            this.#seen,
-            this.#table,
-            statement.map,
-            statement.field,
-          )?.verdict;
+          const verdict = findElement(this.#seen, this.#table, statement.map, statement)?.verdict;
           if (!verdict) place = nextRule;
           else {
             const next = this.#follow(verdict, place, decided);
@@ -278,12 +289,7 @@ class Evaluation {
         case 'masquerade':
           return decided('accept', { kind: 'masquerade' });
         case 'dnat': {
-          const target = findElement(
-            this.#seen,
-            this.#table,
-            statement.map,
-            statement.field,
-          )?.target;
+          const target = findElement(this.#seen, this.#table, statement.map, statement)?.target;
           if (target === undefined) place = nextRule;
           // Of the other family it translates nothing (net/netfilter/nft_nat.c, nft_nat_inet_eval).
           else if (!isOfFamily(this.#seen, statement.family)) place = goesOn;
@@ -296,7 +302,8 @@ class Evaluation {
         }
         case 'local': {
           const { packet, netns } = this.#seen;
-          const isLocal = packet.kind === 'ip' && localType(netns, packet.destination) === 'local';
+          const isLocal =
+            packet.kind === 'ip' && localTypeOf(netns, packet.destination) === 'local';
           place = isLocal ? goesOn : nextRule;
           break;
         }
@@ -346,14 +353,10 @@ class Evaluation {
     };
   }
 
-  #chainText(chain: Chain): string {
-    return `${this.#table.family} ${this.#table.name} ${chain.name}`;
-  }
-
   #ruleText(chain: Chain, at: number, rule: Rule): string {
-    const { ifindexes } = this.#seen.netns;
-    const table = ifindexes ? { ...this.#table, ifindexes } : this.#table;
-    return `rule ${at + 1} of chain ${this.#chainText(chain)}, ${ruleText(rule, table)}`;
+    const { family, name } = this.#table;
+    const words = wordsOf(withNumbers(this.#seen.netns, this.#table), rule);
+    return `rule ${at + 1} of chain ${family} ${name} ${chain.name}, ${words}`;
   }
 
   /** Where what an expression came to leads, or how it ends. */
