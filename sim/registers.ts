@@ -5,6 +5,7 @@ import type { Table, Verdict } from '../model/nftables.ts';
 import type { Tuple } from './conntrack.ts';
 import { packetBytes } from './frame.ts';
 import { l4Protocol, networkBytes, transportLoad } from './packet-bytes.ts';
+import { oncePer } from './remembered.ts';
 import {
   type Seen,
   type Translation,
@@ -69,9 +70,11 @@ function networkOrder16(value: number): Uint8Array {
   return Uint8Array.of(value >>> 8, value);
 }
 
+const UTF8 = new TextEncoder();
+
 function nameBytes(ifname: string | null): Uint8Array {
   const bytes = new Uint8Array(16);
-  bytes.set(new TextEncoder().encode(ifname ?? ''));
+  UTF8.encodeInto(ifname ?? '', bytes);
   return bytes;
 }
 
@@ -183,7 +186,10 @@ function payloadBytes(
 
 /** -1, 0 or 1, as the bytes are in order (memcmp). */
 function order(a: Uint8Array, b: Uint8Array): number {
-  for (const [i, byte] of a.entries()) if (byte !== b[i]) return byte < (b[i] ?? 0) ? -1 : 1;
+  for (let i = 0; i < a.length; i += 1) {
+    const [own = 0, other = 0] = [a[i], b[i]];
+    if (own !== other) return own < other ? -1 : 1;
+  }
   return 0;
 }
 
@@ -276,6 +282,19 @@ function target(seen: Seen, expression: Expression & { readonly name: 'target' }
   }
 }
 
+type Named<Name> = Expression & { readonly name: Name };
+
+/** The bytes that expressions have in them, read once. */
+const valueOf = oncePer(({ value }: Named<'cmp' | 'immediate'>) => fromHex(value));
+const maskOf = oncePer(({ mask, xor }: Named<'bitwise'>) => ({
+  mask: fromHex(mask),
+  flips: fromHex(xor),
+}));
+const rangeOf = oncePer(({ low, high }: Named<'range'>) => ({
+  low: fromHex(low),
+  high: fromHex(high),
+}));
+
 /** Into a register; what the packet does not have ends the rule. */
 function load(registers: Registers, to: number, bytes: Uint8Array | undefined | null): Step {
   if (bytes === null) return PAST;
@@ -297,7 +316,7 @@ function loadInto(seen: Seen, registers: Registers, expression: Load): Step {
     case 'payload':
       return load(registers, expression.to, payloadBytes(seen, expression));
     case 'immediate':
-      return load(registers, expression.to, fromHex(expression.value));
+      return load(registers, expression.to, valueOf(expression));
     case 'fib': {
       const ip = addressOf(seen, expression.of);
       const type = ip === undefined ? null : hostOrder(addressType(seen.netns, ip));
@@ -307,7 +326,7 @@ function loadInto(seen: Seen, registers: Registers, expression: Load): Step {
     case 'numgen':
       return load(registers, expression.to, hostOrder(expression.offset));
     case 'bitwise': {
-      const [mask, flips] = [fromHex(expression.mask), fromHex(expression.xor)];
+      const { mask, flips } = maskOf(expression);
       const bytes = registers.read(expression.from, mask.length);
       const changed = bytes?.map((byte, i) => (byte & (mask[i] ?? 0)) ^ (flips[i] ?? 0));
       registers.load(expression.to, changed, mask.length);
@@ -335,13 +354,13 @@ export function perform(
       return mark ? { kind: 'mark', mark: new DataView(mark.buffer).getUint32(0, true) } : UNKNOWN;
     }
     case 'cmp': {
-      const value = fromHex(expression.value);
+      const value = valueOf(expression);
       const bytes = registers.read(expression.from, value.length);
       if (!bytes) return UNKNOWN;
       return compares(expression, order(bytes, value)) ? ON : PAST;
     }
     case 'range': {
-      const [low, high] = [fromHex(expression.low), fromHex(expression.high)];
+      const { low, high } = rangeOf(expression);
       const bytes = registers.read(expression.from, low.length);
       if (!bytes) return UNKNOWN;
       const isIn = order(bytes, low) >= 0 && order(bytes, high) <= 0;

@@ -54,6 +54,16 @@ interface Place {
   readonly below: Place | null;
 }
 
+/** The next statement of the rule. */
+function onwards({ chain, rule, statement, below }: Place): Place {
+  return { chain, rule, statement: statement + 1, below };
+}
+
+/** The next rule. */
+function past({ chain, rule, below }: Place): Place {
+  return { chain, rule: rule + 1, statement: 0, below };
+}
+
 /** Expressions after which every packet goes on as it was; what they keep is for later ones. */
 const LETS_ON: ReadonlySet<string> = new Set([
   'counter',
@@ -243,60 +253,48 @@ class Evaluation {
         continue;
       }
       if (part === 0) this.#registers.forget();
-      const nextRule: Place = { chain, rule: at + 1, statement: 0, below };
       const statement = rule.statements[part];
       if (!statement) {
-        place = nextRule;
+        place = past(place);
         continue;
       }
-      const goesOn: Place = { ...place, statement: part + 1 };
-      const decided = (
-        end: 'accept' | 'drop',
-        translation: Translation | null = null,
-      ): ChainEnd => ({
-        end,
-        mark,
-        untracked: this.#untracked,
-        translation,
-        by: { chain: chain.name, rule: at + 1 },
-        text: this.#ruleText(chain, at, rule),
-      });
       switch (statement.kind) {
         case 'match':
-          place = matches(this.#seen, statement) ? goesOn : nextRule;
+          place = matches(this.#seen, statement) ? onwards(place) : past(place);
           break;
         case 'lookup': {
           const found = findElement(this.#seen, this.#table, statement.set, statement);
-          place = found !== undefined && (found !== null) !== statement.negate ? goesOn : nextRule;
+          const goesOn = found !== undefined && (found !== null) !== statement.negate;
+          place = goesOn ? onwards(place) : past(place);
           break;
         }
         case 'vmap': {
           const verdict = findElement(this.#seen, this.#table, statement.map, statement)?.verdict;
-          if (!verdict) place = nextRule;
+          if (!verdict) place = past(place);
           else {
-            const next = this.#follow(verdict, place, decided);
+            const next = this.#follow(verdict, place, mark);
             if (next && 'end' in next) return next;
             place = next;
           }
           break;
         }
         case 'verdict': {
-          const next = this.#follow(statement, place, decided);
+          const next = this.#follow(statement, place, mark);
           if (next && 'end' in next) return next;
           place = next;
           break;
         }
         case 'masquerade':
-          return decided('accept', { kind: 'masquerade' });
+          return this.#end(place, mark, 'accept', { kind: 'masquerade' });
         case 'dnat': {
           const target = findElement(this.#seen, this.#table, statement.map, statement)?.target;
-          if (target === undefined) place = nextRule;
+          if (target === undefined) place = past(place);
           // Of the other family it translates nothing (net/netfilter/nft_nat.c, nft_nat_inet_eval).
-          else if (!isOfFamily(this.#seen, statement.family)) place = goesOn;
+          else if (!isOfFamily(this.#seen, statement.family)) place = onwards(place);
           else {
             const [ip = '', port = ''] = keyPartsOf(target);
             const translation = { kind: 'dnat', ip: ip as Ip, port: Number(port) } as const;
-            return decided('accept', translation);
+            return this.#end(place, mark, 'accept', translation);
           }
           break;
         }
@@ -304,37 +302,37 @@ class Evaluation {
           const { packet, netns } = this.#seen;
           const isLocal =
             packet.kind === 'ip' && localTypeOf(netns, packet.destination) === 'local';
-          place = isLocal ? goesOn : nextRule;
+          place = isLocal ? onwards(place) : past(place);
           break;
         }
         case 'mark':
           mark = (statement.on ? mark | statement.bits : mark & ~statement.bits) >>> 0;
-          place = goesOn;
+          place = onwards(place);
           break;
         case 'marked':
-          place = (mark & statement.bits) >>> 0 === statement.bits ? goesOn : nextRule;
+          place = (mark & statement.bits) >>> 0 === statement.bits ? onwards(place) : past(place);
           break;
         case 'counter':
-          place = goesOn;
+          place = onwards(place);
           break;
         case 'opaque': {
           const { expression } = statement;
           if (statement.detail) {
-            const seen = { ...this.#seen, mark };
+            const seen = mark === this.#seen.mark ? this.#seen : { ...this.#seen, mark };
             const step = perform(seen, this.#table, this.#registers, statement.detail);
-            const next = this.#take(step, goesOn, nextRule, decided);
-            if (next === 'unknown')
-              return this.#fork(expression, goesOn, nextRule, decided('accept'));
+            const next = this.#take(step, place, mark);
+            if (next === 'unknown') return this.#fork(expression, place, mark);
             if (next && 'end' in next) return next;
             if (step.kind === 'mark') ({ mark } = step);
             place = next;
-          } else if (LETS_ON.has(expression)) place = goesOn;
-          else if (REJECTS.has(expression))
-            return { ...decided('drop'), ...(expression === 'target DROP' ? {} : { answer: '' }) };
-          else if (LOADS.has(expression) && hasDetails(rule)) {
+          } else if (LETS_ON.has(expression)) place = onwards(place);
+          else if (REJECTS.has(expression)) {
+            const end = this.#end(place, mark, 'drop');
+            return expression === 'target DROP' ? end : { ...end, answer: '' };
+          } else if (LOADS.has(expression) && hasDetails(rule)) {
             this.#registers.forget();
-            place = goesOn;
-          } else return this.#fork(expression, goesOn, nextRule, decided('accept'));
+            place = onwards(place);
+          } else return this.#fork(expression, place, mark);
           break;
         }
         // A saved ruleset may say anything.
@@ -353,51 +351,51 @@ class Evaluation {
     };
   }
 
-  #ruleText(chain: Chain, at: number, rule: Rule): string {
+  /** How it ends by the rule at a place. */
+  #end(
+    { chain, rule: at }: Place,
+    mark: number,
+    end: 'accept' | 'drop',
+    translation: Translation | null = null,
+  ): ChainEnd {
     const { family, name } = this.#table;
-    const words = wordsOf(withNumbers(this.#seen.netns, this.#table), rule);
-    return `rule ${at + 1} of chain ${family} ${name} ${chain.name}, ${words}`;
+    const rule = chain.rules[at];
+    const words = rule ? wordsOf(withNumbers(this.#seen.netns, this.#table), rule) : '';
+    return {
+      end,
+      mark,
+      untracked: this.#untracked,
+      translation,
+      by: { chain: chain.name, rule: at + 1 },
+      text: `rule ${at + 1} of chain ${family} ${name} ${chain.name}, ${words}`,
+    };
   }
 
   /** Where what an expression came to leads, or how it ends. */
-  #take(
-    step: Step,
-    goesOn: Place,
-    nextRule: Place,
-    decided: (end: 'accept' | 'drop', translation?: Translation | null) => ChainEnd,
-  ): Place | null | ChainEnd | 'unknown' {
+  #take(step: Step, place: Place, mark: number): Place | null | ChainEnd | 'unknown' {
     switch (step.kind) {
       case 'on':
       case 'mark':
-        return goesOn;
+        return onwards(place);
       case 'untracked':
         this.#untracked = true;
-        return goesOn;
+        return onwards(place);
       case 'past':
-        return nextRule;
+        return past(place);
       case 'unknown':
         return 'unknown';
       case 'reject':
-        return { ...decided('drop'), answer: step.answer };
+        return { ...this.#end(place, mark, 'drop'), answer: step.answer };
       case 'translation':
-        return decided('accept', step.translation);
+        return this.#end(place, mark, 'accept', step.translation);
       case 'verdict':
-        return this.#follow(step.verdict, goesOn, decided);
+        return this.#follow(step.verdict, place, mark);
     }
   }
 
   /** Where a verdict leads, or how it ends. */
-  #follow(
-    verdict: Verdict,
-    from: Place,
-    decided: (end: 'accept' | 'drop') => ChainEnd,
-  ): Place | null | ChainEnd {
-    const after: Place = {
-      chain: from.chain,
-      rule: from.rule + 1,
-      statement: 0,
-      below: from.below,
-    };
+  #follow(verdict: Verdict, from: Place, mark: number): Place | null | ChainEnd {
+    const after = past(from);
     if ('chain' in verdict) {
       const chain = this.#table.chains[verdict.chain];
       this.#jumps += 1;
@@ -407,12 +405,12 @@ class Evaluation {
     }
     if (verdict.verdict === 'continue') return after;
     if (verdict.verdict === 'return') return from.below;
-    return decided(verdict.verdict);
+    return this.#end(from, mark, verdict.verdict);
   }
 
-  /** What is not understood lets the packet go on in the rule `at`, or not: the end where both lead to the same. */
-  #fork(expression: string, on: Place, past: Place, at: ChainEnd): ChainEnd {
-    const { mark } = at;
+  /** What is not understood lets the packet go on in its rule, or not: the end where both lead to the same. */
+  #fork(expression: string, place: Place, mark: number): ChainEnd {
+    const at = this.#end(place, mark, 'accept');
     const unknown = (text: string): ChainEnd => ({
       ...at,
       end: 'unknown',
@@ -423,9 +421,10 @@ class Evaluation {
     if (this.#forks > FORKS_MAX)
       return unknown(`${expression} is not understood, nor much before it`);
     // Most such statements stand together, and ask one thing.
+    const on = onwards(place);
     const rule = on.chain.rules[on.rule];
     const fits = this.walk(rule && hasDetails(rule) ? on : behindQuestion(on), mark);
-    const fails = this.walk(past, mark);
+    const fails = this.walk(past(place), mark);
     const isSame =
       fits.end === fails.end &&
       fits.end !== 'unknown' &&

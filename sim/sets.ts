@@ -8,6 +8,7 @@ import {
   fieldTypesOf,
   keyPartsOf,
 } from '../model/nftables.ts';
+import { oncePer } from './remembered.ts';
 
 /** Parts as they lie in registers. */
 function partsHex(types: readonly FieldType[], parts: readonly string[]): Hex {
@@ -32,15 +33,12 @@ function rawOf(set: NftSet): RawSet {
   };
 }
 
-const RAW = new WeakMap<NftSet, RawSet>();
+const knownRaw = oncePer(rawOf);
 
 /** A set of the table by its name; undefined where nobody read it. */
 export function findRawSet(table: Table, name: string): RawSet | undefined {
   const set = table.sets[name];
-  if (!set) return table.rawSets?.[name];
-  const raw = RAW.get(set) ?? rawOf(set);
-  RAW.set(set, raw);
-  return raw;
+  return set ? knownRaw(set) : table.rawSets?.[name];
 }
 
 /** The element of a set that the model lacks for these parts of a key. */
@@ -70,14 +68,21 @@ function isBetween(fieldBytes: readonly number[], key: Hex, first: Hex, last: He
   });
 }
 
-/** The element for a key, the one for all others where there is none; undefined without either. */
-export function findRaw(
-  { hasIntervals, fieldBytes, elements }: RawSet,
-  key: Hex,
-): RawElement | undefined {
-  const rest = elements.find((element) => element.key === '');
+/** The elements of a set: the one for all keys that no other has, and the others, of equal keys the first. */
+const sorted = oncePer(({ elements }: RawSet) => {
   const known = elements.filter((element) => element.key !== '');
-  if (!hasIntervals) return known.find((element) => element.key === key) ?? rest;
+  return {
+    rest: elements.find((element) => element.key === ''),
+    known,
+    byKey: new Map(known.toReversed().map((element) => [element.key, element])),
+  };
+});
+
+/** The element for a key, the one for all others where there is none; undefined without either. */
+export function findRaw(set: RawSet, key: Hex): RawElement | undefined {
+  const { hasIntervals, fieldBytes } = set;
+  const { rest, known, byKey } = sorted(set);
+  if (!hasIntervals) return byKey.get(key) ?? rest;
   const ranged = known.find(
     ({ key: first, last }) => last !== undefined && isBetween(fieldBytes, key, first, last),
   );

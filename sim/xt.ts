@@ -4,6 +4,7 @@ import { type Masked, type XtMatch, fromHex } from '../model/nft-expression.ts';
 import type { Direction, Tuple } from './conntrack.ts';
 import { isLaterFragment } from './frame.ts';
 import { l4Protocol, transportBytes } from './packet-bytes.ts';
+import { oncePer } from './remembered.ts';
 import { type Seen, addressType, connectionState, connectionStatus } from './seen.ts';
 
 function within(value: number, [first, last]: readonly [number, number]): boolean {
@@ -53,8 +54,13 @@ function xtState(seen: Seen): number {
   );
 }
 
-function isMasked(bytes: Uint8Array, { value, mask }: Masked): boolean {
-  const [wanted, bits] = [fromHex(value), fromHex(mask)];
+const bytesOf = oncePer(({ value, mask }: Masked) => ({
+  wanted: fromHex(value),
+  bits: fromHex(mask),
+}));
+
+function isMasked(bytes: Uint8Array, masked: Masked): boolean {
+  const { wanted, bits } = bytesOf(masked);
   return bytes.every((byte, i) => (byte & (bits[i] ?? 0)) === ((wanted[i] ?? 0) & (bits[i] ?? 0)));
 }
 
@@ -67,21 +73,24 @@ function ofConnection(
   tuples: Readonly<Record<Direction, Tuple>>,
   direction: Direction,
 ): boolean {
-  const answers: (readonly [flag: number, answer: boolean])[] = [
-    [ASKS.direction, direction === 'original'],
-    [ASKS.protocol, l4Protocol(seen) === info.protocol],
-    [ASKS.status, ((connectionStatus(seen) ?? 0) & info.statuses) !== 0],
-    ...ADDRESSES.map((each) => {
-      const bytes = addressBytes(tuples[each.direction][each.side]);
-      return [each.flag, isMasked(bytes, info[each.direction][each.side])] as const;
-    }),
-    ...PORTS.map((each, i) => {
-      const range = info.ports[i] ?? ([0, 0] as const);
-      return [each.flag, within(tuples[each.direction][each.side], range)] as const;
-    }),
-  ];
-  return answers.every(
-    ([flag, answer]) => (asks & flag) === 0 || answer === ((inverts & flag) === 0),
+  const meets = (flag: number, answer: () => boolean): boolean =>
+    (asks & flag) === 0 || answer() === ((inverts & flag) === 0);
+  return (
+    meets(ASKS.direction, () => direction === 'original') &&
+    meets(ASKS.protocol, () => l4Protocol(seen) === info.protocol) &&
+    meets(ASKS.status, () => ((connectionStatus(seen) ?? 0) & info.statuses) !== 0) &&
+    ADDRESSES.every((each) =>
+      meets(each.flag, () => {
+        const bytes = addressBytes(tuples[each.direction][each.side]);
+        return isMasked(bytes, info[each.direction][each.side]);
+      }),
+    ) &&
+    PORTS.every((each, i) =>
+      meets(each.flag, () => {
+        const range = info.ports[i] ?? ([0, 0] as const);
+        return within(tuples[each.direction][each.side], range);
+      }),
+    )
   );
 }
 
