@@ -103,12 +103,14 @@ function changeNeighbour(run: Run, due: DueNeighbour): void {
 
 /** Until when somebody waits: the first who does not wait longer. */
 function firstDue(run: Run): number | undefined {
+  // Nearly always so.
+  if (run.waiting.length === 0 && run.gatherings.size === 0) return undefined;
   const due = [...run.waiting, ...run.gatherings.values()].map(({ dueMs }) => dueMs);
-  return due.length === 0 ? undefined : Math.min(...due);
+  return Math.min(...due);
 }
 
 function moveTo(run: Run, nowMs: number): void {
-  run.world = { ...run.world, nowMs: Math.max(nowMs, run.world.nowMs) };
+  if (nowMs > run.world.nowMs) run.world = { ...run.world, nowMs };
 }
 
 /**
