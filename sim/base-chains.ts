@@ -3,7 +3,7 @@ import type { Netns } from '../model/host.ts';
 import type { Family } from '../model/ip.ts';
 import type { Chain, ChainHook, Table } from '../model/nftables.ts';
 import { seesFamily } from './conntrack.ts';
-import { oncePerWord } from './remembered.ts';
+import { oncePer, oncePerWord } from './remembered.ts';
 
 export type HookName = ChainHook['hook'];
 
@@ -25,4 +25,9 @@ export const baseChainsOf = oncePerWord(
         ),
       )
       .toSorted((a, b) => a.hook.priority - b.hook.priority),
+);
+
+/** Has a netns no chain that anything passes? */
+export const isOpen = oncePer(({ nftables }: Netns): boolean =>
+  Object.values(nftables).every(({ chains }) => Object.values(chains).every(({ hook }) => !hook)),
 );

@@ -6,7 +6,7 @@ import type { Netns, NetnsName } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import type { Family, Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
-import { type BaseChain, type HookName, baseChainsOf } from './base-chains.ts';
+import { type BaseChain, type HookName, baseChainsOf, isOpen } from './base-chains.ts';
 import {
   type Connection,
   type Track,
@@ -318,10 +318,11 @@ export function passHook(
   passing: Passing,
 ): Passed<IpPacket> {
   const netns = netnsOf(run, at.netns);
+  // Nearly always so.
+  if (isOpen(netns) && run.world.legacyTables[at.netns] === undefined) return packet;
   const family = packetFamily(packet);
   const legacy = legacyTablesIn(run, at.netns, family);
   const isRead = legacy.length === 0;
-  // Nearly always so.
   if (isRead && baseChainsOf(netns, family).length === 0) return packet;
   const { hook } = passing;
   const steps = isRead ? readSteps(netns, family)[hook] : stepsAt(netns, family, hook, legacy);

@@ -3,8 +3,11 @@
  * that comes by. It is forgotten together with the value.
  */
 
+/** Whatever can be told from nothing found yet. */
+type Some = object | string | boolean | null;
+
 /** A function of a value, which looks once at each. */
-export function oncePer<Of extends object, Found extends object>(
+export function oncePer<Of extends object, Found extends Some>(
   find: (of: Of) => Found,
 ): (of: Of) => Found {
   const known = new WeakMap<Of, Found>();
@@ -22,9 +25,6 @@ const MOST_ANSWERS = 10_000;
 
 /** What is asked of a value beside it: a name, a family, an address, or a part of it. */
 type Word = string | number | object | null;
-
-/** Whatever can be told from nothing found yet. */
-type Some = object | string | boolean | null;
 
 /** A function of a value and of a word, which finds each answer once. */
 export function oncePerWord<Of extends object, A extends Word, Found extends Some>(

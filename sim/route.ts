@@ -7,7 +7,7 @@ import type { Route } from '../model/route.ts';
 import { linkSysctl } from '../model/sysctl.ts';
 import { type ErrorKind, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
 import type { DropReason } from './reason.ts';
-import { oncePerWord, oncePerWords } from './remembered.ts';
+import { oncePer, oncePerWord, oncePerWords } from './remembered.ts';
 
 /** No way on, and the reason. */
 export interface NoRoute {
@@ -273,10 +273,10 @@ export function findInput(
 }
 
 /** A route in the words of `ip route`. */
-export function formatRoute(route: Route): string {
+export const formatRoute = oncePer((route: Route): string => {
   const type = route.type === 'unicast' ? '' : `${route.type} `;
   const via = route.gateway === null ? '' : ` via ${route.gateway}`;
   const device = route.device === null ? '' : ` dev ${route.device}`;
   const destination = route.destination.endsWith('/0') ? 'default' : route.destination;
   return `${type}${destination}${via}${device}`;
-}
+});
