@@ -11,7 +11,7 @@ import { type Arp, BROADCAST_MAC, type Frame, type IpPacket, isUnspecified } fro
 import type { Heard } from './neighbour-state.ts';
 import { isNeighbour, learnNeighbour, sendTo, timingOf } from './neighbour.ts';
 import { passArpHook } from './netfilter.ts';
-import { forwards, isSwitchedOn, routeInput, strictest } from './route.ts';
+import { forwards, isSwitchedOn, findInput, strictest } from './route.ts';
 import { type Run, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv4 } from './source.ts';
 import { findNeighbourEntry } from './world.ts';
@@ -73,7 +73,7 @@ function answer(
 ): { readonly answers: boolean; readonly text: string; readonly rule: string } {
   const { senderIp, targetIp } = arp;
   // Nobody's address as the sender is a probe for duplicates, which no route is looked up for.
-  const route = isUnspecified(senderIp) ? undefined : routeInput(netns, device, senderIp, targetIp);
+  const route = isUnspecified(senderIp) ? undefined : findInput(netns, device, senderIp, targetIp);
   const isLocal =
     route === undefined ? localType(netns, targetIp) === 'local' : route.kind === 'local';
   if (isLocal) {

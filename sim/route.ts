@@ -5,6 +5,7 @@ import { type Ip, familyOf, isLoopback } from '../model/ip.ts';
 import { type Flow, OWN_PACKETS, localType, lookup } from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import { linkSysctl } from '../model/sysctl.ts';
+import { coveringRoutes } from './covering-routes.ts';
 import { type ErrorKind, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
 import type { DropReason } from './reason.ts';
 import { oncePer, oncePerWord, oncePerWords } from './remembered.ts';
@@ -30,7 +31,8 @@ const SEND_ERROR: Readonly<Record<string, string>> = {
 
 /** What an address is to the netns by its table local alone, whatever its policy rules (inet_addr_type). */
 export const localTypeOf = oncePerWord(
-  (netns: Netns, ip: Ip): Route['type'] | 'none' => localType(netns, ip) ?? 'none',
+  (netns: Netns, ip: Ip): Route['type'] | 'none' =>
+    localType(coveringRoutes(netns, ip), ip) ?? 'none',
 );
 
 /** The best route of a netns: link-local destinations are only ever on the link that is meant. */
@@ -42,7 +44,7 @@ function findRoute(
 ): Route | undefined {
   const onLink = device !== null && isLinkLocal(destination);
   return lookup(
-    netns,
+    coveringRoutes(netns, destination),
     destination,
     flow,
     (route) => !onLink || route.device === device || route.type === 'local',
@@ -126,7 +128,7 @@ function sourceFault(netns: Netns, device: Ifname, source: Ip, back: Flow): NoRo
     return noRoute('IP_LOCAL_SOURCE', `${source} is an address of this netns`, 'K-7.5');
   const filter = strictest(netns, device, 'rp_filter');
   if (filter === 0) return undefined;
-  const route = lookup(netns, source, back);
+  const route = lookup(coveringRoutes(netns, source), source, back);
   if (route?.type === 'unicast' && (filter === 2 || route.device === device)) return undefined;
   if (route?.type === 'local' && acceptsLocal) return undefined;
   const text =
@@ -166,7 +168,8 @@ function routeInputIpv4(
 ): InputRoute {
   const fault = ipv4AddressFault(netns, device, source, destination);
   if (fault) return fault;
-  const route = lookup(netns, destination, { source, iif: device, mark });
+  const flow = { source, iif: device, mark };
+  const route = lookup(coveringRoutes(netns, destination), destination, flow);
   if (route?.type === 'broadcast') return { kind: 'broadcast', route };
   if (route?.type === 'local')
     return (
