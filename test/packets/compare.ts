@@ -6,7 +6,7 @@ import { familyOf } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import { localType } from '../../model/route-lookup.ts';
 import { type IpPacket, isAcknowledgement } from '../../sim/frame.ts';
-import { probe } from '../../sim/probe.ts';
+import { outcomeOf, probe } from '../../sim/probe.ts';
 import { ruleText } from '../../sim/rule-text/rule.ts';
 import { type SenderError, type Trace, formatTrace } from '../../sim/trace.ts';
 import { type World, makeWorld, withHost } from '../../sim/world.ts';
@@ -44,7 +44,7 @@ const WARM_MS = 150;
 /** A world in which everybody has asked everybody once, as on the kernel before its first ruleset. */
 export function warmWorld(host: Host = ROUTED, questions = QUESTIONS): World {
   const cold = makeWorld(pinned(host));
-  return questions.reduce((world, asked) => probe(world, requestOf(asked)).world, cold);
+  return questions.reduce((world, asked) => outcomeOf(world, requestOf(asked)).world, cold);
 }
 
 /** Lets everybody on the kernel ask everybody once. */
