@@ -44,13 +44,13 @@ function candidatesIn(netns: Netns, table: number, ip: Ip): readonly Route[] {
     .toSorted(byPreference);
 }
 
-/** What a table has that does not win, and whether the lookup ends with it. */
+/** What a table has that does not win, and the route with which the lookup ends there; undefined where it goes on. */
 function inTable(
   netns: Netns,
   table: number,
   ip: Ip,
   found: Route | null,
-): { readonly over: readonly PassedOver[]; readonly isEnd: boolean } {
+): { readonly over: readonly PassedOver[]; readonly end: Route | undefined } {
   const candidates = candidatesIn(netns, table, ip);
   const winner = candidates.find((route) => route === found);
   // Without one the best ends the lookup, if it does not send on to the next table.
@@ -58,7 +58,7 @@ function inTable(
   const over = candidates
     .filter((route) => route !== winner)
     .map((route) => ({ what: { route }, why: whyNot(route, end, ip) }));
-  return { over, isEnd: end !== undefined };
+  return { over, end };
 }
 
 function whyNot(route: Route, end: Route | undefined, ip: Ip): string {
@@ -68,12 +68,45 @@ function whyNot(route: Route, end: Route | undefined, ip: Ip): string {
   return 'it is on another link';
 }
 
-/** What decided about the packet, as a rule sees it. */
-function flowOf({ stage, link }: Hop, { source, skb }: IpPacket): Flow {
+/** What may have decided about the packet: of its own a netns chooses the source after, or before it asks again (ip6_dst_lookup_tail). */
+function flowsOf({ stage, link }: Hop, { source, skb }: IpPacket): readonly Flow[] {
   const mark = skb?.mark ?? 0;
-  if (stage === 'route' || link === null)
-    return { ...OWN_PACKETS, source: isUnspecified(source) ? null : source, mark };
-  return { iif: link, source, mark };
+  if (stage !== 'route' && link !== null) return [{ iif: link, source, mark }];
+  const known: Flow = { ...OWN_PACKETS, source: isUnspecified(source) ? null : source, mark };
+  return [{ ...known, source: null }, known];
+}
+
+interface Walk {
+  readonly over: readonly PassedOver[];
+  /** Did it come to the route that was found, or to none where none was? */
+  readonly isThat: boolean;
+}
+
+/** The policy rules in their order, with the tables that they lead to, each once. */
+function walk(netns: Netns, destination: Ip, found: Route | null, flow: Flow): Walk {
+  const over: PassedOver[] = [];
+  const asked = new Set<number>();
+  let end: Route | null | undefined;
+  for (const rule of effectiveRules(netns, familyOf(destination))) {
+    const { table } = rule;
+    if (!fits(netns, rule, destination, flow)) {
+      if (end === undefined) over.push({ what: { rule }, why: 'it does not fit' });
+    } else if (table === null) {
+      end ??= null;
+    } else if (!asked.has(table)) {
+      asked.add(table);
+      if (end === undefined) {
+        const here = inTable(netns, table, destination, found);
+        over.push(...here.over);
+        end = here.end;
+      } else {
+        const why = `${tableName(table)} is asked later`;
+        const routes = candidatesIn(netns, table, destination);
+        over.push(...routes.map((route) => ({ what: { route }, why })));
+      }
+    }
+  }
+  return { over, isThat: found === null || end === found };
 }
 
 /**
@@ -85,25 +118,8 @@ export function passedOver(host: Host, hop: Hop): readonly PassedOver[] {
   const netns = findNetns(host, hop.netns);
   if (lookedUp?.kind !== 'route' || !netns || data.kind !== 'ip') return [];
   const { destination, found } = lookedUp;
-  const flow = flowOf(hop, data);
-  const over: PassedOver[] = [];
-  let isEnded = false;
-  for (const rule of effectiveRules(netns, familyOf(destination))) {
-    if (!fits(netns, rule, destination, flow)) {
-      if (!isEnded) over.push({ what: { rule }, why: 'it does not fit' });
-    } else if (isEnded) {
-      const routes = rule.table === null ? [] : candidatesIn(netns, rule.table, destination);
-      for (const route of routes)
-        over.push({ what: { route }, why: `${tableName(rule.table)} is asked later` });
-    } else if (rule.table === null) {
-      isEnded = true;
-    } else {
-      const table = inTable(netns, rule.table, destination, found);
-      over.push(...table.over);
-      isEnded = table.isEnd;
-    }
-  }
-  return over;
+  const walks = flowsOf(hop, data).map((flow) => walk(netns, destination, found, flow));
+  return (walks.find(({ isThat }) => isThat) ?? walks[0])?.over ?? [];
 }
 
 /** In a line: `default via 10.0.0.1 dev eth0: its prefix is shorter`. */
