@@ -17,12 +17,16 @@ function ips(): fc.Arbitrary<Ip> {
 }
 
 it('finds the same route among those that cover an address as among all', () => {
+  let narrowed = 0;
   fc.assert(
     fc.property(hosts(40), ips(), ips(), (host, other, source) => {
-      for (const netns of Object.values(host.netns)) {
+      const routes = Object.values(host.netns).flatMap((netns) => netns.routes);
+      const all = Object.values(host.netns).flatMap((netns) => [netns, { ...netns, routes }]);
+      for (const netns of all) {
         const known = netns.routes.map(({ destination }) => prefixIp(destination));
         for (const ip of [other, ...known]) {
           const few = coveringRoutes(netns, ip);
+          if (few.routes.length < netns.routes.length) narrowed += 1;
           expect(lookup(few, ip, { source })).toEqual(lookup(netns, ip, { source }));
           expect(localType(few, ip)).toBe(localType(netns, ip));
           expect(few.routes.every((route) => netns.routes.includes(route))).toBe(true);
@@ -31,4 +35,5 @@ it('finds the same route among those that cover an address as among all', () => 
     }),
     { numRuns: 300 },
   );
+  expect(narrowed).toBeGreaterThan(0);
 });
