@@ -7,6 +7,7 @@ import {
   isAnswer,
   isProbeMessage,
 } from './frame.ts';
+import { type Chance, decidesArrival, formatChance, otherDraws } from './other-draws.ts';
 import { type ProbeRequest, probe } from './probe.ts';
 import {
   type Hop,
@@ -33,6 +34,8 @@ export interface Journey {
   readonly acknowledgement: readonly Hop[];
   /** What packets passed as if it let them on unchanged: the verdict holds unless it does not. */
   readonly unread: readonly UnreadTable[];
+  /** What was drawn by chance, or hung on what rules had counted; null: nothing was. */
+  readonly chance: Chance | null;
 }
 
 function probeAt({ data }: Hop): ProbeMessage | undefined {
@@ -80,11 +83,12 @@ export function travel(world: World, request: ProbeRequest): Journey {
   const returns = unread.length === 0 ? true : null;
   const isAnswered = verdict.kind === 'delivered' || acknowledgement.length > 0;
   const isLostAfterwards = verdict.kind !== 'delivered' && acknowledgement.length > 0;
+  const chance = otherDraws(world, request, trace);
+  const there = back.length > 0 && !isLostAfterwards ? arrives : open;
   return {
-    reachable: {
-      there: back.length > 0 && !isLostAfterwards ? arrives : open,
-      back: isAnswered ? returns : open,
-    },
+    reachable: decidesArrival(trace, chance)
+      ? { there: null, back: null }
+      : { there, back: isAnswered ? returns : open },
     verdict,
     error,
     cause: verdict.kind === 'dropped' ? causeOf(world.host, verdict) : null,
@@ -92,6 +96,7 @@ export function travel(world: World, request: ProbeRequest): Journey {
     return: back,
     acknowledgement,
     unread,
+    chance,
   };
 }
 
@@ -108,25 +113,26 @@ const plain = (text: string): string => text;
 const PLAIN: Marks = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain };
 
 /** On what an end hangs beside what is known. */
-function condition({ unread, verdict }: Journey): string {
-  if (unread.length === 0) return '';
+function condition({ unread, verdict, chance }: Journey): string {
+  const byDraw = decidesArrival({ verdict }, chance) ? ', by this draw' : '';
+  if (unread.length === 0) return byDraw;
   const what = verdict.kind === 'dropped' ? 'changes it' : 'drops or changes it';
   return unread.length === 1
-    ? `, unless a table that is not read ${what}`
-    : `, unless one of ${unread.length} tables that are not read ${what}`;
+    ? `${byDraw}, unless a table that is not read ${what}`
+    : `${byDraw}, unless one of ${unread.length} tables that are not read ${what}`;
 }
 
 function headline(journey: Journey, marks: Marks): string {
-  const { verdict, unread } = journey;
+  const { verdict } = journey;
   const unless = condition(journey);
   if (verdict.kind === 'delivered') {
-    const mark = unread.length === 0 ? marks.green('✓') : marks.yellow('?');
+    const mark = unless === '' ? marks.green('✓') : marks.yellow('?');
     return `${mark} it arrives, and the answer too${unless}`;
   }
   const { open, lost } = endsOf(journey);
   return verdict.kind === 'unknown'
     ? `${marks.yellow('?')} ${open} is not known: ${formatVerdict(verdict)}`
-    : `${marks.red('✗')} ${lost}${unless}`;
+    : `${decidesArrival(journey, journey.chance) ? marks.yellow('?') : marks.red('✗')} ${lost}${unless}`;
 }
 
 /** What is not known at its end, and what is lost. */
@@ -189,6 +195,7 @@ export function formatJourney(
     ...(error !== null && error !== 'unknown' ? [`  ${formatSenderError(error)}`] : []),
     ...(cause ? [`  ${formatCause(cause)}`] : []),
     ...(cause?.mend ?? []).map((line) => marks.dim(`    ${line}`)),
+    ...(journey.chance ? formatChance(journey.chance) : []).map((line) => `  ${line}`),
     ...unread.flatMap((table) => [`  ${formatUnread(table)}`, marks.dim(`    ${table.show}`)]),
   ];
 }

@@ -39,7 +39,7 @@ import { gather } from './reassembly.ts';
 import { oncePerWord } from './remembered.ts';
 import { sendReset } from './reset.ts';
 import { type ChainEnd, evaluateChain } from './ruleset.ts';
-import { type Place, type Run, drop, leave, netnsOf, note } from './run.ts';
+import { type Place, type Run, draw, drop, leave, netnsOf, note } from './run.ts';
 import type { Seen } from './seen.ts';
 import { noteUnread } from './unread.ts';
 
@@ -160,7 +160,7 @@ function filter(
 ): Passed<IpPacket> {
   const netns = netnsOf(run, at.netns);
   const mark = packet.skb?.mark ?? 0;
-  const seen: Seen = { netns, packet, frame: null, iif, oif, mark };
+  const seen: Seen = { netns, packet, frame: null, iif, oif, mark, draw: () => draw(run) };
   const end = evaluateChain(seen, base.table, base.chain);
   if (!noteEnd(run, at, packet, base, end)) {
     if (end.answer !== undefined) reject(run, at, packet, iif ?? oif, end.answer);
@@ -187,7 +187,7 @@ function askNat(
   const netns = netnsOf(run, name);
   const { iif, oif, nextHop } = passing;
   for (const base of chains) {
-    const seen: Seen = { netns, packet, frame: null, iif, oif, mark };
+    const seen: Seen = { netns, packet, frame: null, iif, oif, mark, draw: () => draw(run) };
     const end = evaluateChain(seen, base.table, base.chain);
     if (!noteEnd(run, at, packet, base, end)) return undefined;
     ({ mark } = end);
@@ -414,7 +414,7 @@ export function passBridgeHook(
   const mark = packet.kind === 'ip' ? (packet.skb?.mark ?? 0) : 0;
   return bases.every((base) => {
     if (base.hook.hook !== hook) return true;
-    const seen: Seen = { netns, packet, frame, iif, oif, mark };
+    const seen: Seen = { netns, packet, frame, iif, oif, mark, draw: () => draw(run) };
     return noteEnd(run, at, frame, base, evaluateChain(seen, base.table, base.chain));
   });
 }

@@ -143,7 +143,8 @@ function carryOut(world: World, request: ProbeRequest, isTraced: boolean): [Run,
     settle(run);
   }
   const verdict = conclude(run);
-  return [run, { verdict, error: errorOf(run, verdict), world: run.world }];
+  const { world: after, draws } = run;
+  return [run, { verdict, error: errorOf(run, verdict), draws, world: after }];
 }
 
 /**

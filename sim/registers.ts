@@ -127,9 +127,8 @@ function metaBytes(
     }
     case 'pkttype':
       return Uint8Array.of(packetType(seen));
-    // Of chance the first of what can come.
     case 'random':
-      return hostOrder(0);
+      return hostOrder(Math.floor(seen.draw() * 2 ** 32));
   }
 }
 
@@ -322,9 +321,11 @@ function loadInto(seen: Seen, registers: Registers, expression: Load): Step {
       const type = ip === undefined ? null : hostOrder(addressType(seen.netns, ip));
       return load(registers, expression.to, type);
     }
-    // Of chance, and of what is counted, the first of what can come.
-    case 'numgen':
-      return load(registers, expression.to, hostOrder(expression.offset));
+    // Where a counter is nobody knows: it is drawn too.
+    case 'numgen': {
+      const { to, offset, modulus } = expression;
+      return load(registers, to, hostOrder(offset + Math.floor(seen.draw() * modulus)));
+    }
     case 'bitwise': {
       const { mask, flips } = maskOf(expression);
       const bytes = registers.read(expression.from, mask.length);

@@ -7,6 +7,7 @@ import { type Netns, type NetnsName, getLink, getNetns } from '../model/host.ts'
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
+import { chance } from './chance.ts';
 import {
   type Frame,
   type IpPacket,
@@ -109,6 +110,8 @@ export interface Run {
   /** Was the sender told something that is not simulated? */
   isTold: 'unknown' | null;
   laterHops: number;
+  /** How often something was drawn by chance. */
+  draws: number;
 }
 
 export function startRun(world: World, awaited: Awaited | null, isTraced: boolean): Run {
@@ -129,6 +132,7 @@ export function startRun(world: World, awaited: Awaited | null, isTraced: boolea
     error: null,
     isTold: null,
     laterHops: 0,
+    draws: 0,
   };
 }
 
@@ -138,6 +142,13 @@ export function netnsOf(run: Run, name: NetnsName): Netns {
 
 export function linkAt(run: Run, at: LinkRef): Link {
   return getLink(run.world.host, at);
+}
+
+/** Draws a number from 0 up to, and without, 1: by the world's seed, and 0, which is the first of what can be, without one. */
+export function draw(run: Run): number {
+  run.draws += 1;
+  const { seed } = run.world;
+  return seed === null ? 0 : chance(seed, 'draw', run.draws);
 }
 
 /** Where something is noted: a link, or a netns as a whole. */

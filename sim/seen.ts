@@ -14,6 +14,8 @@ export interface Seen {
   readonly iif: Ifname | null;
   readonly oif: Ifname | null;
   readonly mark: number;
+  /** What is drawn by chance, or hangs on what was counted before: from 0 up to, and without, 1. */
+  readonly draw: () => number;
 }
 
 /** What a rule says about the addresses of a connection; null: as it is. */

@@ -109,6 +109,8 @@ export interface Outcome {
   readonly verdict: Verdict;
   /** Null: the sender hears of none, and waits. What its own kernel refuses it knows without one. */
   readonly error: SenderError | 'unknown' | null;
+  /** How often a rule has drawn something by chance, or by what it has counted. */
+  readonly draws: number;
   /** With what was learned on the way. */
   readonly world: World;
 }

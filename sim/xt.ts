@@ -168,7 +168,10 @@ function ported(seen: Seen, match: XtMatch & { readonly match: 'tcp' | 'udp' }):
   );
 }
 
-/** Does the packet meet a match of iptables? Of chance the first of what can come is taken. */
+/** Numbers that xt_statistic draws are below this one. */
+const DRAWN_BELOW = 2 ** 31;
+
+/** Does the packet meet a match of iptables? */
 export function meetsMatch(seen: Seen, match: XtMatch): boolean | undefined {
   switch (match.match) {
     case 'conntrack':
@@ -180,7 +183,11 @@ export function meetsMatch(seen: Seen, match: XtMatch): boolean | undefined {
     case 'multiport':
       return multiport(seen, match);
     case 'statistic': {
-      const has = match.mode === 'random' ? match.probability > 0 : match.packet === 0;
+      const drawn = seen.draw();
+      const has =
+        match.mode === 'random'
+          ? drawn * DRAWN_BELOW < match.probability
+          : Math.floor(drawn * (match.every + 1)) === match.packet;
       return has !== match.invert;
     }
     case 'icmp':

@@ -186,8 +186,9 @@ async function answer(
   const journey = snapshot === undefined ? go() : await onSaved(snapshot, go);
   if (file !== undefined) writeCapture(file, journey);
   const { reachable, verdict } = journey;
-  // Nothing says that it does not arrive, and what is not read may.
-  const isOpen = verdict.kind === 'delivered' && reachable.back === null;
+  // It hangs on what is not read, or on what is drawn.
+  const isOpen =
+    reachable.back === null && (verdict.kind === 'delivered' || reachable.there === null);
   const status = STATUS[isOpen ? 'unknown' : verdict.kind];
   const below = why === true ? belowOf(whole.host, out) : undefined;
   const lines = formatJourney(journey, out, below ? { below } : {});

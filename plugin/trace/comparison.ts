@@ -24,6 +24,8 @@ export interface Comparison {
   readonly hops: readonly (boolean | null)[];
   /** Was something not seen that may have been among the events that were lost? */
   readonly isBlurred: boolean;
+  /** Is it predicted by a draw of rules that agrees with the kernel, since the first of what can come does not? */
+  readonly isRedrawn: boolean;
   /** The first thing in which they differ; null where they agree. */
   readonly parting: string | null;
 }
@@ -196,13 +198,15 @@ export function compare(
       verdict.kind === 'dropped' && hop.decision.startsWith(`dropped, ${verdict.reason}`);
     return isVerdict ? ends === null : null;
   });
-  return { prediction: journey, observed, hops, isBlurred, parting };
+  return { prediction: journey, observed, hops, isBlurred, isRedrawn: false, parting };
 }
 
 /** For machines. */
-export function comparisonJson({ prediction, observed, hops, parting }: Comparison): object {
+export function comparisonJson(comparison: Comparison): object {
+  const { prediction, observed, hops, parting, isRedrawn } = comparison;
   const { seen, drops, outcome, lostEvents } = observed;
-  return { prediction, hops, seen, drops, outcome, lostEvents, agrees: parting === null, parting };
+  const agrees = parting === null;
+  return { prediction, hops, seen, drops, outcome, lostEvents, isRedrawn, agrees, parting };
 }
 
 function gutter(isSeen: boolean | null | undefined, marks: Marks): string {
@@ -236,8 +240,10 @@ export function formatComparison(
 ): string[] {
   const { prediction, observed, hops, isBlurred } = comparison;
   const lost = `? ${observed.lostEvents} events were lost: what is not seen may have been there`;
+  const redrawn = 'what rules draw by chance is shown as the kernel has drawn it';
   return [
     ...formatJourney(prediction, marks, { gutter: (index) => gutter(hops[index], marks), below }),
+    ...(comparison.isRedrawn ? [`  ${redrawn}`] : []),
     ...(isBlurred ? [marks.yellow(lost)] : []),
     ...formatParting(comparison, marks),
     ...suspects(comparison).map(

@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import type { Ifname } from '../../model/ifname.ts';
 import { type Ip, ipFromBits, parseIp } from '../../model/ip.ts';
-import { prefixIp } from '../../model/prefix.ts';
+import { parsePrefix, prefixIp } from '../../model/prefix.ts';
 import { localType, lookup } from '../../model/route-lookup.ts';
+import { makeRoute } from '../../model/route.ts';
 import { coveringRoutes } from '../../sim/covering-routes.ts';
 import { hosts } from '../arbitraries/host.ts';
 import { ipValues } from '../arbitraries/ip.ts';
@@ -16,12 +18,20 @@ function ips(): fc.Arbitrary<Ip> {
   return fc.oneof(any, fc.constantFrom(...FAR.map(parseIp)));
 }
 
+/** Fewer are looked through as they are. */
+const MANY = Array.from({ length: 12 }, (_, index) =>
+  makeRoute({ destination: parsePrefix(`10.${index}.0.0/16`), device: 'eth0' as Ifname }),
+);
+
 it('finds the same route among those that cover an address as among all', () => {
   let narrowed = 0;
   fc.assert(
     fc.property(hosts(40), ips(), ips(), (host, other, source) => {
       const routes = Object.values(host.netns).flatMap((netns) => netns.routes);
-      const all = Object.values(host.netns).flatMap((netns) => [netns, { ...netns, routes }]);
+      const all = Object.values(host.netns).flatMap((netns) => [
+        netns,
+        { ...netns, routes: [...routes, ...MANY] },
+      ]);
       for (const netns of all) {
         const known = netns.routes.map(({ destination }) => prefixIp(destination));
         for (const ip of [other, ...known]) {
