@@ -144,8 +144,13 @@ function floodPorts(
   return wanted.filter((port) => refusal(run, at.netns, bridge, from, port, vlan) === undefined);
 }
 
+/** So many ports are named of those that a frame is flooded to. */
+const NAMED = 8;
+
 function names(ports: readonly Link[]): string {
-  return ports.map((port) => port.ifname).join(', ');
+  const named = ports.slice(0, NAMED).map((port) => port.ifname);
+  const others = ports.length - named.length;
+  return others === 0 ? named.join(', ') : `${named.join(', ')} and ${others} others`;
 }
 
 /** Sends a frame to one port that is known, or says why not. */

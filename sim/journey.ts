@@ -1,5 +1,7 @@
 /** A probe there and back, of TCP with what acknowledges the answer: the answer to "can A reach B, and if not, why". */
+import type { Ip } from '../model/ip.ts';
 import { type Cause, causeOf, formatCause } from './cause.ts';
+import { hiddenCopies } from './copies.ts';
 import {
   type ProbeMessage,
   innermost,
@@ -14,6 +16,7 @@ import {
   type SenderError,
   type Verdict,
   formatHops,
+  formatPlace,
   formatSenderError,
   formatVerdict,
 } from './trace.ts';
@@ -129,10 +132,20 @@ function headline(journey: Journey, marks: Marks): string {
     const mark = unless === '' ? marks.green('✓') : marks.yellow('?');
     return `${mark} it arrives, and the answer too${unless}`;
   }
+  if (verdict.kind === 'unknown' && verdict.leaves)
+    return `${marks.yellow('?')} ${leaving(journey, verdict.leaves)}, by ${formatPlace(verdict)}; what becomes of it there is not known`;
   const { open, lost } = endsOf(journey);
   return verdict.kind === 'unknown'
     ? `${marks.yellow('?')} ${open} is not known: ${formatVerdict(verdict)}`
     : `${decidesArrival(journey, journey.chance) ? marks.yellow('?') : marks.red('✗')} ${lost}${unless}`;
+}
+
+function leaving(
+  journey: Journey,
+  { source, destination }: { readonly source: Ip; readonly destination: Ip },
+): string {
+  const what = journey.return.length > 0 ? 'it arrives, and the answer' : 'it';
+  return `${what} leaves this host from ${source} to ${destination}`;
 }
 
 /** What is not known at its end, and what is lost. */
@@ -170,11 +183,21 @@ export interface Beside {
 const NOTHING: Beside = { gutter: () => '  ', below: () => [] };
 
 function formatWay(hops: readonly Hop[], first: number, { gutter, below }: Beside): string[] {
-  const lines = formatHops(hops);
-  return hops.flatMap((hop, index) => [
-    `${gutter(first + index)}${lines[index]}`,
-    ...below(hop).map((line) => `      ${line}`),
-  ]);
+  const hidden = hiddenCopies(hops);
+  const shown = hops.flatMap((hop, index) => (hidden.hops.has(index) ? [] : [{ hop, index }]));
+  const lines = formatHops(shown.map(({ hop }) => hop));
+  const texts = shown.map(({ hop, index }, place) => ({
+    index,
+    lines: [
+      `${gutter(first + index)}${lines[place]}`,
+      ...below(hop).map((line) => `      ${line}`),
+    ],
+  }));
+  const counted = [...hidden.counts].map(([index, count]) => ({
+    index,
+    lines: [`  ... and ${count} others like these, which are not for whom they come to`],
+  }));
+  return [...texts, ...counted].toSorted((a, b) => a.index - b.index).flatMap((each) => each.lines);
 }
 
 /** A journey in lines: the hops there and back, how it ended, and what is to blame with what would mend it. */

@@ -12,7 +12,7 @@ import {
   packetBytes,
   scrubbed,
 } from './frame.ts';
-import { type AddressedTo, type Run, drop, leave, linkAt, note } from './run.ts';
+import { type AddressedTo, type Run, drop, leave, leaveHost, linkAt, note } from './run.ts';
 import { sendVxlan } from './vxlan.ts';
 
 /** What a frame has before its packet. */
@@ -91,7 +91,7 @@ export function transmit(run: Run, at: LinkRef, frame: Frame): void {
       leave(run, at, 'transmit', frame, `the packets of a ${link.kind} are not modelled yet`);
       break;
     case 'device':
-      leave(run, at, 'transmit', frame, `it leaves this host by ${at.ifname}`);
+      leaveHost(run, at, 'transmit', frame);
       break;
   }
 }

@@ -13,7 +13,16 @@ import {
   failedEntry,
 } from './neighbour-state.ts';
 import { neighbourTiming } from './neighbour-timing.ts';
-import { type Run, type Waiting, drop, leave, linkAt, netnsOf } from './run.ts';
+import {
+  type End,
+  type Run,
+  type Waiting,
+  drop,
+  leave,
+  leaveHost,
+  linkAt,
+  netnsOf,
+} from './run.ts';
 import { formatPlace } from './trace.ts';
 import { findNeighbourEntry, findPermanentNeighbour, withNeighbour } from './world.ts';
 
@@ -105,18 +114,32 @@ function answersFor(outer: Packet, ip: Ip): boolean {
   return packet.message.kind === 'advertisement' && packet.message.target === ip;
 }
 
-/** A packet that waits is given up; what was lost on the way of the question and its answer says why. */
-function giveUpOne(run: Run, { at, nextHop, packet, iif }: Waiting): void {
-  const ends = run.ends.filter(
-    (end) => asksFor(end.packet, nextHop) || answersFor(end.packet, nextHop),
-  );
-  const beyond = ends.find((end) => end.verdict.kind === 'unknown');
-  if (beyond) {
-    const text = `whether ${nextHop} answers is decided where ${beyond.verdict.text}`;
-    leave(run, at, 'neighbour', packet, text);
-    return;
+/** What has become of the question where a neighbour is, and of its answer. */
+function endsOfQuestion(run: Run, { nextHop }: Waiting): readonly End[] {
+  return run.ends.filter((end) => asksFor(end.packet, nextHop) || answersFor(end.packet, nextHop));
+}
+
+/** Ends what waits for an answer that is given where this host cannot be followed, which takes no time. Answers whether there was any. */
+export function leaveBeyond(run: Run): boolean {
+  const beyond = run.waiting.flatMap((waiting) => {
+    const last = endsOfQuestion(run, waiting).find(({ verdict }) => verdict.kind === 'unknown');
+    return last?.verdict.kind === 'unknown' ? [{ waiting, verdict: last.verdict }] : [];
+  });
+  for (const { waiting, verdict } of beyond) {
+    run.waiting.splice(run.waiting.indexOf(waiting), 1);
+    const { at, nextHop, packet } = waiting;
+    const { leaves, netns, link, text } = verdict;
+    if (leaves && link !== null)
+      leaveHost(run, { netns, ifname: link }, 'neighbour', packet, `, if ${nextHop} is there`);
+    else leave(run, at, 'neighbour', packet, `whether ${nextHop} answers is decided where ${text}`);
   }
-  const dropped = ends.filter(({ verdict }) => verdict.kind === 'dropped');
+  return beyond.length > 0;
+}
+
+/** A packet that waits is given up; what was lost on the way of the question and its answer says why. */
+function giveUpOne(run: Run, waiting: Waiting): void {
+  const { at, nextHop, packet, iif } = waiting;
+  const dropped = endsOfQuestion(run, waiting).filter(({ verdict }) => verdict.kind === 'dropped');
   // Copies for others tell something only of an answer: it has gone to them alone.
   const told =
     dropped.find(({ verdict }) => verdict.kind === 'dropped' && verdict.reason !== 'OTHERHOST') ??

@@ -237,3 +237,21 @@ export function leave(run: Run, at: Place, stage: Stage, data: Frame | Packet, t
   const verdict = { kind: 'unknown', netns: at.netns, link: at.ifname ?? null, text } as const;
   run.ends.push({ packet: packetIn(data), verdict });
 }
+
+/** This copy leaves the host by a link; `condition`: if that is so, in words. */
+export function leaveHost(
+  run: Run,
+  at: LinkRef,
+  stage: Stage,
+  data: Frame | Packet,
+  condition = '',
+): void {
+  const text = `it leaves this host by ${at.ifname}${condition}`;
+  note(run, at, stage, data, `not followed: ${text}`);
+  const packet = packetIn(data);
+  const place = { netns: at.netns, link: at.ifname };
+  const { source, destination } =
+    packet.kind === 'ip' ? packet : { source: packet.senderIp, destination: packet.targetIp };
+  const verdict = { kind: 'unknown', ...place, text, leaves: { source, destination } } as const;
+  run.ends.push({ packet, verdict });
+}

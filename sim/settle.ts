@@ -8,7 +8,7 @@ import { receiveUp } from './input.ts';
 import { receive, transmit } from './link.ts';
 import { ndQuestion } from './nd.ts';
 import { type Due, whenDue } from './neighbour-state.ts';
-import { giveUp, timingOf } from './neighbour.ts';
+import { giveUp, leaveBeyond, timingOf } from './neighbour.ts';
 import { sendOwn, sendQuestion } from './output.ts';
 import { expireFragments } from './reassembly.ts';
 import { type Event, type Run, drop, linkAt } from './run.ts';
@@ -120,6 +120,7 @@ function moveTo(run: Run, nowMs: number): void {
 export function settle(run: Run, untilMs = run.world.nowMs): void {
   for (;;) {
     runQueue(run);
+    if (leaveBeyond(run)) continue;
     const waitedMs = firstDue(run);
     const nextMs = waitedMs ?? untilMs;
     const neighbours = nextMs > run.world.nowMs ? nextDueNeighbours(run.world, nextMs) : [];

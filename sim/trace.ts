@@ -94,6 +94,8 @@ export type Verdict =
       readonly netns: NetnsName;
       readonly link: Ifname | null;
       readonly text: string;
+      /** It leaves this host by the link, from and for whom it says then. */
+      readonly leaves?: { readonly source: Ip; readonly destination: Ip };
     };
 
 /** The ICMP error, or the RST of TCP, by which the sender learns that its question does not arrive. */

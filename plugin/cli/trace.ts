@@ -36,8 +36,9 @@ Nothing is sent: the packet is simulated on the state that the kernel has now. W
 With --live one is sent too, and what the kernel's tracepoints tell of it is compared; that needs root.
 
 Exit status: 0 the answer comes back, 1 it does not, 2 what was asked is not
-understood or not possible, 3 it hangs on a rule that is not understood or on
-a table that is not read, 4 with --live the kernel did otherwise.
+understood or not possible, 3 that is not known: it leaves this host, or hangs on
+chance, on a rule that is not understood or on a table that is not read, 4 with
+--live the kernel did otherwise.
 
 Examples:
   cube-cni trace pod-a 10.244.1.3
@@ -204,10 +205,13 @@ async function answerLive(
   const { traceLive } = await import('../process/live-trace.ts');
   const { comparisonJson, formatComparison } = await import('../trace/comparison.ts');
   const comparison = await traceLive(whole, request, waitMs);
-  const { prediction, parting } = comparison;
+  const { prediction, observed, parting } = comparison;
+  // What was predicted does not know, and the kernel has told.
+  const isTold = prediction.verdict.kind === 'unknown' && observed.outcome.kind === 'answered';
+  const predicted = isTold ? STATUS.delivered : STATUS[prediction.verdict.kind];
   if (file !== undefined) writeCapture(file, prediction);
   return {
-    status: parting === null ? STATUS[prediction.verdict.kind] : PARTED,
+    status: parting === null ? predicted : PARTED,
     lines: formatComparison(comparison, out, why === true ? belowOf(whole.host, out) : undefined),
     json: { ...comparisonJson(comparison), prediction: journeyJson(whole.host, prediction) },
   };

@@ -1,12 +1,14 @@
 import { describe, expect, it } from 'vitest';
+import { HOST_NETNS } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
 import { formatCause } from '../../sim/cause.ts';
-import { travel } from '../../sim/journey.ts';
+import { formatJourney, travel } from '../../sim/journey.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { BROKEN_HOSTS } from '../broken/all.ts';
 import { brokenState, brokenWorld, requestOf } from '../broken/broken-host.ts';
 import { called } from '../differential/place.ts';
 import { ROUTED } from './hosts.ts';
+import { UPLINK, nodeWith } from './published-host.ts';
 
 describe('a journey', () => {
   it('is the hops there and those of the answer', () => {
@@ -15,6 +17,26 @@ describe('a journey', () => {
     expect(journey.forward.at(-1)).toMatchObject({ netns: 'c', stage: 'deliver' });
     expect(journey.return.at(0)).toMatchObject({ netns: 'c', stage: 'route' });
     expect(journey.return.at(-1)).toMatchObject({ netns: 'a', stage: 'deliver' });
+  });
+
+  it('that leaves the host says from whom and by what, and takes no time', () => {
+    const host = nodeWith(1).backend.host();
+    const [pod] = Object.keys(host.netns).filter(
+      (name) => name !== HOST_NETNS && host.netns[name]?.links['eth0'] !== undefined,
+    );
+    const journey = travel(makeWorld(host), {
+      netns: pod ?? '',
+      destination: parseIp('192.0.2.77'),
+    });
+    const leaves = { source: UPLINK[0], destination: '192.0.2.77' };
+    expect(journey).toMatchObject({ verdict: { kind: 'unknown', link: 'uplink', leaves } });
+    expect(formatJourney(journey).at(-1)).toBe(
+      `? it leaves this host from ${UPLINK[0]} to 192.0.2.77, by host uplink; what becomes of it there is not known`,
+    );
+    expect(journey.forward.at(-1)).toMatchObject({
+      decision: 'not followed: it leaves this host by uplink, if 192.168.1.1 is there',
+    });
+    expect(journey.forward.some(({ afterMs }) => afterMs !== undefined)).toBe(false);
   });
 
   const traced = BROKEN_HOSTS.flatMap(({ trace, ...broken }) =>
