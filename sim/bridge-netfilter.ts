@@ -80,7 +80,9 @@ export function enterBridge(run: Run, bridge: LinkRef, entering: Bridged): Frame
   const passing = { hook: 'prerouting', iif: bridge.ifname, oif: null } as const;
   const passed = passHook(run, bridge, packet, passing);
   if (!passed) return undefined;
-  const seen: IpPacket = { ...passed, skb: { mark: 0, ...passed.skb, prerouted: true } };
+  const { source, destination } = frame;
+  const bridged = { port: port.ifname, source, destination };
+  const seen: IpPacket = { ...passed, skb: { mark: 0, ...passed.skb, bridged } };
   return seen.destination === packet.destination
     ? { ...frame, packet: seen }
     : redirected(run, bridge, entering, seen);

@@ -251,8 +251,18 @@ export function bridgeReceives(run: Run, from: LinkRef, received: Frame, to: Add
     return;
   }
   const at = { netns: from.netns, ifname: bridge.ifname };
-  const entered = enterBridge(run, at, { port: from, frame: received, to });
-  if (entered) bridgePasses(run, from, entered, to);
+  // What is for the bridge stays so for its netns, also where a rule has it go to somebody else (br_handle_frame).
+  const seenAs = received.destination === bridge.mac ? 'us' : to;
+  const entered = enterBridge(run, at, { port: from, frame: received, to: seenAs });
+  if (entered) bridgePasses(run, from, entered, seenAs);
+}
+
+/** What a bridge overhears has no connection any more (br_netfilter_hooks.c, br_nf_local_in). */
+function withoutConnection(frame: Frame): Frame {
+  const { packet } = frame;
+  if (packet.kind !== 'ip' || !packet.skb?.track) return frame;
+  const { track: _, ...skb } = packet.skb;
+  return { ...frame, packet: { ...packet, skb } };
 }
 
 /** The bridge of a port goes on with a frame that came in by it (br_handle_frame_finish). `seenAs`: what its destination MAC meant to the port. */
@@ -271,11 +281,12 @@ export function bridgePasses(run: Run, from: LinkRef, entered: Frame, seenAs: Ad
     ? learn(run, at, bridge, from.ifname, frame.source, vlan)
     : '';
   const to = frame.destination === bridge.mac ? 'us' : seenAs;
-  const goUp = (): void => {
+  const goUp = (isOverheard: boolean): void => {
     if (!isMember(bridge, null, vlan)) return;
     const passing = { hook: 'input', iif: from.ifname, oif: null } as const;
     if (!passBridgeHook(run, at, frame, passing)) return;
-    const up = leaving(bridge, null, classified);
+    const whole = leaving(bridge, null, classified);
+    const up = isOverheard ? withoutConnection(whole) : whole;
     run.queue.push({ step: 'up', at, frame: up, to: up.tag === undefined ? to : 'other' });
   };
   const isGroup = isGroupMac(frame.destination);
@@ -285,11 +296,11 @@ export function bridgePasses(run: Run, from: LinkRef, entered: Frame, seenAs: Ad
       rule: 'K-6.1',
       lookedUp: lookedUp(frame.destination, found),
     });
-    goUp();
+    goUp(false);
     return;
   }
   // A promiscuous bridge sees everything; its netns then drops what is for others.
-  if (isGroup || bridge.promiscuous) goUp();
+  if (isGroup || bridge.promiscuous) goUp(bridge.promiscuous);
   if (found) {
     unicast(run, at, bridge, port, classified, found, learned);
     return;

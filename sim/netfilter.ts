@@ -227,13 +227,16 @@ function applyNat(
   const side = SIDE[passing.hook];
   const found = packet.skb?.track;
   if (side === undefined || found === undefined) return packet;
-  let now = found;
+  // Copies of a flooded packet have their connection in common.
+  const begun = found.isNew ? run.begun.get(found.connection.original) : undefined;
+  let now = begun ? { ...found, connection: begun } : found;
   let asked = packet;
-  if (found.isNew && !found.connection.decided[side]) {
+  if (now.isNew && !now.connection.decided[side]) {
     for (const table of unread) noteUnread(run, at, packet, passing.hook, table);
-    const answer = askNat(run, at, packet, found, chains, passing, side);
+    const answer = askNat(run, at, packet, now, chains, passing, side);
     if (!answer) return undefined;
-    now = { ...found, connection: answer.connection };
+    now = { ...now, connection: answer.connection };
+    run.begun.set(now.connection.original, now.connection);
     asked = marked(packet, answer.mark);
   }
   const translated = (asked.message.kind === 'error' ? translateError : translate)(

@@ -8,6 +8,7 @@ import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
 import { chance } from './chance.ts';
+import type { Connection, Tuple } from './conntrack.ts';
 import {
   type Frame,
   type IpPacket,
@@ -102,6 +103,8 @@ export interface Run {
   nextIdentification: number;
   readonly ends: End[];
   readonly accepted: Accepted[];
+  /** Connections that began in this run, as they have been decided so far, by their very first tuples. */
+  readonly begun: Map<Tuple, Connection>;
   delivered: boolean;
   /** Are neighbours just now asked whether they are still there? What is about that is in no trace. */
   isAside: boolean;
@@ -127,6 +130,7 @@ export function startRun(world: World, awaited: Awaited | null, isTraced: boolea
     nextIdentification: 1,
     ends: [],
     accepted: [],
+    begun: new Map(),
     delivered: false,
     isAside: false,
     error: null,

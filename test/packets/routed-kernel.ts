@@ -90,8 +90,11 @@ export function buildHost(): RoutedHost {
   const places = makePlaces(ROUTED_SENDERS);
   const backend = makeLinuxBackend();
   const execute = (op: Op): void => {
-    if (op.op === 'fdb.add') forgetLearned(places.real(op.netns));
-    const fault = backend.execute(placeOp(op, places));
+    let fault = backend.execute(placeOp(op, places));
+    for (let tries = 0; op.op === 'fdb.add' && fault?.errno === 'EEXIST' && tries < 5; tries += 1) {
+      forgetLearned(places.real(op.netns));
+      fault = backend.execute(placeOp(op, places));
+    }
     if (fault) throw new Error(`${JSON.stringify(op)}: ${fault.errno} ${fault.text}`);
   };
   for (const op of ROUTED_OPS) {

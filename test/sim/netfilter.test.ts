@@ -13,6 +13,7 @@ import { ROUTED } from './hosts.ts';
 import { applyAll } from './pods.ts';
 import { REDIRECTED_CASES } from './redirected.ts';
 import { BRIDGED_MASQUERADE, LISTEN_PORT, SERVICES, SERVICE_PORT } from './rulesets.ts';
+import { BRIDGED_OPS } from './sized-hosts.ts';
 
 const TABLE = { family: 'inet', table: 'cube' } as const;
 
@@ -193,6 +194,24 @@ describe('a connection that a rule refuses', () => {
     const error = { from: text, error: 'connection refused', mtuBytes: null };
     expect(trace).toMatchObject({ verdict: { reason: 'NETFILTER_DROP' }, error });
     expect(formatTrace(trace)).toContain('tcp rst ack');
+  });
+
+  it('of a pod on the same bridge is refused by the port that it came in by, past all chains', () => {
+    const host = applyAll(withRules(rule(reset)), BRIDGED_OPS);
+    const { hops, error } = from(host, 'a', '10.244.1.3', asksTcp);
+    expect(error).toMatchObject({ from: '10.244.1.3', error: 'connection refused' });
+    const back = hops.filter(({ data }) => {
+      const packet = data.kind === 'frame' ? data.packet : data;
+      return packet.kind === 'ip' && packet.message.kind === 'reset';
+    });
+    expect(back.map(({ netns, link, stage }) => `${netns} ${link} ${stage}`)).toEqual([
+      'node v-a transmit',
+      'a eth0 deliver',
+    ]);
+    expect(back[0]?.data).toMatchObject({
+      source: '02:00:00:00:00:03',
+      destination: '02:00:00:00:00:02',
+    });
   });
 
   it('is lost without a word where the way back is cut, and a datagram always', () => {
