@@ -78,11 +78,13 @@ export function enterBridge(run: Run, bridge: LinkRef, entering: Bridged): Frame
   const { packet } = frame;
   if (packet.kind !== 'ip' || !passesBridgeNetfilter(run, bridge, frame)) return frame;
   const passing = { hook: 'prerouting', iif: bridge.ifname, oif: null } as const;
-  const passed = passHook(run, bridge, packet, passing);
-  if (!passed) return undefined;
   const { source, destination } = frame;
-  const bridged = { port: port.ifname, source, destination };
-  const seen: IpPacket = { ...passed, skb: { mark: 0, ...passed.skb, bridged } };
+  const bridged = { port, source, destination };
+  const came: IpPacket = { ...packet, skb: { mark: 0, ...packet.skb, bridged } };
+  const passed = passHook(run, bridge, came, passing);
+  if (!passed) return undefined;
+  const skb = { mark: 0, ...passed.skb, prerouted: true, bridged } as const;
+  const seen: IpPacket = { ...passed, skb };
   return seen.destination === packet.destination
     ? { ...frame, packet: seen }
     : redirected(run, bridge, entering, seen);

@@ -1,6 +1,6 @@
 /** What travels: Ethernet frames, and the ARP and IP packets in them. Plain values, compared by their content. */
-import type { Ifname } from '../model/ifname.ts';
 import { type Ip, familyOf, ipBits } from '../model/ip.ts';
+import type { LinkRef } from '../model/link.ts';
 import { type Mac, macFromBytes, parseMac } from '../model/mac.ts';
 import type { Track } from './conntrack.ts';
 
@@ -135,15 +135,17 @@ export interface SkbState {
   readonly track?: Track;
   /** A rule said that it is not to be tracked. */
   readonly untracked?: true;
-  /** The frame in which it came in by a port of a bridge that had it pass prerouting: its netns does not do that again (br_netfilter_hooks.c, ip_sabotage_in). */
-  readonly bridged?: BridgedIn;
+  /** Has a bridge had it pass prerouting already, which its netns then does not do again (br_netfilter_hooks.c, ip_sabotage_in)? */
+  readonly prerouted?: true;
+  /** How it came to the bridge that has br_netfilter look at it (struct nf_bridge_info). */
+  readonly bridged?: BridgedBy;
   /** It came in fragments, and was joined on its way through. */
   readonly joined?: Joined;
 }
 
-/** By which port of its netns a frame came, and between which MAC addresses. */
-export interface BridgedIn {
-  readonly port: Ifname;
+/** The port that a frame came in by, and its MACs. */
+export interface BridgedBy {
+  readonly port: LinkRef;
   readonly source: Mac;
   readonly destination: Mac;
 }

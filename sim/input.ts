@@ -52,7 +52,7 @@ function receiveIp(run: Run, at: LinkRef, frame: Frame, came: IpPacket, to: Addr
     leave(run, at, 'receive', came, 'IP multicast is not modelled yet');
     return;
   }
-  const packet = came.skb?.bridged
+  const packet = came.skb?.prerouted
     ? forgetSizes(came)
     : passHook(run, at, came, { hook: 'prerouting', iif: at.ifname, oif: null });
   if (!packet) return;

@@ -214,6 +214,20 @@ describe('a connection that a rule refuses', () => {
     });
   });
 
+  it('hears of that past all chains where a bridge had them look at it (K-7.7)', () => {
+    const rules = [
+      ...chain('fwd', { hook: 'forward' }, rule(reset)),
+      ...chain('out', { hook: 'output', policy: 'drop' }),
+    ];
+    const asks = (value: string): Trace => {
+      const key = 'net/bridge/bridge-nf-call-iptables';
+      const host = applyAll(filtered(...rules), [{ op: 'sysctl.set', netns: 'node', key, value }]);
+      return from(host, 'a', '10.244.2.4', asksTcp);
+    };
+    expect(asks('0').error).toBeNull();
+    expect(asks('1').error).toMatchObject({ error: 'connection refused' });
+  });
+
   it('is lost without a word where the way back is cut, and a datagram always', () => {
     const host = withRules(rule(reset));
     const cut = applyAll(host, [
