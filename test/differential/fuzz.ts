@@ -4,12 +4,15 @@
  * programs, `--only NUMBER` runs one of them. `--exhaustive` runs all programs of up to three operations (`--length N`) in
  * tiny worlds instead (worlds.ts).
  *
+ * SIGINT and SIGTERM end it with status 130, once it has told what it has come to.
+ *
  * `--record NAME --fact TEXT FILE` writes a minimal program (one operation a line), once both sides agree, to the corpus.
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { Op } from '../../model/op.ts';
+import { INTERRUPTED } from '../processes.ts';
 import { writeEntry } from './corpus.ts';
 import { type ProgramRun, kernelProfile, runOnBoth } from './program-run.ts';
 import {
@@ -134,8 +137,19 @@ async function runMany(options: {
     end,
     mode,
   }));
-  const { tally, parted } = await runShares(shares, commandOf, progress(start, size?.run));
+  const { tally, parted, isInterrupted } = await runShares(
+    shares,
+    commandOf,
+    progress(start, size?.run),
+  );
   const seconds = (performance.now() - start) / 1000;
+  if (isInterrupted) {
+    // Whoever ends it does not wait for minimal forms.
+    for (const { number, lines } of parted)
+      process.stdout.write(`\nprogram ${number} parts:\n${lines.join('\n')}\n`);
+    process.stdout.write(`\n${formatTally(tally, seconds)}\n`);
+    return INTERRUPTED;
+  }
   for (const { number, lines } of parted.slice(0, mode === 'until they part' ? 1 : MINIMAL_MAX)) {
     const { ops } = programAt(stream, number, kernelProfile());
     report(stream, number, runOnBoth(ops, 'backend and commands'), lines);

@@ -2,12 +2,11 @@
  * Several processes on one stream of programs. Nearly all of a program's time the kernel waits (for its readers, for its work
  * queues), so that there is room for others; but each process has to itself the one thread that can change its netns.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, writeSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { readdirSync } from 'node:fs';
 import type { NetnsName } from '../../model/host.ts';
 import type { KernelProfile } from '../../model/kernel-profile.ts';
 import type { Op } from '../../model/op.ts';
+import { hearProcesses, noteSignals, tell } from '../processes.ts';
 import { OWN_PREFIX, pidOf } from './place.ts';
 import { clearNetns, clearRuins, kernelProfile, runOnBoth } from './program-run.ts';
 import { PROLOGUE, randomProgram } from './program.ts';
@@ -96,14 +95,9 @@ function pickFrom(
   };
 }
 
-function tell(news: News): void {
-  writeSync(1, `${JSON.stringify(news)}\n`);
-}
-
-/** Runs one share and tells of it on standard output, a line of JSON each; ends early, but between programs, by SIGTERM. */
+/** Runs one share and tells of it on standard output, a line of JSON each; ends early, but between programs, by a signal. */
 export async function runShare({ stream, at, of, end, mode }: Share): Promise<void> {
-  const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
+  const stop = noteSignals();
   const tally = makeTally();
   const leftovers = new Set<NetnsName>();
   const clear = (): void => {
@@ -112,7 +106,7 @@ export async function runShare({ stream, at, of, end, mode }: Share): Promise<vo
   };
   const own = pickFrom(stream, kernelProfile());
   let told = 0;
-  const isOver = (): boolean => stop.signal.aborted || (end !== null && Date.now() >= end);
+  const isOver = (): boolean => stop.aborted || (end !== null && Date.now() >= end);
   try {
     for (let number = at; !isOver(); number += of) {
       const ops = own.next(number);
@@ -122,12 +116,15 @@ export async function runShare({ stream, at, of, end, mode }: Share): Promise<vo
       addRun(tally, ops, run);
       if (leftovers.size >= NETNS_AT_ONCE) clear();
       if (run.divergence && run.divergence.known === undefined) {
-        tell({ tally, parted: { number, lines: run.divergence.lines.slice(0, LINES_TOLD) } });
+        tell({
+          tally,
+          parted: { number, lines: run.divergence.lines.slice(0, LINES_TOLD) },
+        } satisfies News);
         if (mode === 'until they part') break;
       }
       if (performance.now() - told > NEWS_EVERY_MS) {
         told = performance.now();
-        tell({ tally });
+        tell({ tally } satisfies News);
       }
       // Signals are heard of between programs.
       await Bun.sleep(0);
@@ -135,26 +132,15 @@ export async function runShare({ stream, at, of, end, mode }: Share): Promise<vo
   } finally {
     clear();
   }
-  tell({ tally });
+  tell({ tally } satisfies News);
 }
 
 /** What several shares have come to. */
 export interface Shared {
   readonly tally: Tally;
   readonly parted: readonly Parted[];
-}
-
-/** Hears what a process tells until it ends; rejects when it ends otherwise than it should. */
-async function listen(child: ChildProcess, hear: (news: News) => void): Promise<void> {
-  const ended = new Promise<number | null>((resolve) => {
-    child.on('close', resolve);
-  });
-  if (child.stdout) {
-    for await (const line of createInterface({ input: child.stdout }))
-      hear(JSON.parse(line) as News);
-  }
-  const status = await ended;
-  if (status !== 0) throw new Error(`a process of the fuzz ended with status ${status}`);
+  /** Has a signal ended them? */
+  readonly isInterrupted: boolean;
 }
 
 /** Runs shares of a seed in processes of their own, which `command` starts. */
@@ -165,33 +151,16 @@ export async function runShares(
 ): Promise<Shared> {
   const tallies = shares.map(makeTally);
   const parted: Parted[] = [];
-  const children = shares.map((share) =>
-    spawn(process.execPath, command(share), { stdio: ['ignore', 'pipe', 'inherit'] }),
-  );
-  const stop = (): void => {
-    for (const child of children) child.kill('SIGTERM');
+  const hear = (at: number, line: string, stop: () => void): void => {
+    const news = JSON.parse(line) as News;
+    tallies[at] = news.tally;
+    if (news.parted) parted.push(news.parted);
+    if (news.parted && shares[at]?.mode === 'until they part') stop();
+    progress(sumOf(tallies));
   };
-  // Ctrl-C reaches them too; they finish their program, and we what they have counted.
-  process.on('SIGINT', stop);
-  process.on('SIGTERM', stop);
-  const hear =
-    (at: number, mode: Share['mode']) =>
-    (news: News): void => {
-      tallies[at] = news.tally;
-      if (news.parted) parted.push(news.parted);
-      if (news.parted && mode === 'until they part') stop();
-      progress(sumOf(tallies));
-    };
-  try {
-    await Promise.all(
-      children.map((child, at) => listen(child, hear(at, (shares[at] as Share).mode))),
-    );
-  } finally {
-    stop();
-    process.off('SIGINT', stop);
-    process.off('SIGTERM', stop);
-  }
-  return { tally: sumOf(tallies), parted: parted.toSorted((a, b) => a.number - b.number) };
+  const { isInterrupted } = await hearProcesses(shares.map(command), hear);
+  const inOrder = parted.toSorted((a, b) => a.number - b.number);
+  return { tally: sumOf(tallies), parted: inOrder, isInterrupted };
 }
 
 function isAlive(pid: number): boolean {
