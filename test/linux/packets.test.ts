@@ -118,6 +118,33 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
     SECONDS * 1000,
   );
 
+  it.each([true, false])(
+    'are refused past all chains where a bridge has them look: %s (K-7.7)',
+    async (bridged) => {
+      const nft = `table inet others {
+        chain f { type filter hook forward priority 0; reject with tcp reset; }
+        chain o { type filter hook output priority 0; policy drop; icmpv6 type nd-neighbor-advert accept; }
+        chain p { type nat hook prerouting priority -100; ip daddr 10.50.0.1 dnat ip to 10.244.2.4; }
+      }`;
+      const questions = ['10.244.1.3', '10.244.2.4', '10.50.0.1', 'fd00:2::4'].map(
+        (destination) =>
+          ({
+            netns: 'a',
+            protocol: 'tcp',
+            destination: parseIp(destination),
+            port: LISTEN_PORT,
+          }) as const,
+      );
+      const ruleset = { name: 'a reset', nft, bridged };
+      const { partings, errors } = await compareForeign(built(), warm, ruleset, {
+        together: questions,
+      });
+      expect(partings).toEqual([]);
+      expect(errors).toBe(bridged ? 3 : 0);
+    },
+    SECONDS * 1000,
+  );
+
   it.each(FOREIGN_RULESETS)(
     'arrive through rules of $name as the simulator says',
     async (ruleset) => {

@@ -1,7 +1,7 @@
 /** The same questions to the simulator and to the kernel. */
 import { makeLinuxBackend } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
-import { type Host, type Netns, getNetns } from '../../model/host.ts';
+import { type Host, type Netns, type NetnsName, getNetns } from '../../model/host.ts';
 import { familyOf } from '../../model/ip.ts';
 import type { Op } from '../../model/op.ts';
 import { localType } from '../../model/route-lookup.ts';
@@ -15,9 +15,9 @@ import { LISTEN_PORT, NO_RULESET } from '../sim/rulesets.ts';
 import { formatError, formatTold } from './errors.ts';
 import type { ForeignRuleset } from './foreign.ts';
 import { pathPartings } from './path.ts';
-import { QUESTIONS, formatQuestion, requestOf } from './questions.ts';
+import { WARMING, formatQuestion, requestOf } from './questions.ts';
 import { type RoutedHost, type RoutedKernel, pinned } from './routed-kernel.ts';
-import type { Told } from './sockets.ts';
+import { type Told, inNetns } from './sockets.ts';
 import { type Answer, NO_ANSWER, type Question } from './stations.ts';
 import { together as amongOthers } from './turns.ts';
 
@@ -42,13 +42,13 @@ function isHeard(arrival: IpPacket | undefined): boolean {
 const WARM_MS = 150;
 
 /** A world in which everybody has asked everybody once, as on the kernel before its first ruleset. */
-export function warmWorld(host: Host = ROUTED, questions = QUESTIONS): World {
+export function warmWorld(host: Host = ROUTED, questions = WARMING): World {
   const cold = makeWorld(pinned(host));
   return questions.reduce((world, asked) => outcomeOf(world, requestOf(asked)).world, cold);
 }
 
 /** Lets everybody on the kernel ask everybody once. */
-export async function warmUp(kernel: RoutedKernel, questions = QUESTIONS): Promise<void> {
+export async function warmUp(kernel: RoutedKernel, questions = WARMING): Promise<void> {
   await kernel.ask(questions, WARM_MS);
 }
 
@@ -68,8 +68,8 @@ export interface Comparison {
 
 /** How long an answer may take: a busy machine may be too late with one, what parts is asked again. */
 const WAITS_MS = [150, 400, 400, 800];
-/** For a question after which another would be answered otherwise. */
-const ONE_WAIT_MS = [700];
+/** For a question after which another would be answered otherwise, so that it is not asked again: for an answer, and to see that there is none. */
+const ONE_WAIT_MS = { answer: 700, silence: WARM_MS };
 
 /** Of a route that there is not, or that ends packets, IPv4 tells five times at once, and then once a second (ip_error); of fragments that do not arrive after half a minute. */
 function mayBeHeldBack({ verdict }: Trace, { error, from }: SenderError): boolean {
@@ -151,19 +151,23 @@ export function bridgedOps({ bridged = false }: ForeignRuleset): readonly Op[] {
   }));
 }
 
-/** Runs a command to its end; fails with what it said where it did. While it begins it has the files of this process, so that no tracepoints may be on. */
-function runWith(input: string, command: readonly string[]): Promise<void> {
-  return amongOthers(() => complete(input, command));
+/** Runs a command in a netns to its end; fails with what it said where it did. While it begins it has the files of this process, so that no tracepoints may be on. */
+function runIn(netns: NetnsName, input: string, command: string): Promise<void> {
+  return amongOthers(() => complete(netns, input, command));
 }
 
-async function complete(input: string, command: readonly string[]): Promise<void> {
-  const child = Bun.spawn([...command], {
-    stdin: new TextEncoder().encode(input),
-    stdout: 'ignore',
-    stderr: 'pipe',
-  });
+async function complete(netns: NetnsName, input: string, command: string): Promise<void> {
+  const [program = '', ...words] = command.split(' ');
+  // It begins in the netns of the thread; `ip netns exec` would take as long again.
+  const child = inNetns(netns, () =>
+    Bun.spawn([program, ...words], {
+      stdin: new TextEncoder().encode(input),
+      stdout: 'ignore',
+      stderr: 'pipe',
+    }),
+  );
   const [status, said] = await Promise.all([child.exited, new Response(child.stderr).text()]);
-  if (status !== 0) throw new Error(`${command.join(' ')} ends with ${status}: ${said}`);
+  if (status !== 0) throw new Error(`${command} ends with ${status}: ${said}`);
 }
 
 /** Does something while rules of others are in netns node. */
@@ -173,18 +177,16 @@ export async function withForeign<T>(
   act: (netns: string) => T | Promise<T>,
 ): Promise<T> {
   const { nft, iptables, ip6tables } = ruleset;
-  for (const op of [NO_RULESET, ...bridgedOps(ruleset)]) kernel.execute(op);
+  kernel.flush.ruleset();
+  for (const op of bridgedOps(ruleset)) kernel.execute(op);
   const netns = kernel.places.real('node');
-  const run = (input: string, ...command: readonly string[]): Promise<void> =>
-    runWith(input, ['ip', 'netns', 'exec', netns, ...command]);
-  await run('flush ruleset', 'nft', '-f', '-');
   try {
-    if (nft !== undefined) await run(nft, 'nft', '-f', '-');
-    if (iptables !== undefined) await run(iptables, 'iptables-nft-restore');
-    if (ip6tables !== undefined) await run(ip6tables, 'ip6tables-nft-restore');
+    if (nft !== undefined) await runIn(netns, nft, 'nft -f -');
+    if (iptables !== undefined) await runIn(netns, iptables, 'iptables-nft-restore');
+    if (ip6tables !== undefined) await runIn(netns, ip6tables, 'ip6tables-nft-restore');
     return await act(netns);
   } finally {
-    await run('flush ruleset', 'nft', '-f', '-');
+    kernel.flush.ruleset();
   }
 }
 
@@ -283,10 +285,9 @@ async function partingsOf(
  * What a connection was translated to it keeps, also under other rules: those of a vxlan have the same ports again. And a
  * vxlan keeps the route to a place also when a MAC has moved to another (K-9.3), until routes are looked up anew.
  */
-async function forgetPaths({ places: { real } }: RoutedKernel, world: World): Promise<World> {
-  const flush = ['a', 'c'].map((netns) => ['ip', '-n', real(netns), 'route', 'flush', 'cache']);
-  const forget = ['ip', 'netns', 'exec', real('node'), 'conntrack', '-F'];
-  await Promise.all([forget, ...flush].map((command) => runWith('', command)));
+function forgetPaths({ flush }: RoutedKernel, world: World): World {
+  flush.connections();
+  for (const netns of ['a', 'c']) flush.routes(netns);
   return { ...world, connections: {} };
 }
 
@@ -313,11 +314,14 @@ export async function compareHost(
   for (const asked of followed)
     partings.push(...(await pathPartings(kernel.places, world, requestOf(asked))));
   for (const asked of inTurn) {
-    world = await forgetPaths(kernel, world);
+    world = forgetPaths(kernel, world);
     const each = traceOf(world, asked);
     ({ world } = each.trace);
     traced.push(each);
-    partings.push(...(await partingsOf(kernel, host, [each], ONE_WAIT_MS)));
+    const { verdict, error } = each.trace;
+    const isSilent = verdict.kind === 'dropped' && error === null;
+    const waitMs = ONE_WAIT_MS[isSilent ? 'silence' : 'answer'];
+    partings.push(...(await partingsOf(kernel, host, [each], [waitMs])));
   }
   const traces = traced.map((each) => each.trace);
   const unknown = traces.flatMap(({ verdict }) => (verdict.kind === 'unknown' ? verdict.text : []));

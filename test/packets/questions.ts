@@ -18,6 +18,11 @@ export const QUESTIONS: readonly Question[] = ROUTED_SENDERS.flatMap((netns) => 
   ]),
 ]);
 
+/** From everybody to everywhere once: of neighbours and ports nothing is learned from a second protocol. */
+export const WARMING: readonly Question[] = QUESTIONS.filter(
+  ({ protocol, port }) => protocol === 'icmp' || (protocol === 'udp' && port === SERVICE_PORT),
+);
+
 /** Longer than what a link of 1,400 bytes takes, and as long as one of 1,500 takes, with the headers of IPv4. */
 const SIZES = [1_400, 1_472];
 /** Used up by the first router, and by a second. */

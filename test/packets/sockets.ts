@@ -131,10 +131,16 @@ function controlMessage(level: number, type: number, data: Uint8Array): Uint8Arr
   return bytes;
 }
 
+/** Longer than any datagram. */
+const PATTERN = Uint8Array.from({ length: 0x1_0000 }, (_, at) => at);
+
 /** 00 01 02 ..., as the simulator fills its packets: rules see it in fragments. */
 export function pattern(length: number): Uint8Array {
-  return Uint8Array.from({ length }, (_, at) => at);
+  return PATTERN.slice(0, length);
 }
+
+/** What comes is read by this before anything else does. */
+const RECEIVED = new Uint8Array(16_384);
 
 /** An ICMP error of which a socket is told. */
 export interface Told {
@@ -219,11 +225,10 @@ export class Socket {
     libc.send(this.fd, ptr(data), bytes.length, 0);
   }
 
-  /** What has come; undefined: nothing yet, or an error, or no more. */
+  /** What has come, until the next is received; undefined: nothing yet, or an error, or no more. */
   receive(): Uint8Array | undefined {
-    const buffer = new Uint8Array(16_384);
-    const bytes = libc.recv(this.fd, ptr(buffer), buffer.length, DONT_WAIT);
-    return bytes < 0 ? undefined : buffer.subarray(0, bytes);
+    const bytes = libc.recv(this.fd, ptr(RECEIVED), RECEIVED.length, DONT_WAIT);
+    return bytes < 0 ? undefined : RECEIVED.subarray(0, bytes);
   }
 
   /** What lies in its error queue, but what is of the own kernel: a sock_extended_err, and a sockaddr behind it (include/uapi/linux/errqueue.h). */
@@ -246,7 +251,7 @@ export class Socket {
   receiveFrom(): Received | undefined {
     const { packetInfo, ttlInfo } = FAMILIES[this.family];
     const name = new Uint8Array(28);
-    const got = message(name, new Uint8Array(16_384), new Uint8Array(256));
+    const got = message(name, RECEIVED, new Uint8Array(256));
     const bytes = libc.recvmsg(this.fd, ptr(got.header), DONT_WAIT);
     if (bytes < 0) return undefined;
     const beside = controlMessages(got);
@@ -312,17 +317,42 @@ export function openSocket(protocol: Protocol, family: Family): Socket {
   return new Socket(fd, family);
 }
 
+/** struct pollfd: the file descriptor in 32 bits, what is waited for and what has come in 16 each. */
 const POLL_BYTES = 8;
 const POLL_IN = 1;
+/** Of a file descriptor that is passed over. */
+const NOBODY = -1;
 
-/** The sockets for which something has come, be it an error. */
-export function ready(sockets: readonly Socket[]): ReadonlySet<Socket> {
-  const bytes = new Uint8Array(Math.max(1, sockets.length) * POLL_BYTES);
-  const view = new DataView(bytes.buffer);
-  for (const [at, { fd }] of sockets.entries()) {
-    view.setInt32(at * POLL_BYTES, fd, true);
-    view.setInt16(at * POLL_BYTES + 4, POLL_IN, true);
+/** Sockets that are looked at again and again (poll(2)). */
+export class Watch {
+  readonly #sockets: readonly Socket[];
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+
+  constructor(sockets: readonly Socket[]) {
+    this.#sockets = sockets;
+    this.#bytes = new Uint8Array(Math.max(1, sockets.length) * POLL_BYTES);
+    this.#view = new DataView(this.#bytes.buffer);
+    for (const [at, { fd }] of sockets.entries()) {
+      this.#view.setInt32(at * POLL_BYTES, fd, true);
+      this.#view.setInt16(at * POLL_BYTES + 4, POLL_IN, true);
+    }
   }
-  libc.poll(ptr(bytes), sockets.length, 0);
-  return new Set(sockets.filter((_, at) => view.getInt16(at * POLL_BYTES + 6, true) !== 0));
+
+  /** For which of them something has come, be it an error; by their numbers in the list. Waits for nothing. */
+  ready(): readonly number[] {
+    const ready: number[] = [];
+    let left = libc.poll(ptr(this.#bytes), this.#sockets.length, 0);
+    for (let at = 0; left > 0; at += 1) {
+      if (this.#view.getInt16(at * POLL_BYTES + 6, true) === 0) continue;
+      ready.push(at);
+      left -= 1;
+    }
+    return ready;
+  }
+
+  /** Looks at one no more. */
+  leave(at: number): void {
+    this.#view.setInt32(at * POLL_BYTES, NOBODY, true);
+  }
 }

@@ -6,10 +6,10 @@ import {
   type Received,
   type Socket,
   type Told,
+  Watch,
   inNetns,
   openSocket,
   pattern,
-  ready,
 } from './sockets.ts';
 
 /** As ping has it. */
@@ -62,15 +62,24 @@ function echo(family: 4 | 6, payloadBytes: number): Uint8Array {
   return bytes;
 }
 
-function send(question: Question): Asking {
+/** A socket for each, all of a netns opened in one visit to it. */
+function socketsFor(questions: readonly Question[]): readonly Socket[] {
+  const sockets = new Map<Question, Socket>();
+  for (const [netns, asked] of Map.groupBy(questions, (each) => each.netns))
+    inNetns(netns, () => {
+      for (const each of asked)
+        sockets.set(each, openSocket(each.protocol, familyOf(each.destination)));
+    });
+  return questions.map((each) => sockets.get(each) as Socket);
+}
+
+function send(question: Question, socket: Socket): Asking {
   const { protocol, destination, port, ttl, dontFragment = true } = question;
   const { payloadBytes = DEFAULT_PAYLOAD_BYTES } = question;
-  const family = familyOf(destination);
-  const socket = openSocket(protocol, family);
   socket.forAsking(dontFragment, ttl);
   socket.connect(destination, port);
   if (protocol === 'udp') socket.send(pattern(payloadBytes));
-  else if (protocol === 'icmp') socket.send(echo(family, payloadBytes));
+  else if (protocol === 'icmp') socket.send(echo(socket.family, payloadBytes));
   return { question, socket, answer: undefined };
 }
 
@@ -102,12 +111,19 @@ function answerAll(socket: Socket): void {
   }
 }
 
-const PAUSE_MS = 1;
+/** Between two looks; they become longer, since what comes mostly comes at once. */
+const PAUSES_MS = [1, 1, 2, 4, 8] as const;
+const LONG_PAUSE_MS = 15;
+/** This process may have been held up by others since it asked. */
+const MIN_LOOKS = 4;
+/** After so long nothing is on its way any more, not even to a neighbour who is asked for in vain. */
+const QUIET_MS = 100;
 
 /** Whoever answers over UDP and TCP in some netns, on one port. */
 export class Stations {
   readonly #udp: readonly Socket[];
   readonly #tcp: readonly Socket[];
+  readonly #watch: Watch;
 
   constructor(netns: readonly NetnsName[], port: number) {
     const listen = (protocol: 'udp' | 'tcp'): Socket[] =>
@@ -122,33 +138,54 @@ export class Stations {
       );
     this.#udp = listen('udp');
     this.#tcp = listen('tcp');
+    this.#watch = new Watch([...this.#udp, ...this.#tcp]);
   }
 
-  /** What becomes of questions that are all asked at once, in so much time. */
-  async ask(questions: readonly Question[], waitMs: number): Promise<readonly Answer[]> {
-    const askings = questions.map((each) => inNetns(each.netns, () => send(each)));
+  /** What becomes of questions that are all asked at once, in so much time; tells when all has come that comes in time. */
+  async ask(
+    questions: readonly Question[],
+    waitMs: number,
+    onQuiet: () => void,
+  ): Promise<readonly Answer[]> {
+    const sockets = socketsFor(questions);
     try {
-      for (const end = performance.now() + waitMs; performance.now() < end;) {
-        this.#serve();
-        const open = askings.filter(({ answer }) => answer === undefined);
-        if (open.length === 0) break;
-        const at = ready(open.map(({ socket }) => socket));
-        for (const each of open) if (at.has(each.socket)) each.answer = heard(each);
-        await Bun.sleep(PAUSE_MS);
-      }
+      const askings = questions.map((each, at) => send(each, sockets[at] as Socket));
+      await this.#hear(askings, Math.min(waitMs, QUIET_MS));
+      onQuiet();
+      await this.#hear(askings, waitMs - QUIET_MS);
       return askings.map(({ question, socket, answer }) => {
         const isSilent = question.protocol === 'tcp' && answer === undefined;
         return isSilent && socket.isConnected() ? { as: '' } : (answer ?? NO_ANSWER);
       });
     } finally {
-      for (const { socket } of askings) socket.close();
+      for (const socket of sockets) socket.close();
+    }
+  }
+
+  async #hear(askings: readonly Asking[], waitMs: number): Promise<void> {
+    const end = performance.now() + waitMs;
+    const waiting = askings.filter(({ answer }) => answer === undefined);
+    const watch = new Watch(waiting.map(({ socket }) => socket));
+    let open = waiting.length;
+    for (let looks = 0; open > 0 && (looks < MIN_LOOKS || performance.now() < end); looks += 1) {
+      this.#serve();
+      for (const at of watch.ready()) {
+        const asking = waiting[at] as Asking;
+        asking.answer = heard(asking);
+        if (asking.answer === undefined) continue;
+        watch.leave(at);
+        open -= 1;
+      }
+      if (open > 0) await Bun.sleep(PAUSES_MS[looks] ?? LONG_PAUSE_MS);
     }
   }
 
   #serve(): void {
-    const at = ready([...this.#udp, ...this.#tcp]);
-    for (const socket of this.#udp) if (at.has(socket)) answerAll(socket);
-    for (const socket of this.#tcp) if (at.has(socket)) socket.greet();
+    for (const at of this.#watch.ready()) {
+      const udp = this.#udp[at];
+      if (udp) answerAll(udp);
+      else this.#tcp[at - this.#udp.length]?.greet();
+    }
   }
 
   close(): void {
