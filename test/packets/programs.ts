@@ -10,7 +10,7 @@ import { type Comparison, compareForeign, compareRuleset, warmUp, warmWorld } fr
 import { foreignRulesets } from './foreign-random.ts';
 import { FOREIGN_RULESETS, type ForeignRuleset } from './foreign.ts';
 import { DYING, QUESTIONS } from './questions.ts';
-import { buildRouted, neighbourOps } from './routed-kernel.ts';
+import { type RoutedKernel, buildRouted, neighbourOps } from './routed-kernel.ts';
 import type { Question } from './stations.ts';
 
 /** Rules, and what is asked while they hold. */
@@ -96,10 +96,30 @@ function lacksLink(rules: Asked['rules'], host: Host): boolean {
 /** How long the kernel may take to notice that a bridge gained or lost its carrier (K-1.9). */
 const SETTLE_MS = 1_200;
 
-/** What comes of a program, of its rules one after another. */
-export async function comparePackets(program: PacketProgram): Promise<readonly Comparison[]> {
+/** What is compared while some of the rules hold, by their number. */
+interface Compared {
+  readonly at: number;
+  readonly comparison: Comparison;
+}
+
+/** Asks nobody any more once it is interrupted, but throws. */
+function interruptible(kernel: RoutedKernel, interrupted: AbortSignal): RoutedKernel {
+  return {
+    ...kernel,
+    ask: (questions, waitMs) => {
+      interrupted.throwIfAborted();
+      return kernel.ask(questions, waitMs);
+    },
+  };
+}
+
+/** What comes of a program, of its rules one after another; throws where it is interrupted meanwhile. */
+export async function* comparePackets(
+  program: PacketProgram,
+  interrupted: AbortSignal,
+): AsyncGenerator<Compared> {
   const { ops, host } = carriedOut(ROUTED, program.ops);
-  const kernel = buildRouted();
+  const kernel = interruptible(buildRouted(), interrupted);
   try {
     for (const op of ops) {
       kernel.execute(op);
@@ -112,7 +132,6 @@ export async function comparePackets(program: PacketProgram): Promise<readonly C
     await warmUp(kernel);
     let warm = warmWorld(host);
     const inTurn = ops.some((op) => op.op === 'link.add') ? THROUGH_TUNNEL : [];
-    const comparisons: Comparison[] = [];
     for (const [at, { rules, questions }] of program.asked.entries()) {
       if (lacksLink(rules, host)) continue;
       const { followed } = program;
@@ -123,9 +142,8 @@ export async function comparePackets(program: PacketProgram): Promise<readonly C
           ? await compareForeign(kernel, warm, rules, all)
           : await compareRuleset(kernel, warm, rules, all);
       ({ warm } = comparison);
-      comparisons.push(comparison);
+      yield { at, comparison };
     }
-    return comparisons;
   } finally {
     kernel.tearDown();
   }
