@@ -1,6 +1,7 @@
 /** A probe there and back, of TCP with what acknowledges the answer: the answer to "can A reach B, and if not, why". */
 import type { Ip } from '../model/ip.ts';
-import { type Cause, causeOf, formatCause } from './cause.ts';
+import { causeOf } from './blame/cause-of.ts';
+import { type Cause, formatCause } from './cause.ts';
 import { hiddenCopies } from './copies.ts';
 import {
   type ProbeMessage,

@@ -1,5 +1,6 @@
 /** What becomes of a probe where rules draw otherwise: chance decides, and a trace shows one of its ways. */
-import { type Cause, causeOf, formatCause } from './cause.ts';
+import { causeOf } from './blame/cause-of.ts';
+import { type Cause, formatCause } from './cause.ts';
 import { type ProbeRequest, outcomeOf } from './probe.ts';
 import { type Outcome, type Verdict, formatVerdict } from './trace.ts';
 import type { World } from './world.ts';

@@ -1,0 +1,110 @@
+/** What is to blame when a packet does not arrive, in one sentence, and what would mend it. */
+import { type Host, findLink } from '../../model/host.ts';
+import type { Link, LinkRef } from '../../model/link.ts';
+import { type Cause, linkDown, sysctl, within } from '../cause.ts';
+import { explainReason } from '../reason.ts';
+import type { Blame, Dropped } from './blame.ts';
+import { ofChain } from './chain.ts';
+import { ofMtu, ofPort, ofSilence } from './link.ts';
+import { ofMac, ofNeighbour } from './neighbour.ts';
+import { ofForwarding, ofReversePath, ofRouting } from './routing.ts';
+
+function bridgeOf(host: Host, at: LinkRef): Link | undefined {
+  const master = findLink(host, at)?.port?.master;
+  return master === undefined ? undefined : findLink(host, { ...at, ifname: master });
+}
+
+function blame(host: Host, verdict: Dropped): Blame {
+  const { reason, netns, link, text, lookedUp } = verdict;
+  const at = link === null ? undefined : { netns, ifname: link };
+  const about = verdict.about ?? at;
+  switch (reason) {
+    case 'QDISC_DROP':
+      if (at) return ofSilence(host, at, text);
+      break;
+    case 'IP_OUTNOROUTES':
+    case 'IP_INNOROUTES':
+      return ofRouting(host, verdict);
+    case 'SOCKET_REFUSED':
+      if (lookedUp?.kind === 'route') return ofRouting(host, verdict);
+      break;
+    case 'IP_INADDRERRORS':
+      if (lookedUp?.kind === 'route' && text.includes('orward'))
+        return ofForwarding(host, verdict, lookedUp.destination);
+      break;
+    case 'IP_RPFILTER':
+      return ofReversePath(host, verdict);
+    case 'IP_LOCALNET':
+      return sysctl(netns, `net/ipv4/conf/${link}/route_localnet`, '1', `is 0, and ${text}`);
+    case 'IPV6DISABLED':
+      return sysctl(netns, `net/ipv6/conf/${link}/disable_ipv6`, '0', `is 1: ${text}`);
+    case 'NETFILTER_DROP':
+      return ofChain(verdict);
+    case 'PKT_TOO_BIG':
+    case 'FRAME_TOO_BIG':
+      if (about) return ofMtu(host, about, text, lookedUp);
+      break;
+    case 'BRIDGE_ISOLATED':
+    case 'BRIDGE_SAME_PORT':
+    case 'BRIDGE_VLAN':
+    case 'BRIDGE_PORT_DOWN':
+      if (about) return ofMac(host, verdict) ?? ofPort(host, about, reason, text);
+      break;
+    case 'BRIDGE_INGRESS_STP_STATE':
+      if (at) {
+        const bridge = bridgeOf(host, at);
+        return bridge && !bridge.up
+          ? linkDown({ netns, ifname: bridge.ifname })
+          : ofSilence(host, at, text);
+      }
+      break;
+    case 'NEIGH_FAILED':
+      if (at && lookedUp?.kind === 'neighbour') return ofNeighbour(host, at, lookedUp.ip, blame);
+      break;
+    case 'OTHERHOST':
+      return ofMac(host, verdict) ?? { object: `link ${link}`, text, mend: [] };
+    case 'TC_INGRESS':
+      if (about && findLink(host, about)) return linkDown(about);
+      break;
+    case 'VXLAN_VNI_NOT_FOUND':
+      if (verdict.about) return linkDown(verdict.about);
+      return { object: `link ${link}`, text: `takes its packets in, and ${text}`, mend: [] };
+    case 'VXLAN_ENTRY_EXISTS':
+    case 'LOCAL_MAC':
+      if (about) return { object: `link ${about.ifname}`, text: `takes it not: ${text}`, mend: [] };
+      break;
+    case 'VXLAN_NO_REMOTE':
+      return {
+        object: `link ${link}`,
+        text: `was not told where to send: ${text}`,
+        mend: [within(netns, `bridge fdb append 00:00:00:00:00:00 dev ${link} dst REMOTE`)],
+      };
+    case 'NO_TX_TARGET': {
+      const stray = ofMac(host, verdict);
+      if (stray) return stray;
+      break;
+    }
+    // The packet itself, or the network as a whole.
+    case 'FRAG_REASM_TIMEOUT':
+    case 'IFB_OWN':
+    case 'INVALID_PROTO':
+    case 'IP_INHDR':
+    case 'IP_INVALID_DEST':
+    case 'IP_INVALID_SOURCE':
+    case 'IP_LOCAL_SOURCE':
+    case 'LOOP':
+    case 'MAC_INVALID_SOURCE':
+    case 'NO_SOCKET':
+    case 'STEP_LIMIT':
+    case 'UNICAST_IN_L2_MULTICAST':
+      break;
+  }
+  const object = link === null ? `netns ${netns}` : `link ${link}`;
+  return { object, text: `${explainReason(reason)} (${text})`, mend: [] };
+}
+
+/** What is to blame for a drop: where a neighbour did not answer, whatever kept it from answering. */
+export function causeOf(host: Host, verdict: Dropped): Cause {
+  if (verdict.because) return causeOf(host, verdict.because);
+  return { netns: verdict.netns, reason: verdict.reason, ...blame(host, verdict) };
+}
