@@ -95,7 +95,8 @@ export function travel(world: World, request: ProbeRequest): Journey {
       : { there, back: isAnswered ? returns : open },
     verdict,
     error,
-    cause: verdict.kind === 'dropped' ? causeOf(world.host, verdict) : null,
+    cause:
+      verdict.kind === 'dropped' ? causeOf({ world, request, hops: trace.hops }, verdict) : null,
     forward,
     return: back,
     acknowledgement,

@@ -1,7 +1,7 @@
 /** What becomes of a probe where rules draw otherwise: chance decides, and a trace shows one of its ways. */
 import { causeOf } from './blame/cause-of.ts';
 import { type Cause, formatCause } from './cause.ts';
-import { type ProbeRequest, outcomeOf } from './probe.ts';
+import { type ProbeRequest, outcomeOf, probe } from './probe.ts';
 import { type Outcome, type Verdict, formatVerdict } from './trace.ts';
 import type { World } from './world.ts';
 
@@ -31,18 +31,26 @@ function keyOf(verdict: Verdict): string {
   return verdict.kind === 'delivered' ? verdict.kind : JSON.stringify(verdict);
 }
 
+/** Who is to blame, for which the way of the packet is needed too. */
+function findCause(world: World, request: ProbeRequest, verdict: Verdict): Cause | null {
+  if (verdict.kind !== 'dropped') return null;
+  const { hops } = probe(world, request);
+  return causeOf({ world, request, hops }, verdict);
+}
+
 /** What other draws come to; null where nothing was drawn, or a seed decides. */
 export function otherDraws(world: World, request: ProbeRequest, shown: Outcome): Chance | null {
   const { draws } = shown;
   if (draws === 0 || world.seed !== null) return null;
   const ends = new Map<string, OtherEnd>();
   for (let seed = 0; seed < TRIED; seed += 1) {
-    const { verdict } = outcomeOf({ ...world, seed }, request);
+    const drawn = { ...world, seed };
+    const { verdict } = outcomeOf(drawn, request);
     const key = keyOf(verdict);
     if (key === keyOf(shown.verdict)) continue;
-    const cause = verdict.kind === 'dropped' ? causeOf(world.host, verdict) : null;
-    const seeds = [...(ends.get(key)?.seeds ?? []), seed];
-    ends.set(key, { verdict, cause, seeds });
+    const known = ends.get(key);
+    const cause = known ? known.cause : findCause(drawn, request, verdict);
+    ends.set(key, { verdict, cause, seeds: [...(known?.seeds ?? []), seed] });
   }
   return { draws, tried: TRIED, others: [...ends.values()] };
 }

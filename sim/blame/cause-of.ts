@@ -3,11 +3,12 @@ import { type Host, findLink } from '../../model/host.ts';
 import type { Link, LinkRef } from '../../model/link.ts';
 import { type Cause, linkDown, sysctl, within } from '../cause.ts';
 import { explainReason } from '../reason.ts';
-import type { Blame, Dropped } from './blame.ts';
+import type { Blame, Dropped, Inquiry } from './blame.ts';
 import { ofChain } from './chain.ts';
 import { ofMtu, ofPort, ofSilence } from './link.ts';
 import { ofMac, ofNeighbour } from './neighbour.ts';
 import { ofForwarding, ofReversePath, ofRouting } from './routing.ts';
+import { ofUntranslatedAnswer } from './untranslated-answer.ts';
 
 function bridgeOf(host: Host, at: LinkRef): Link | undefined {
   const master = findLink(host, at)?.port?.master;
@@ -103,8 +104,10 @@ function blame(host: Host, verdict: Dropped): Blame {
   return { object, text: `${explainReason(reason)} (${text})`, mend: [] };
 }
 
-/** What is to blame for a drop: where a neighbour did not answer, whatever kept it from answering. */
-export function causeOf(host: Host, verdict: Dropped): Cause {
-  if (verdict.because) return causeOf(host, verdict.because);
-  return { netns: verdict.netns, reason: verdict.reason, ...blame(host, verdict) };
+/** What is to blame for a probe's end: where a neighbour did not answer, whatever kept it from answering. */
+export function causeOf(inquiry: Inquiry, verdict: Dropped): Cause {
+  if (verdict.because) return causeOf(inquiry, verdict.because);
+  const { netns, reason } = verdict;
+  const answer = reason === 'NO_SOCKET' ? ofUntranslatedAnswer(inquiry) : undefined;
+  return { netns, reason, ...(answer ?? blame(inquiry.world.host, verdict)) };
 }

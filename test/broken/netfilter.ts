@@ -189,6 +189,12 @@ export const BROKEN_NETFILTER: readonly BrokenHost[] = [
     checkNames: ['node', 'chain inet fuzz masq'],
   },
   {
+    name: 'a service answers by its bridge as the pod that it is',
+    ops: hairpin('another, as it is, plain, bridge-nf-call-iptables 0'),
+    trace: { from: 'a', to: `10.96.0.1:${SERVICE_PORT}/udp` },
+    guilty: ['node', 'sysctl net.bridge.bridge-nf-call-iptables'],
+  },
+  {
     name: 'what pods of a bridge send each other is masqueraded',
     ops: [sysctl('node', 'net/bridge/bridge-nf-call-iptables', '1'), MASQUERADE],
     check: 'warning',
