@@ -75,6 +75,7 @@ function receiveIp(run: Run, at: LinkRef, frame: Frame, came: IpPacket, to: Addr
       packet,
       'INVALID_PROTO',
       `${packet.destination} is a broadcast address here`,
+      { lookedUp: { kind: 'route', destination, found: answer.route } },
     );
   } else if (answer.kind === 'local') {
     deliver(run, at, packet, answer.route);

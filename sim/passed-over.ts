@@ -69,7 +69,7 @@ function whyNot(route: Route, end: Route | undefined, ip: Ip): string {
 }
 
 /** What may have decided about the packet: of its own a netns chooses the source after, or before it asks again (ip6_dst_lookup_tail). */
-function flowsOf({ stage, link }: Hop, { source, skb }: IpPacket): readonly Flow[] {
+export function flowsOf({ stage, link }: Hop, { source, skb }: IpPacket): readonly Flow[] {
   const mark = skb?.mark ?? 0;
   if (stage !== 'route' && link !== null) return [{ iif: link, source, mark }];
   const known: Flow = { ...OWN_PACKETS, source: isUnspecified(source) ? null : source, mark };

@@ -1,5 +1,6 @@
 /** What those who look for the guilty are given, and answer. */
 import type { Host } from '../../model/host.ts';
+import type { Flow } from '../../model/route-lookup.ts';
 import type { Cause } from '../cause.ts';
 import type { ProbeRequest } from '../probe.ts';
 import type { Hop, Verdict } from '../trace.ts';
@@ -19,5 +20,5 @@ export interface Inquiry {
   readonly hops: readonly Hop[];
 }
 
-/** Who is to blame for an end. */
-export type BlameDrop = (host: Host, verdict: Dropped) => Blame;
+/** Who is to blame for an end; `flows` are what routes may have been looked up for, as they were asked. */
+export type BlameDrop = (host: Host, verdict: Dropped, flows: readonly Flow[]) => Blame;

@@ -1,13 +1,15 @@
 /** What is to blame when a packet does not arrive, in one sentence, and what would mend it. */
 import { type Host, findLink } from '../../model/host.ts';
 import type { Link, LinkRef } from '../../model/link.ts';
+import type { Flow } from '../../model/route-lookup.ts';
 import { type Cause, linkDown, sysctl, within } from '../cause.ts';
+import { flowsOf } from '../passed-over.ts';
 import { explainReason } from '../reason.ts';
 import type { Blame, Dropped, Inquiry } from './blame.ts';
 import { ofChain } from './chain.ts';
 import { ofMtu, ofPort, ofSilence } from './link.ts';
 import { ofMac, ofNeighbour } from './neighbour.ts';
-import { ofForwarding, ofReversePath, ofRouting } from './routing.ts';
+import { ofBroadcast, ofForwarding, ofLoopback, ofReversePath, ofRouting } from './routing.ts';
 import { ofUntranslatedAnswer } from './untranslated-answer.ts';
 
 function bridgeOf(host: Host, at: LinkRef): Link | undefined {
@@ -15,7 +17,7 @@ function bridgeOf(host: Host, at: LinkRef): Link | undefined {
   return master === undefined ? undefined : findLink(host, { ...at, ifname: master });
 }
 
-function blame(host: Host, verdict: Dropped): Blame {
+function blame(host: Host, verdict: Dropped, flows: readonly Flow[]): Blame {
   const { reason, netns, link, text, lookedUp } = verdict;
   const at = link === null ? undefined : { netns, ifname: link };
   const about = verdict.about ?? at;
@@ -25,9 +27,11 @@ function blame(host: Host, verdict: Dropped): Blame {
       break;
     case 'IP_OUTNOROUTES':
     case 'IP_INNOROUTES':
-      return ofRouting(host, verdict);
+      return ofRouting(host, verdict, flows);
     case 'SOCKET_REFUSED':
-      if (lookedUp?.kind === 'route') return ofRouting(host, verdict);
+    case 'INVALID_PROTO':
+      if (lookedUp?.kind === 'route' && text.includes('broadcast'))
+        return ofBroadcast(verdict, lookedUp.destination);
       break;
     case 'IP_INADDRERRORS':
       if (lookedUp?.kind === 'route' && text.includes('orward'))
@@ -88,7 +92,6 @@ function blame(host: Host, verdict: Dropped): Blame {
     // The packet itself, or the network as a whole.
     case 'FRAG_REASM_TIMEOUT':
     case 'IFB_OWN':
-    case 'INVALID_PROTO':
     case 'IP_INHDR':
     case 'IP_INVALID_DEST':
     case 'IP_INVALID_SOURCE':
@@ -104,10 +107,30 @@ function blame(host: Host, verdict: Dropped): Blame {
   return { object, text: `${explainReason(reason)} (${text})`, mend: [] };
 }
 
+/** What a route was looked up for where a packet ended. */
+function flowsIn({ hops }: Inquiry, { netns, link, reason, text }: Dropped): readonly Flow[] {
+  const hop = hops.findLast(
+    (each) =>
+      each.netns === netns &&
+      each.link === link &&
+      each.dropped === reason &&
+      each.decision.endsWith(text),
+  );
+  return hop?.data.kind === 'ip' ? flowsOf(hop, hop.data) : [];
+}
+
+/** What the probe as a whole tells, wherever it ended. */
+function ofProbe(inquiry: Inquiry, { reason }: Dropped): Blame | undefined {
+  return (
+    ofLoopback(inquiry) ?? (reason === 'NO_SOCKET' ? ofUntranslatedAnswer(inquiry) : undefined)
+  );
+}
+
 /** What is to blame for a probe's end: where a neighbour did not answer, whatever kept it from answering. */
 export function causeOf(inquiry: Inquiry, verdict: Dropped): Cause {
   if (verdict.because) return causeOf(inquiry, verdict.because);
   const { netns, reason } = verdict;
-  const answer = reason === 'NO_SOCKET' ? ofUntranslatedAnswer(inquiry) : undefined;
-  return { netns, reason, ...(answer ?? blame(inquiry.world.host, verdict)) };
+  const found =
+    ofProbe(inquiry, verdict) ?? blame(inquiry.world.host, verdict, flowsIn(inquiry, verdict));
+  return { netns, reason, ...found };
 }

@@ -79,7 +79,10 @@ function ofOwner(
   if (routed?.kind === 'drop') {
     const { reason, text } = routed;
     const place = { netns: owner.netns, link: owner.ifname };
-    return { ...place, ...blame(host, { kind: 'dropped', reason, text, ...place }) };
+    const lookedUp = { kind: 'route', destination: ip, found: null } as const;
+    const flows = [{ source: source ?? null, iif: owner.ifname }];
+    const verdict = { kind: 'dropped', reason, text, lookedUp, ...place } as const;
+    return { ...place, ...blame(host, verdict, flows) };
   }
   if (familyOf(ip) === 4 && ignores !== undefined)
     return sysctl(

@@ -1,13 +1,22 @@
 /** Routes and settings that let no packet on. */
 import { connectedPrefix } from '../../model/connected.ts';
-import { type Host, type NetnsName, findNetns } from '../../model/host.ts';
-import { type Ip, familyOf } from '../../model/ip.ts';
+import { type Host, type Netns, type NetnsName, findNetns } from '../../model/host.ts';
+import { type Ip, familyOf, isLoopback } from '../../model/ip.ts';
 import type { LinkRef } from '../../model/link.ts';
+import {
+  type PolicyRule,
+  effectiveRules,
+  formatPolicyRule,
+  makePolicyRule,
+} from '../../model/policy-rule.ts';
 import { prefixContains } from '../../model/prefix.ts';
+import { type Flow, fits, lookupIn } from '../../model/route-lookup.ts';
+import { PROTOCOL_KERNEL, type Route, TABLE_MAIN } from '../../model/route.ts';
 import { linkSysctl } from '../../model/sysctl.ts';
 import { linkDown, sysctl, within } from '../cause.ts';
 import { formatRoute } from '../route.ts';
-import type { Blame, Dropped } from './blame.ts';
+import type { Blame, Dropped, Inquiry } from './blame.ts';
+import { findGateway, hasDefaultRoute } from './gateway.ts';
 
 /** Which setting keeps a netns from passing packets on that came in by a link. */
 export function ofForwarding(host: Host, { netns, link }: Dropped, ip: Ip): Blame {
@@ -41,24 +50,100 @@ function findFallen(host: Host, netns: NetnsName, destination: Ip): LinkRef | un
   return link && { netns, ifname: link.ifname };
 }
 
-/** The route that there is and ends packets, or that there is none. */
-export function ofRouting(host: Host, { netns, text, lookedUp }: Dropped): Blame {
-  const destination = lookedUp?.kind === 'route' ? lookedUp.destination : undefined;
-  const fallen = destination === undefined ? undefined : findFallen(host, netns, destination);
-  if (fallen && lookedUp?.kind === 'route' && !lookedUp.found) return linkDown(fallen);
-  if (lookedUp?.kind === 'route' && lookedUp.found) {
-    const words = formatRoute(lookedUp.found);
+/** The loopback of a netns that asks itself, where that is down: without it 127.0.0.1 and ::1 are routed like any address. */
+export function ofLoopback({ world, request }: Inquiry): Blame | undefined {
+  const { netns, destination } = request;
+  const links = Object.values(findNetns(world.host, netns)?.links ?? {});
+  const loopback = links.find(({ kind, up }) => kind === 'loopback' && !up);
+  const isOwn =
+    isLoopback(destination) ||
+    links.some(({ up, addresses }) => up && addresses.some(({ ip }) => ip === destination));
+  return loopback && isOwn ? linkDown({ netns, ifname: loopback.ifname }) : undefined;
+}
+
+/** What ends a lookup without a way on: a route that says so, or a policy rule. */
+type Ending = { readonly route: Route } | { readonly rule: PolicyRule };
+
+function endingOf(netns: Netns, destination: Ip, flow: Flow): Ending | undefined {
+  for (const rule of effectiveRules(netns, familyOf(destination))) {
+    if (!fits(netns, rule, destination, flow)) continue;
+    if (rule.table === null) return { rule };
+    const route = lookupIn(netns, rule.table, destination, () => true);
+    if (route && route.type !== 'throw') return { route };
+  }
+  return undefined;
+}
+
+/** The types of routes by which packets end. */
+const ENDS: ReadonlySet<Route['type']> = new Set(['blackhole', 'prohibit', 'unreachable']);
+
+function familyOption(ip: Ip): string {
+  return familyOf(ip) === 6 ? ' -6' : '';
+}
+
+function ofEnding(netns: NetnsName, destination: Ip, ending: Ending): Blame | undefined {
+  const text = `lets no packet to ${destination} on`;
+  const option = familyOption(destination);
+  if ('rule' in ending) {
+    const { rule } = ending;
+    // Nobody says who made it, as `ip rule` does not.
+    const words = formatPolicyRule(
+      rule.protocol === 0 ? makePolicyRule({ ...rule, protocol: PROTOCOL_KERNEL }) : rule,
+    );
     return {
-      object: `route ${words}`,
-      text: `ends packets to ${destination}`,
-      mend: [within(netns, `ip route del ${words}`)],
+      object: `rule ${words}`,
+      text,
+      mend: [within(netns, `ip${option} rule del ${words}`)],
     };
   }
-  const family = destination !== undefined && familyOf(destination) === 6 ? ' -6' : '';
-  const isMissing = text.includes('no route to');
+  const { route } = ending;
+  if (!ENDS.has(route.type)) return undefined;
+  const words = formatRoute(route);
+  const table = route.table === TABLE_MAIN ? '' : ` table ${route.table}`;
   return {
-    object: isMissing ? `route to ${destination}` : `routes to ${destination}`,
-    text: isMissing ? 'is missing' : text,
-    mend: isMissing ? [within(netns, `ip${family} route add ${destination} via GATEWAY`)] : [],
+    object: `route ${words}`,
+    text,
+    mend: [within(netns, `ip${option} route del ${words}${table}`)],
   };
+}
+
+/** An address that stands for all of a subnet. */
+export function ofBroadcast({ netns }: Pick<Dropped, 'netns'>, ip: Ip): Blame {
+  return {
+    object: `address ${ip}`,
+    text: 'is the broadcast address of a subnet here: no single host has it, and nobody answers',
+    mend: [within(netns, `ip route show table local type broadcast ${ip}`)],
+  };
+}
+
+/** That there is no route, with the one that would be it where that is to be seen. */
+function ofMissing(host: Host, netns: NetnsName, destination: Ip): Blame {
+  const gateway = findGateway(host, netns, destination);
+  const isFirst = gateway !== undefined && !hasDefaultRoute(host, netns, familyOf(destination));
+  const words = `${isFirst ? 'default' : destination} via ${gateway ?? 'GATEWAY'}`;
+  return {
+    object: `route to ${destination}`,
+    text: 'is missing',
+    mend: [within(netns, `ip${familyOption(destination)} route add ${words}`)],
+  };
+}
+
+/** The route or the policy rule that ends packets, or that there is no route. */
+export function ofRouting(
+  host: Host,
+  { netns, text, lookedUp }: Dropped,
+  flows: readonly Flow[],
+): Blame {
+  if (lookedUp?.kind !== 'route') return { object: 'routes', text, mend: [] };
+  const { destination } = lookedUp;
+  const state = findNetns(host, netns);
+  if (!state) return ofMissing(host, netns, destination);
+  const fallen = findFallen(host, netns, destination);
+  // What was asked with the source that the packet has was asked last.
+  for (const flow of flows.toReversed()) {
+    const ending = endingOf(state, destination, flow);
+    const found = ending && ofEnding(netns, destination, ending);
+    if (found) return found;
+  }
+  return fallen ? linkDown(fallen) : ofMissing(host, netns, destination);
 }

@@ -75,6 +75,12 @@ export const BROKEN_LINKS: readonly BrokenHost[] = [
     guilty: ['a', 'link eth0'],
   },
   {
+    name: 'the loopback is down',
+    ops: [set('a', 'lo', { up: false })],
+    trace: { from: 'a', to: '::1' },
+    guilty: ['a', 'link lo'],
+  },
+  {
     name: 'the port of the other end is down',
     ops: [set('node', 'v-b', { up: false })],
     trace: { from: 'a', to: B4 },

@@ -1,8 +1,9 @@
+import { type Host, getNetns, withNetns } from '../../model/host.ts';
 import type { Op } from '../../model/op.ts';
 import { makePolicyRule } from '../../model/policy-rule.ts';
 import { parsePrefix } from '../../model/prefix.ts';
 /** Routes, rules and settings that keep packets from going on, or back. */
-import { PROTOCOL_KERNEL, makeRoute } from '../../model/route.ts';
+import { PROTOCOL_KERNEL, type Route, makeRoute } from '../../model/route.ts';
 import { ROUTED } from '../sim/hosts.ts';
 import { type BrokenHost, C4, C6, name, sysctl } from './broken-host.ts';
 
@@ -15,6 +16,14 @@ function withoutRoute(netns: string, destination: string, made: 'by hand' | 'by 
   if (!route)
     throw new Error(`netns ${netns} has no route to ${destination} that was made ${made}`);
   return { op: 'route.del', netns, route };
+}
+
+/** Where no operation lets anybody make the route. */
+const PROHIBITED = makeRoute({ destination: parsePrefix('10.244.2.4/32'), device: name('lo') });
+
+function withRoute(host: Host, netns: string, route: Route): Host {
+  const state = getNetns(host, netns);
+  return withNetns(host, netns, { ...state, routes: [...state.routes, route] });
 }
 
 export const BROKEN_ROUTING: readonly BrokenHost[] = [
@@ -86,6 +95,61 @@ export const BROKEN_ROUTING: readonly BrokenHost[] = [
     guilty: ['node', `route to ${C4}`],
     check: 'error',
     checkNames: ['node', 'route to 10.244.2.0/24'],
+  },
+  {
+    name: 'a route lets nobody through',
+    ops: [],
+    beyond: {
+      host: (host) => withRoute(host, 'node', { ...PROHIBITED, type: 'prohibit', device: null }),
+      commands: (real) => [
+        `ip -n ${real('node')} route add prohibit ${PROHIBITED.destination}`.split(' '),
+      ],
+    },
+    trace: { from: 'a', to: C4 },
+    check: 'error',
+    guilty: ['node', 'route prohibit 10.244.2.4/32'],
+  },
+  {
+    name: 'a policy rule lets nobody through',
+    ops: [
+      {
+        op: 'rule.add',
+        netns: 'node',
+        rule: makePolicyRule({
+          family: 6,
+          priority: 100,
+          source: parsePrefix('fd00:1::2/128'),
+          action: 'blackhole',
+        }),
+      },
+    ],
+    trace: { from: 'a', to: C6 },
+    check: 'error',
+    guilty: ['node', 'rule pref 100 from fd00:1::2/128 blackhole'],
+  },
+  {
+    name: 'a policy rule lets nobody out',
+    ops: [
+      {
+        op: 'rule.add',
+        netns: 'a',
+        rule: makePolicyRule({
+          family: 4,
+          priority: 100,
+          destination: parsePrefix('10.244.2.0/24'),
+          action: 'unreachable',
+        }),
+      },
+    ],
+    trace: { from: 'a', to: C4 },
+    check: 'error',
+    guilty: ['a', 'rule pref 100 to 10.244.2.0/24 unreachable'],
+  },
+  {
+    name: 'the address is that of a whole subnet',
+    ops: [],
+    trace: { from: 'a', to: '10.244.1.255' },
+    guilty: ['a', 'address 10.244.1.255'],
   },
   {
     name: 'a policy rule asks a table without routes',
