@@ -4,44 +4,42 @@
  * NOT_SPECIFIED, or never makes a packet at all.
  */
 const REASONS = {
-  OTHERHOST: 'the frame is for another MAC address',
-  IP_INHDR: 'its IP header does not let it go on: the TTL is used up, or ::1 came from outside',
-  NETFILTER_DROP: 'a rule or the policy of a chain drops it',
-  IP_RPFILTER: 'the reverse path filter wants it from another link',
-  IP_OUTNOROUTES: 'the sender has no route',
-  IP_INNOROUTES: 'a router has no route',
-  IP_INADDRERRORS: 'it is for somebody else, and this netns does not forward',
-  IP_LOCAL_SOURCE: 'it comes from outside with an address of this netns as its source',
-  IP_INVALID_SOURCE: 'no packet may have this source',
-  IP_INVALID_DEST: 'no packet may have this destination',
-  IP_LOCALNET: 'a loopback address outside of a loopback link',
-  IPV6DISABLED: 'the link does no IPv6',
-  UNICAST_IN_L2_MULTICAST: 'a router takes no broadcast frames',
-  INVALID_PROTO: 'an echo request to a broadcast address',
-  NEIGH_FAILED: 'nobody answered for the next hop',
-  FRAG_REASM_TIMEOUT: 'some of its fragments do not arrive',
-  PKT_TOO_BIG: 'it is larger than the MTU allows',
-  FRAME_TOO_BIG: 'it is larger than the receiving link grants',
-  QDISC_DROP:
-    'the link that it leaves by is down, has no carrier, or lets no frame as long through',
-  TC_INGRESS: 'it is redirected to a link that is down or gone',
-  MAC_INVALID_SOURCE: 'no frame may have this source MAC address',
-  BRIDGE_INGRESS_STP_STATE: 'the bridge port does not forward',
-  NO_TX_TARGET: 'the bridge has no port to send it to',
-  VXLAN_NO_REMOTE:
-    'a vxlan was not told where the MAC address is, nor where to send what it does not know',
-  VXLAN_VNI_NOT_FOUND: 'no vxlan here has the network on this port',
-  VXLAN_ENTRY_EXISTS: 'a vxlan was told that the MAC address is elsewhere',
-  LOCAL_MAC: 'it comes from the MAC address of the vxlan that it arrives at',
-  NO_SOCKET: 'nobody here waits for this answer',
-  IFB_OWN: 'an ifb sends only what was redirected to it',
-  BRIDGE_ISOLATED: 'both bridge ports are isolated',
-  BRIDGE_VLAN: 'a bridge port is not a member of its VLAN',
-  BRIDGE_SAME_PORT: 'it would leave by the port it came in by, which is no hairpin',
-  BRIDGE_PORT_DOWN: 'the bridge port of that MAC address does not forward',
-  SOCKET_REFUSED: 'the kernel refuses to send it',
-  LOOP: 'the same frame comes by again and again',
-  STEP_LIMIT: 'the simulation took too many steps',
+  OTHERHOST: ['link', 'does not take the frame in'],
+  IP_INHDR: ['packet', 'does not go on'],
+  NETFILTER_DROP: ['netfilter', 'drops the packet'],
+  IP_RPFILTER: ['reverse path filter', 'wants the packet from another link'],
+  IP_OUTNOROUTES: ['routes', 'lead nowhere'],
+  IP_INNOROUTES: ['routes', 'lead nowhere'],
+  IP_INADDRERRORS: ['packet', 'is not passed on'],
+  IP_LOCAL_SOURCE: ['packet', 'is not taken in from outside'],
+  IP_INVALID_SOURCE: ['packet', 'may not come from there'],
+  IP_INVALID_DEST: ['packet', 'may not go there'],
+  IP_LOCALNET: ['packet', 'is not taken in from outside'],
+  IPV6DISABLED: ['link', 'does not take the packet in'],
+  UNICAST_IN_L2_MULTICAST: ['packet', 'is not passed on'],
+  INVALID_PROTO: ['packet', 'is answered by nobody'],
+  NEIGH_FAILED: ['link', 'does not find the next hop'],
+  FRAG_REASM_TIMEOUT: ['packet', 'is not put together'],
+  PKT_TOO_BIG: ['packet', 'is too long'],
+  FRAME_TOO_BIG: ['frame', 'is too long'],
+  QDISC_DROP: ['link', 'does not send it'],
+  TC_INGRESS: ['link', 'loses what comes in'],
+  MAC_INVALID_SOURCE: ['frame', 'is not taken in'],
+  BRIDGE_INGRESS_STP_STATE: ['link', 'does not take the frame in'],
+  NO_TX_TARGET: ['link', 'has nowhere to send the frame'],
+  VXLAN_NO_REMOTE: ['link', 'has nowhere to send the frame'],
+  VXLAN_VNI_NOT_FOUND: ['link', 'hands the packet to no vxlan'],
+  VXLAN_ENTRY_EXISTS: ['link', 'does not take the frame in'],
+  LOCAL_MAC: ['link', 'does not take the frame in'],
+  NO_SOCKET: ['packet', 'is what nobody waits for'],
+  IFB_OWN: ['link', 'does not send the frame'],
+  BRIDGE_ISOLATED: ['link', 'does not pass the frame on'],
+  BRIDGE_VLAN: ['link', 'does not pass the frame on'],
+  BRIDGE_SAME_PORT: ['link', 'does not pass the frame on'],
+  BRIDGE_PORT_DOWN: ['link', 'does not pass the frame on'],
+  SOCKET_REFUSED: ['socket', 'refuses to send the packet'],
+  LOOP: ['frame', 'goes in a circle'],
+  STEP_LIMIT: ['simulation', 'was given up'],
 } as const;
 
 export type DropReason = keyof typeof REASONS;
@@ -59,8 +57,8 @@ const OUR_OWN: ReadonlySet<DropReason> = new Set([
   'STEP_LIMIT',
 ]);
 
-/** What a reason means, for people. */
-export function explainReason(reason: DropReason): string {
+/** What a reason means, for people: what it is about, and what becomes of that. */
+export function explainReason(reason: DropReason): (typeof REASONS)[DropReason] {
   return REASONS[reason];
 }
 

@@ -4,11 +4,11 @@ import type { Link, LinkRef } from '../../model/link.ts';
 import type { Flow } from '../../model/route-lookup.ts';
 import { type Cause, linkDown, sysctl, within } from '../cause.ts';
 import { flowsOf } from '../passed-over.ts';
-import { explainReason } from '../reason.ts';
 import type { Blame, Dropped, Inquiry } from './blame.ts';
 import { ofChain } from './chain.ts';
 import { ofMtu, ofPort, ofSilence } from './link.ts';
 import { ofMac, ofNeighbour } from './neighbour.ts';
+import { ofPacket } from './packet.ts';
 import { ofBroadcast, ofForwarding, ofLoopback, ofReversePath, ofRouting } from './routing.ts';
 import { ofUntranslatedAnswer } from './untranslated-answer.ts';
 
@@ -67,21 +67,20 @@ function blame(host: Host, verdict: Dropped, flows: readonly Flow[]): Blame {
       if (at && lookedUp?.kind === 'neighbour') return ofNeighbour(host, at, lookedUp.ip, blame);
       break;
     case 'OTHERHOST':
-      return ofMac(host, verdict) ?? { object: `link ${link}`, text, mend: [] };
+      return ofMac(host, verdict) ?? ofPacket(verdict);
     case 'TC_INGRESS':
       if (about && findLink(host, about)) return linkDown(about);
       break;
     case 'VXLAN_VNI_NOT_FOUND':
       if (verdict.about) return linkDown(verdict.about);
-      return { object: `link ${link}`, text: `takes its packets in, and ${text}`, mend: [] };
+      break;
     case 'VXLAN_ENTRY_EXISTS':
     case 'LOCAL_MAC':
-      if (about) return { object: `link ${about.ifname}`, text: `takes it not: ${text}`, mend: [] };
-      break;
+      return ofPacket({ ...verdict, link: about?.ifname ?? link });
     case 'VXLAN_NO_REMOTE':
       return {
         object: `link ${link}`,
-        text: `was not told where to send: ${text}`,
+        text: `${text.replace(`${link} `, '')}, nor where to send what it does not know`,
         mend: [within(netns, `bridge fdb append 00:00:00:00:00:00 dev ${link} dst REMOTE`)],
       };
     case 'NO_TX_TARGET': {
@@ -103,8 +102,7 @@ function blame(host: Host, verdict: Dropped, flows: readonly Flow[]): Blame {
     case 'UNICAST_IN_L2_MULTICAST':
       break;
   }
-  const object = link === null ? `netns ${netns}` : `link ${link}`;
-  return { object, text: `${explainReason(reason)} (${text})`, mend: [] };
+  return ofPacket(verdict);
 }
 
 /** What a route was looked up for where a packet ended. */

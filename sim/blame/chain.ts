@@ -1,10 +1,12 @@
 /** Chains that drop packets. */
 import { within } from '../cause.ts';
 import type { Blame, Dropped } from './blame.ts';
+import { ofPacket } from './packet.ts';
 
 /** A chain that drops by a rule or by its policy. */
-export function ofChain({ netns, text, lookedUp }: Dropped): Blame {
-  if (lookedUp?.kind !== 'chain') return { object: 'netfilter', text, mend: [] };
+export function ofChain(verdict: Dropped): Blame {
+  const { netns, text, lookedUp } = verdict;
+  if (lookedUp?.kind !== 'chain') return ofPacket(verdict);
   const { family, table, chain, rule } = lookedUp;
   const place = `${family} ${table} ${chain}`;
   const decided = text.replace(/^\w+: /, '');

@@ -74,6 +74,7 @@ export function ofPort(host: Host, at: LinkRef, reason: DropReason, text: string
       text: 'is where the frame came in, and no hairpin',
       mend: [within(netns, `bridge link set dev ${ifname} hairpin on`)],
     };
-  if (reason === 'BRIDGE_VLAN') return { netns, object, text, mend: [] };
+  if (reason === 'BRIDGE_VLAN')
+    return { netns, object, text: `does not pass the frame on: ${text}`, mend: [] };
   return { netns, ...ofSilence(host, at, text) };
 }

@@ -17,6 +17,7 @@ import { linkDown, sysctl, within } from '../cause.ts';
 import { formatRoute } from '../route.ts';
 import type { Blame, Dropped, Inquiry } from './blame.ts';
 import { findGateway, hasDefaultRoute } from './gateway.ts';
+import { ofPacket } from './packet.ts';
 
 /** Which setting keeps a netns from passing packets on that came in by a link. */
 export function ofForwarding(host: Host, { netns, link }: Dropped, ip: Ip): Blame {
@@ -129,12 +130,9 @@ function ofMissing(host: Host, netns: NetnsName, destination: Ip): Blame {
 }
 
 /** The route or the policy rule that ends packets, or that there is no route. */
-export function ofRouting(
-  host: Host,
-  { netns, text, lookedUp }: Dropped,
-  flows: readonly Flow[],
-): Blame {
-  if (lookedUp?.kind !== 'route') return { object: 'routes', text, mend: [] };
+export function ofRouting(host: Host, verdict: Dropped, flows: readonly Flow[]): Blame {
+  const { netns, lookedUp } = verdict;
+  if (lookedUp?.kind !== 'route') return ofPacket(verdict);
   const { destination } = lookedUp;
   const state = findNetns(host, netns);
   if (!state) return ofMissing(host, netns, destination);

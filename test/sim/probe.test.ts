@@ -437,6 +437,6 @@ describe('drop reasons', () => {
       'NEIGH_FAILED',
       'NOT_SPECIFIED',
     ]);
-    expect(explainReason('NEIGH_FAILED')).toBe('nobody answered for the next hop');
+    expect(explainReason('NEIGH_FAILED')).toEqual(['link', 'does not find the next hop']);
   });
 });
