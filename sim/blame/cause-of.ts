@@ -7,6 +7,7 @@ import { flowsOf } from '../passed-over.ts';
 import type { Blame, Dropped, Inquiry } from './blame.ts';
 import { ofChain } from './chain.ts';
 import { ofMtu, ofPort, ofSilence } from './link.ts';
+import { ofLostPort } from './lost-port.ts';
 import { ofMac, ofNeighbour } from './neighbour.ts';
 import { ofPacket } from './packet.ts';
 import { ofBroadcast, ofForwarding, ofLoopback, ofReversePath, ofRouting } from './routing.ts';
@@ -119,16 +120,19 @@ function flowsIn({ hops }: Inquiry, { netns, link, reason, text }: Dropped): rea
 
 /** What the probe as a whole tells, wherever it ended. */
 function ofProbe(inquiry: Inquiry, { reason }: Dropped): Blame | undefined {
-  return (
-    ofLoopback(inquiry) ?? (reason === 'NO_SOCKET' ? ofUntranslatedAnswer(inquiry) : undefined)
-  );
+  const found = ofLoopback(inquiry) ?? ofLostPort(inquiry);
+  return found ?? (reason === 'NO_SOCKET' ? ofUntranslatedAnswer(inquiry) : undefined);
 }
 
-/** What is to blame for a probe's end: where a neighbour did not answer, whatever kept it from answering. */
+/** The loss that is the reason for all others: where a neighbour did not answer, whatever kept it from that. */
+function rootOf(verdict: Dropped): Dropped {
+  return verdict.because ? rootOf(verdict.because) : verdict;
+}
+
+/** What is to blame for a probe's end. */
 export function causeOf(inquiry: Inquiry, verdict: Dropped): Cause {
-  if (verdict.because) return causeOf(inquiry, verdict.because);
-  const { netns, reason } = verdict;
-  const found =
-    ofProbe(inquiry, verdict) ?? blame(inquiry.world.host, verdict, flowsIn(inquiry, verdict));
+  const root = rootOf(verdict);
+  const { netns, reason } = root;
+  const found = ofProbe(inquiry, root) ?? blame(inquiry.world.host, root, flowsIn(inquiry, root));
   return { netns, reason, ...found };
 }

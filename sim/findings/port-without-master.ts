@@ -1,28 +1,11 @@
 /** Host ends of pods that are ports of no bridge, while the others in their subnet are. */
 import { connectedPrefix } from '../../model/connected.ts';
-import { getLink, getNetns } from '../../model/host.ts';
-import type { LinkRef } from '../../model/link.ts';
+import { getLink } from '../../model/host.ts';
 import { prefixContains } from '../../model/prefix.ts';
-import { prefixIp } from '../../model/prefix.ts';
+import { isTakenIn } from '../blame/lost-port.ts';
 import { within } from '../cause.ts';
-import { isLinkLocal } from '../frame.ts';
 import { type HostFinding, seen, seenAddress } from './finding.ts';
 import { type Look, type PodLink, globalAddresses } from './look.ts';
-
-/** Is something done with what comes in there, be it by routing or by traffic control? */
-function isUsed({ host }: Look, { netns, ifname }: LinkRef): boolean {
-  const link = getLink(host, { netns, ifname });
-  return (
-    link.port !== null ||
-    link.addresses.some(({ scope }) => scope === 'global') ||
-    link.uppers !== undefined ||
-    link.trafficControl?.ingress?.redirect !== undefined ||
-    getNetns(host, netns).routes.some(
-      ({ device, type, destination }) =>
-        device === ifname && type === 'unicast' && !isLinkLocal(prefixIp(destination)),
-    )
-  );
-}
 
 /** The bridge of another pod in whose subnet this one is. */
 function findSibling(look: Look, pod: PodLink): PodLink | undefined {
@@ -41,7 +24,7 @@ function findSibling(look: Look, pod: PodLink): PodLink | undefined {
 /** Host ends of which nothing takes the frames, where that of another pod in the subnet is a port. */
 export function portsWithoutMaster(look: Look): HostFinding[] {
   return look.pods.flatMap((pod): HostFinding[] => {
-    if (isUsed(look, pod.hostEnd)) return [];
+    if (isTakenIn(look.host, pod.hostEnd)) return [];
     const sibling = findSibling(look, pod);
     const master = sibling && getLink(look.host, sibling.hostEnd).port?.master;
     if (!sibling || master === undefined) return [];

@@ -2,10 +2,11 @@
 import type { Host } from '../../model/host.ts';
 import { withLink, without } from '../../model/host.ts';
 import { parseMac } from '../../model/mac.ts';
+import type { NftCommand } from '../../model/nftables.ts';
 import type { Op } from '../../model/op.ts';
 import { applyAll } from '../sim/pods.ts';
 import { addressOps, bridgeOps, vethOps } from '../sim/pods.ts';
-import { B4, type BrokenHost, D4, name, set } from './broken-host.ts';
+import { B4, type BrokenHost, C4, D4, name, set } from './broken-host.ts';
 
 const PORT_MAC = '02:00:00:00:09:01';
 
@@ -53,6 +54,35 @@ const following: BrokenHost = {
   check: 'warning',
   mends: false,
   guilty: ['node', 'link br9'],
+};
+
+/** The policy of forward is drop, but for what comes in by a bridge. */
+const ONLY_BRIDGED: Op = {
+  op: 'nft.batch',
+  netns: 'node',
+  commands: [
+    { family: 'inet', table: 'fuzz', do: 'add table' },
+    {
+      family: 'inet',
+      table: 'fuzz',
+      do: 'add chain',
+      chain: 'forward',
+      hook: { type: 'filter', hook: 'forward', priority: 0, policy: 'drop' },
+    },
+    ...['cni0', 'cni1', 'v-d'].map((ifname): NftCommand => ({
+      family: 'inet',
+      table: 'fuzz',
+      do: 'add rule',
+      chain: 'forward',
+      rule: {
+        statements: [
+          { kind: 'match', field: 'iifname', negate: false, value: name(ifname) },
+          { kind: 'verdict', verdict: 'accept' },
+        ],
+        comment: '',
+      },
+    })),
+  ],
 };
 
 const nameless: BrokenHost = {
@@ -112,6 +142,13 @@ export const BROKEN_LINKS: readonly BrokenHost[] = [
     name: 'a port has left its bridge',
     ops: [set('node', 'v-b', { master: null })],
     trace: { from: 'a', to: B4 },
+    check: 'error',
+    guilty: ['node', 'link v-b'],
+  },
+  {
+    name: 'the port of the sender has left its bridge, and the node passes on only what comes by that',
+    ops: [set('node', 'v-b', { master: null }), ONLY_BRIDGED],
+    trace: { from: 'b', to: C4 },
     check: 'error',
     guilty: ['node', 'link v-b'],
   },
