@@ -3,6 +3,7 @@ import type { Host } from '../../model/host.ts';
 import type { LinkRef } from '../../model/link.ts';
 import type { LegacyTables } from '../legacy-table.ts';
 import { changingBridgeMacs } from './bridge-mac.ts';
+import { missingDefaultRoutes } from './default-route.ts';
 import { duplicateAddresses } from './duplicate-address.ts';
 import { duplicateMacs } from './duplicate-mac.ts';
 import { unaffected, unexplained } from './explained.ts';
@@ -40,6 +41,7 @@ const OF_STATE: readonly Find[] = [
   staleNeighbours,
   staleFdbEntries,
   missingRemotes,
+  missingDefaultRoutes,
   missingPrefixRoutes,
   overlappingSubnets,
   mtuMismatches,

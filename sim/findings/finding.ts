@@ -14,6 +14,7 @@ export type Severity = 'error' | 'warning' | 'note';
 /** Which of the questions it answers. */
 export type FindingKind =
   | 'bridge-mac'
+  | 'default-route'
   | 'duplicate-address'
   | 'duplicate-mac'
   | 'forwarding'

@@ -18,7 +18,7 @@ export interface Question {
 }
 
 /** Addresses that nobody has (RFC 5737, RFC 3849): they stand for the world outside. */
-const OUTSIDE = { 4: parseIp('192.0.2.1'), 6: parseIp('2001:db8::1') } as const;
+export const OUTSIDE = { 4: parseIp('192.0.2.1'), 6: parseIp('2001:db8::1') } as const;
 
 const FAMILIES = [4, 6] as const;
 

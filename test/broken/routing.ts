@@ -32,6 +32,8 @@ export const BROKEN_ROUTING: readonly BrokenHost[] = [
     ops: [withoutRoute('a', '0.0.0.0/0', 'by hand')],
     trace: { from: 'a', to: C4 },
     guilty: ['a', `route to ${C4}`],
+    check: 'warning',
+    checkNames: ['a', 'default route'],
   },
   {
     name: 'the other end has no way back',

@@ -44,6 +44,7 @@ it('docs/check.md holds what is printed', () => {
 /** Every kind, by name: one more, or one less, is an error of `tsc` here. */
 const KINDS: Readonly<Record<FindingKind, true>> = {
   'bridge-mac': true,
+  'default-route': true,
   'duplicate-address': true,
   'duplicate-mac': true,
   forwarding: true,
