@@ -45,7 +45,7 @@ function blame(host: Host, verdict: Dropped, flows: readonly Flow[]): Blame {
     case 'IPV6DISABLED':
       return sysctl(netns, `net/ipv6/conf/${link}/disable_ipv6`, '0', `is 1: ${text}`);
     case 'NETFILTER_DROP':
-      return ofChain(verdict);
+      return ofChain(host, verdict);
     case 'PKT_TOO_BIG':
     case 'FRAME_TOO_BIG':
       if (about) return ofMtu(host, about, text, lookedUp);

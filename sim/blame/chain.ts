@@ -1,10 +1,11 @@
 /** Chains that drop packets. */
-import { within } from '../cause.ts';
+import type { Host } from '../../model/host.ts';
 import type { Blame, Dropped } from './blame.ts';
+import { listChain } from './list-chain.ts';
 import { ofPacket } from './packet.ts';
 
 /** A chain that drops by a rule or by its policy. */
-export function ofChain(verdict: Dropped): Blame {
+export function ofChain(host: Host, verdict: Dropped): Blame {
   const { netns, text, lookedUp } = verdict;
   if (lookedUp?.kind !== 'chain') return ofPacket(verdict);
   const { family, table, chain, rule } = lookedUp;
@@ -16,6 +17,6 @@ export function ofChain(verdict: Dropped): Blame {
       rule === null
         ? 'drops it: its policy is drop'
         : `drops it by its rule ${rule}: ${decided.replace(/^rule \d+ of chain [^,]*, /, '')}`,
-    mend: [within(netns, `nft -a list chain ${place}`)],
+    mend: [listChain(host, netns, lookedUp)],
   };
 }

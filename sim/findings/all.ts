@@ -83,6 +83,6 @@ export function findingsOf(host: Host, legacyTables: LegacyTables = {}): HostFin
   const lost = unreachablePods(answered).filter(
     (finding) => !seen.some((each) => isSame(each, finding)),
   );
-  const others = [...masqueradedPods(answered), ...unreadTables(legacyTables)];
+  const others = [...masqueradedPods(look, answered), ...unreadTables(legacyTables)];
   return bySeverity([...seen, ...lost, ...others]);
 }

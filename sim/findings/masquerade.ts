@@ -1,7 +1,9 @@
 /** Masquerading of what pods of one segment send each other, who then no longer see from whom it comes. */
-import { within } from '../cause.ts';
+import type { Host } from '../../model/host.ts';
+import { listChain } from '../blame/list-chain.ts';
 import type { Hop } from '../trace.ts';
 import { type HostFinding, shortened } from './finding.ts';
+import type { Look } from './look.ts';
 import type { Answered } from './reachability.ts';
 
 /** From whom the pod that was asked saw it come. */
@@ -20,7 +22,7 @@ function translatingChain(hops: readonly Hop[], source: string): Hop | undefined
     .findLast(({ stage, lookedUp }) => stage === 'netfilter' && lookedUp?.kind === 'chain');
 }
 
-function masquerades({ question, journey }: Answered): HostFinding | undefined {
+function masquerades(host: Host, { question, journey }: Answered): HostFinding | undefined {
   const { to, source, destination, isNear } = question;
   if (!to || !isNear) return undefined;
   const seenAs = sourceSeen(journey.forward, to.netns);
@@ -38,15 +40,15 @@ function masquerades({ question, journey }: Answered): HostFinding | undefined {
     evidence: [
       `netns ${question.from.netns}: ${source} asks ${destination} in netns ${to.netns}, which sees ${seenAs}`,
     ],
-    mend: [within(hop.netns, `nft -a list chain ${name}`)],
+    mend: [listChain(host, hop.netns, hop.lookedUp)],
   };
 }
 
 /** Chains that give what pods of one segment send each other the source address of their node. */
-export function masqueradedPods(answered: readonly Answered[]): HostFinding[] {
+export function masqueradedPods({ host }: Look, answered: readonly Answered[]): HostFinding[] {
   const found = new Map<string, HostFinding[]>();
   for (const each of answered) {
-    const finding = masquerades(each);
+    const finding = masquerades(host, each);
     if (!finding) continue;
     const key = `${finding.netns}\n${finding.object}`;
     found.set(key, [...(found.get(key) ?? []), finding]);

@@ -26,6 +26,8 @@ function chain(
   return { op: 'nft.batch', netns, commands };
 }
 
+const FILTER = { family: 'ip', table: 'filter' } as const;
+
 const DROP: Statement = { kind: 'verdict', verdict: 'drop' };
 
 /** Everything that pods of the first bridge send. */
@@ -50,6 +52,47 @@ const MASQUERADE: Op = {
         statements: [
           { kind: 'match', field: 'ip saddr', negate: false, value: parsePrefix('10.244.1.0/24') },
           { kind: 'masquerade' },
+        ],
+        comment: '',
+      },
+    },
+  ],
+};
+
+/** As iptables-nft writes it: `-A FORWARD -j DOCKER-USER`, `-A DOCKER-USER -d 10.244.2.4 -j DROP`. */
+const DOCKER_USER: Op = {
+  op: 'nft.batch',
+  netns: 'node',
+  commands: [
+    { ...FILTER, do: 'add table' },
+    { ...FILTER, do: 'add chain', chain: 'DOCKER-USER', hook: null },
+    {
+      ...FILTER,
+      do: 'add chain',
+      chain: 'FORWARD',
+      hook: { type: 'filter', hook: 'forward', priority: 0, policy: 'accept' },
+    },
+    {
+      ...FILTER,
+      do: 'add rule',
+      chain: 'FORWARD',
+      rule: {
+        statements: [
+          { kind: 'counter' },
+          { kind: 'verdict', verdict: 'jump', chain: 'DOCKER-USER' },
+        ],
+        comment: '',
+      },
+    },
+    {
+      ...FILTER,
+      do: 'add rule',
+      chain: 'DOCKER-USER',
+      rule: {
+        statements: [
+          { kind: 'match', field: 'ip daddr', negate: false, value: parseIp(C4) },
+          { kind: 'counter' },
+          DROP,
         ],
         comment: '',
       },
@@ -133,6 +176,13 @@ export const BROKEN_NETFILTER: readonly BrokenHost[] = [
     guilty: ['node', 'chain inet fuzz forward'],
   },
   {
+    name: 'a rule of iptables-nft drops what goes to the other end',
+    ops: [DOCKER_USER],
+    trace: { from: 'a', to: C4 },
+    guilty: ['node', 'chain ip filter DOCKER-USER'],
+    traceMends: ['iptables-nft -S DOCKER-USER'],
+  },
+  {
     name: 'a rule drops what goes to the other end',
     ops: [
       chain('node', 'forward', 'accept', [
@@ -193,6 +243,7 @@ export const BROKEN_NETFILTER: readonly BrokenHost[] = [
     ops: hairpin('another, as it is, plain, bridge-nf-call-iptables 0'),
     trace: { from: 'a', to: `10.96.0.1:${SERVICE_PORT}/udp` },
     guilty: ['node', 'sysctl net.bridge.bridge-nf-call-iptables'],
+    traceMends: ['sysctl -w net.bridge.bridge-nf-call-iptables=1'],
   },
   {
     name: 'what pods of a bridge send each other is masqueraded',

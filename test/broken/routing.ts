@@ -32,6 +32,7 @@ export const BROKEN_ROUTING: readonly BrokenHost[] = [
     ops: [withoutRoute('a', '0.0.0.0/0', 'by hand')],
     trace: { from: 'a', to: C4 },
     guilty: ['a', `route to ${C4}`],
+    traceMends: ['ip route add default via 10.244.1.1'],
     check: 'warning',
     checkNames: ['a', 'default route'],
   },
@@ -40,6 +41,7 @@ export const BROKEN_ROUTING: readonly BrokenHost[] = [
     ops: [withoutRoute('c', '::/0', 'by hand')],
     trace: { from: 'a', to: C6 },
     guilty: ['c', 'route to fd00:1::2'],
+    traceMends: ['ip -6 route add default via fd00:2::1'],
   },
   {
     name: 'the node does not forward',
@@ -110,6 +112,7 @@ export const BROKEN_ROUTING: readonly BrokenHost[] = [
     trace: { from: 'a', to: C4 },
     check: 'error',
     guilty: ['node', 'route prohibit 10.244.2.4/32'],
+    traceMends: ['ip route del prohibit 10.244.2.4/32'],
   },
   {
     name: 'a policy rule lets nobody through',
@@ -128,6 +131,7 @@ export const BROKEN_ROUTING: readonly BrokenHost[] = [
     trace: { from: 'a', to: C6 },
     check: 'error',
     guilty: ['node', 'rule pref 100 from fd00:1::2/128 blackhole'],
+    traceMends: ['ip -6 rule del pref 100 from fd00:1::2/128 blackhole'],
   },
   {
     name: 'a policy rule lets nobody out',

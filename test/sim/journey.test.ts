@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HOST_NETNS } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
-import { formatCause } from '../../sim/cause.ts';
+import { formatCause, within } from '../../sim/cause.ts';
 import { formatJourney, travel } from '../../sim/journey.ts';
 import { makeWorld } from '../../sim/world.ts';
 import { BROKEN_HOSTS } from '../broken/all.ts';
@@ -56,6 +56,9 @@ describe('a journey', () => {
       netns: guilty[0],
       object: guilty[1],
     });
+    const { traceMends } = broken;
+    if (traceMends)
+      expect(cause?.mend).toEqual(traceMends.map((command) => within(guilty[0], command)));
     // Of a connection that is half open the answer comes, and nothing after it arrives.
     const isHalfOpen = journey.acknowledgement.length > 0;
     expect(reachable.back).toBe(isHalfOpen);

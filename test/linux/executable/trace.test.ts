@@ -8,6 +8,7 @@ import { makeAddress } from '../../../model/address.ts';
 import { parseIfname } from '../../../model/ifname.ts';
 import { parsePrefixedIp } from '../../../model/prefix.ts';
 import { capture } from '../../../sim/capture.ts';
+import { within } from '../../../sim/cause.ts';
 import type { HostFinding, Severity } from '../../../sim/findings/finding.ts';
 import type { Journey } from '../../../sim/journey.ts';
 import { pcap } from '../../../sim/pcap.ts';
@@ -90,7 +91,8 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace an
     return () => open.forEach((fd) => closeSync(fd));
   }
 
-  async function traceNames(asked: Asked, { guilty, legacyTables }: BrokenHost): Promise<void> {
+  async function traceNames(asked: Asked, broken: BrokenHost): Promise<void> {
+    const { guilty, legacyTables, traceMends } = broken;
     const { from, to, payloadBytes } = asked;
     const size = payloadBytes === undefined ? [] : ['--size', `${payloadBytes}`];
     const args = [real(from), to, ...size];
@@ -107,6 +109,10 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace an
     const named = { netns: real(guilty[0]), object: guilty[1] };
     if (legacyTables) expect(journey).toMatchObject({ cause: null, unread: [named] });
     else expect(journey.cause).toMatchObject(named);
+    if (traceMends)
+      expect(journey.cause?.mend).toEqual(
+        traceMends.map((command) => within(real(guilty[0]), command)),
+      );
     expect(json.status).toBe(legacyTables ? 3 : 1);
     expect(text.stdout).toContain(`netns ${real(guilty[0])}: ${guilty[1]} `);
   }
