@@ -1,6 +1,7 @@
 /** A probe there and back, of TCP with what acknowledges the answer: the answer to "can A reach B, and if not, why". */
 import type { Ip } from '../model/ip.ts';
 import { causeOf } from './blame/cause-of.ts';
+import { type Untranslated, findUntranslated, formatUntranslated } from './blame/untranslated.ts';
 import { type Cause, formatCause } from './cause.ts';
 import { hiddenCopies } from './copies.ts';
 import {
@@ -32,6 +33,8 @@ export interface Journey {
   readonly error: SenderError | 'unknown' | null;
   /** What is to blame; null where it arrives, and where that is not known. */
   readonly cause: Cause | null;
+  /** The destination is a service's, which rules translate for other ports than this; null where it arrives, and where that is not seen. */
+  readonly untranslated: Untranslated | null;
   readonly forward: readonly Hop[];
   readonly return: readonly Hop[];
   /** Of TCP: what acknowledges the answer, which opens the connection. */
@@ -82,6 +85,7 @@ export function travel(world: World, request: ProbeRequest): Journey {
   const [forward, later] = cut(trace.hops, isOfAnswer);
   const [back, acknowledgement] = cut(later, isOfAcknowledgement);
   const unread = unreadIn(trace.hops);
+  const inquiry = { world, request, hops: trace.hops };
   const open = verdict.kind === 'unknown' ? null : false;
   const arrives = unreadIn([...forward, ...acknowledgement]).length === 0 ? true : null;
   const returns = unread.length === 0 ? true : null;
@@ -95,8 +99,9 @@ export function travel(world: World, request: ProbeRequest): Journey {
       : { there, back: isAnswered ? returns : open },
     verdict,
     error,
-    cause:
-      verdict.kind === 'dropped' ? causeOf({ world, request, hops: trace.hops }, verdict) : null,
+    cause: verdict.kind === 'dropped' ? causeOf(inquiry, verdict) : null,
+    untranslated:
+      verdict.kind === 'delivered' ? null : findUntranslated({ ...inquiry, hops: forward }),
     forward,
     return: back,
     acknowledgement,
@@ -220,6 +225,7 @@ export function formatJourney(
     ...(error !== null && error !== 'unknown' ? [`  ${formatSenderError(error)}`] : []),
     ...(cause ? [`  ${formatCause(cause)}`] : []),
     ...(cause?.mend ?? []).map((line) => marks.dim(`    ${line}`)),
+    ...(journey.untranslated ? [`  ${formatUntranslated(journey.untranslated)}`] : []),
     ...(journey.chance ? formatChance(journey.chance) : []).map((line) => `  ${line}`),
     ...unread.flatMap((table) => [`  ${formatUnread(table)}`, marks.dim(`    ${table.show}`)]),
   ];

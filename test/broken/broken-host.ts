@@ -35,6 +35,8 @@ export interface BrokenHost {
   };
   /** What `trace` says would mend it, or shows it, in the guilty one's netns; absent: it is not looked at. */
   readonly traceMends?: readonly string[];
+  /** What `trace` says beside that, by the real names of netns. */
+  readonly traceSays?: (real: (netns: string) => string) => string;
   /** How bad `check` finds it, where it names the guilty. */
   readonly check?: Severity;
   /** Absent: doing what `check` says mends it. Somebody has to choose first, or it is not to be seen whether it is mended. */

@@ -246,6 +246,22 @@ export const BROKEN_NETFILTER: readonly BrokenHost[] = [
     traceMends: ['sysctl -w net.bridge.bridge-nf-call-iptables=1'],
   },
   {
+    name: 'a service is asked for a port that it has not',
+    ops: hairpin('another, as it is, plain, bridge-nf-call-iptables 1'),
+    trace: { from: 'a', to: `10.96.0.1:${SERVICE_PORT}/tcp` },
+    guilty: ['node', 'route to 10.96.0.1'],
+    traceSays: (real) =>
+      `no rule of netns ${real('node')} translates 10.96.0.1:${SERVICE_PORT}/tcp; ${SERVICE_PORT}/udp is translated`,
+  },
+  {
+    name: 'a service is sent a ping',
+    ops: hairpin('another, as it is, plain, bridge-nf-call-iptables 1'),
+    trace: { from: 'a', to: '10.96.0.1' },
+    guilty: ['node', 'route to 10.96.0.1'],
+    traceSays: (real) =>
+      `no rule of netns ${real('node')} translates a ping of 10.96.0.1; ${SERVICE_PORT}/udp is translated`,
+  },
+  {
     name: 'what pods of a bridge send each other is masqueraded',
     ops: [sysctl('node', 'net/bridge/bridge-nf-call-iptables', '1'), MASQUERADE],
     check: 'warning',

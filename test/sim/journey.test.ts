@@ -56,7 +56,9 @@ describe('a journey', () => {
       netns: guilty[0],
       object: guilty[1],
     });
-    const { traceMends } = broken;
+    const { traceMends, traceSays = () => '' } = broken;
+    expect(formatJourney(journey).join('\n')).toContain(traceSays((netns) => netns));
+    expect(journey.untranslated === null).toBe(broken.traceSays === undefined);
     if (traceMends)
       expect(cause?.mend).toEqual(traceMends.map((command) => within(guilty[0], command)));
     // Of a connection that is half open the answer comes, and nothing after it arrives.

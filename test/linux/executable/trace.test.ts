@@ -92,7 +92,7 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace an
   }
 
   async function traceNames(asked: Asked, broken: BrokenHost): Promise<void> {
-    const { guilty, legacyTables, traceMends } = broken;
+    const { guilty, legacyTables, traceMends, traceSays = () => '' } = broken;
     const { from, to, payloadBytes } = asked;
     const size = payloadBytes === undefined ? [] : ['--size', `${payloadBytes}`];
     const args = [real(from), to, ...size];
@@ -115,6 +115,7 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace an
       );
     expect(json.status).toBe(legacyTables ? 3 : 1);
     expect(text.stdout).toContain(`netns ${real(guilty[0])}: ${guilty[1]} `);
+    expect(text.stdout).toContain(traceSays(real));
   }
 
   /** What is found. Others that run at the same time have hosts of their own, so that only what is found on this one counts. */
