@@ -9,6 +9,7 @@ import { BROKEN_HOSTS } from '../broken/all.ts';
 import { brokenState } from '../broken/broken-host.ts';
 import { called } from '../differential/place.ts';
 import { ROUTED, breakageLists, carriedOut } from './hosts.ts';
+import { addressOps, applyAll, netnsOps, routeOps, vethOps } from './pods.ts';
 
 const plain = (text: string): string => text;
 const PLAIN = { bold: plain, dim: plain, green: plain, red: plain, yellow: plain };
@@ -35,6 +36,26 @@ describe('findings', () => {
     expect(found.map(({ severity, netns, object }) => [severity, netns, object])).toEqual(
       check === undefined ? [] : [[check, ...checkNames]],
     );
+  });
+
+  it('are none about a router that forwards nothing, and has one node to forward it for', () => {
+    const [up, down] = ['u-node', 'eth0'];
+    const router = applyAll(ROUTED, [
+      ...netnsOps('router'),
+      ...vethOps('node', down, '02:00:00:00:0a:01', null, 'router', up, '02:00:00:00:0a:02'),
+      ...addressOps('node', down, '192.168.1.2/24'),
+      ...addressOps('router', up, '192.168.1.1/24'),
+      ...routeOps('node', down, '0.0.0.0/0', '192.168.1.1'),
+      { op: 'sysctl.set', netns: 'router', key: 'net/ipv4/ip_forward', value: '0' },
+    ]);
+    expect(words(findingsOf(router).filter(({ kind }) => kind === 'forwarding'))).toEqual([]);
+    // Of the node the pods are one's own.
+    const node = applyAll(router, [
+      { op: 'sysctl.set', netns: 'node', key: 'net/ipv4/ip_forward', value: '0' },
+    ]);
+    expect(words(findingsOf(node).filter(({ kind }) => kind === 'forwarding'))).toEqual([
+      'error node sysctl net.ipv4.ip_forward',
+    ]);
   });
 
   it('explain every question of a pod that is lost, whatever is broken', () => {

@@ -67,7 +67,12 @@ describe.skipIf(requirement('root', 'iproute2', 'executable'))('cube-cni check o
       stdout: '✓ nothing found in 2 netns, 3 links\n',
       stderr: '',
     });
+    // Without a way on there is nothing to forward.
     node.run('sysctl', '-q', '-w', 'net.ipv4.ip_forward=0');
+    expect(checkSaved()).toMatchObject({ status: 0 });
+    node.run('ip', 'link', 'add', 'up0', 'up', 'type', 'veth', 'peer', 'name', 'up1');
+    node.run('ip', 'link', 'set', 'up1', 'up');
+    node.run('ip', 'address', 'add', '192.168.77.1/24', 'dev', 'up0');
     const answer = checkSaved();
     expect(answer).toMatchObject({ status: 1, stderr: '' });
     expect(answer.stdout).toBe(
@@ -76,13 +81,13 @@ describe.skipIf(requirement('root', 'iproute2', 'executable'))('cube-cni check o
         '  seen   netns host: net.ipv4.ip_forward = 0',
         `         netns ${pod.replace('/run/netns/', '')}: default via 10.7.0.1 dev eth0`,
         '  mend   sysctl -w net.ipv4.ip_forward=1',
-        '1 error in 2 netns, 3 links',
+        '1 error in 2 netns, 5 links',
         '',
       ].join('\n'),
     );
     expect(JSON.parse(checkSaved('--json').stdout)).toMatchObject({
       netns: 2,
-      links: 3,
+      links: 5,
       findings: [{ severity: 'error', kind: 'forwarding', netns: 'host' }],
     });
   });
