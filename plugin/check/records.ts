@@ -1,7 +1,7 @@
 /** What the state file and the host say of each other: records whose link is gone, links of ours that no record knows. */
 import { HOST_NETNS, type Host, findLink } from '../../model/host.ts';
 import { type HostFinding, seen } from '../../sim/findings/finding.ts';
-import { attachmentOf } from '../../sim/findings/unnamed-netns.ts';
+import { attachmentOf, farEndCommands } from '../../sim/findings/unnamed-netns.ts';
 import { formatKey } from '../attachment.ts';
 import type { AttachmentRecord, Worker } from '../state.ts';
 
@@ -49,7 +49,11 @@ export function recordFindings(
         object: `link ${link.ifname}`,
         text: `is marked as that of attachment ${key}, of which there is no record`,
         evidence: [seen(HOST_NETNS, `${link.ifname} alias "${link.alias}"`)],
-        mend: [`ip link del ${link.ifname}`],
+        // A far end in another netns may be a running container's.
+        mend:
+          link.peer?.netns === HOST_NETNS
+            ? [`ip link del ${link.ifname}`]
+            : farEndCommands({ netns: HOST_NETNS, ifname: link.ifname }),
       },
     ];
   });

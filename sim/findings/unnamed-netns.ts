@@ -1,6 +1,6 @@
-/** Host ends of pods whose netns has no name any more: a process keeps it, or nobody has taken the link away. */
+/** Host ends of pods whose netns has no name: it is alive all the same, since a veth goes with the netns of either end (K-2.4). */
 import { findLink } from '../../model/host.ts';
-import { type Link, OWNER_MARK } from '../../model/link.ts';
+import { type Link, type LinkRef, OWNER_MARK } from '../../model/link.ts';
 import { within } from '../cause.ts';
 import { type HostFinding, seen } from './finding.ts';
 import type { Look } from './look.ts';
@@ -11,7 +11,15 @@ export function attachmentOf({ alias }: Link): string | undefined {
   return mark === OWNER_MARK && key?.includes('/') ? key : undefined;
 }
 
-/** Veths whose far end is in a netns without a name: ours are leaked, of others nothing is known. */
+/** Commands that show who has the far end of a veth: the number of its netns here, and the processes of each. */
+export function farEndCommands({ netns, ifname }: LinkRef): string[] {
+  return [
+    within(netns, `ip -o link show ${ifname}`),
+    within(netns, 'lsns -t net -o NETNSID,NS,PID,COMMAND'),
+  ];
+}
+
+/** Veths whose far end is in a netns without a name, which a process, an open file or a mount elsewhere keeps: of ours one would be known. */
 export function unnamedNetns({ host, links, pods }: Look): HostFinding[] {
   return links.flatMap(({ netns, ifname, link }): HostFinding[] => {
     if (link.kind !== 'veth' || link.peer !== null) return [];
@@ -27,14 +35,14 @@ export function unnamedNetns({ host, links, pods }: Look): HostFinding[] {
         kind: 'unnamed-netns',
         netns,
         object: `link ${ifname}`,
-        text: 'leads to a netns that has no name: a process keeps it, or it is left over',
+        text: 'leads to a netns that has no name, and that somebody keeps: a running container, or a process that is left over',
         evidence: [
           seen(
             netns,
             `${ifname}${master === undefined ? '' : `, master ${master}`}, far end unknown${key === undefined ? '' : `, of ${key}`}`,
           ),
         ],
-        mend: [within(netns, `ip link del ${ifname}`)],
+        mend: farEndCommands({ netns, ifname }),
       },
     ];
   });

@@ -93,6 +93,8 @@ const nameless: BrokenHost = {
     commands: (real) => [['ip', 'netns', 'del', real('b')]],
   },
   check: 'warning',
+  // Whoever keeps it has to be asked.
+  mends: false,
   guilty: ['node', 'link v-b'],
 };
 

@@ -38,6 +38,16 @@ describe('findings', () => {
     );
   });
 
+  it('never tell anybody to delete a link whose far end somebody keeps', () => {
+    const [broken] = BROKEN_HOSTS.filter(({ name }) => name.includes('has lost its name'));
+    if (!broken) throw new Error('there is no such broken host');
+    const [finding] = findingsOf(brokenState(broken));
+    expect(finding?.mend).toEqual([
+      "nsenter --net='/run/netns/node' ip -o link show v-b",
+      "nsenter --net='/run/netns/node' lsns -t net -o NETNSID,NS,PID,COMMAND",
+    ]);
+  });
+
   it('are none about a router that forwards nothing, and has one node to forward it for', () => {
     const [up, down] = ['u-node', 'eth0'];
     const router = applyAll(ROUTED, [
