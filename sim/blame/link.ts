@@ -1,5 +1,5 @@
 /** Links that let no packet through, or not this one. */
-import { type Host, findLink } from '../../model/host.ts';
+import { type Host, findLink, getNetns, portsOf } from '../../model/host.ts';
 import type { LinkRef } from '../../model/link.ts';
 import { linkDown, within } from '../cause.ts';
 import type { DropReason } from '../reason.ts';
@@ -27,6 +27,14 @@ export function ofSilence(host: Host, at: LinkRef, text: string): Blame {
   return { object, text: what, mend: [] };
 }
 
+/** The largest MTU of what a link exchanges frames with at once: the far end of a veth, the ports of a bridge. */
+function mtuBeside(host: Host, at: LinkRef): number {
+  const link = findLink(host, at);
+  const peer = link?.kind === 'veth' && link.peer ? findLink(host, link.peer) : undefined;
+  const ports = link?.kind === 'bridge' ? portsOf(getNetns(host, at.netns), at.ifname) : [];
+  return Math.max(peer?.mtuBytes ?? 0, ...ports.map(({ mtuBytes }) => mtuBytes));
+}
+
 /** A link, or a route, whose MTU the packet does not fit. */
 export function ofMtu(
   host: Host,
@@ -52,7 +60,12 @@ export function ofMtu(
     netns,
     object: `link ${ifname}`,
     text: `has an MTU of ${mtuBytes}${limit}, and the packet has ${bytes} bytes`,
-    mend: [within(netns, `ip link set ${ifname} mtu ${room ?? bytes}`)],
+    mend: [
+      within(
+        netns,
+        `ip link set ${ifname} mtu ${room ?? Math.max(Number(bytes), mtuBeside(host, at))}`,
+      ),
+    ],
   };
 }
 

@@ -40,12 +40,18 @@ function ofVeth({ host }: Look, placed: PlacedLink): HostFinding | undefined {
   return finding(placed, text, peer.mtuBytes, [line(placed, link), line(link.peer, peer)]);
 }
 
+/** Have the ends of a veth one MTU? Where not, that is a finding, and what its bridge has beside it is none. */
+function isEven({ host }: Look, link: Link): boolean {
+  const peer = link.kind === 'veth' && link.peer ? findLink(host, link.peer) : undefined;
+  return !peer || peer.mtuBytes === link.mtuBytes;
+}
+
 /** A bridge with addresses sends as its own MTU lets it, whatever those of its ports are, and takes no more from them to send on. */
-function ofBridge({ host }: Look, placed: PlacedLink): HostFinding | undefined {
+function ofBridge(look: Look, placed: PlacedLink): HostFinding | undefined {
   const { netns, ifname, link } = placed;
   if (link.kind !== 'bridge' || !link.mtuChosen) return undefined;
-  const [port] = portsOf(getNetns(host, netns), ifname).filter(
-    ({ mtuBytes }) => mtuBytes !== link.mtuBytes,
+  const [port] = portsOf(getNetns(look.host, netns), ifname).filter(
+    (each) => each.mtuBytes !== link.mtuBytes && isEven(look, each),
   );
   if (!port) return undefined;
   const text = `has an MTU of ${link.mtuBytes}, and its port ${port.ifname} one of ${port.mtuBytes}`;

@@ -9,6 +9,7 @@ export const BROKEN_SIZES: readonly BrokenHost[] = [
     trace: { from: 'a', to: C4, payloadBytes: 1400 },
     check: 'warning',
     guilty: ['node', 'link cni1'],
+    traceMends: ['ip link set cni1 mtu 1500'],
   },
   {
     name: 'the MTU of the other end is too small',
@@ -16,6 +17,20 @@ export const BROKEN_SIZES: readonly BrokenHost[] = [
     trace: { from: 'a', to: B4, payloadBytes: 1400 },
     check: 'warning',
     guilty: ['b', 'link eth0'],
+    traceMends: ['ip link set eth0 mtu 1500'],
+  },
+  {
+    name: 'the MTU of a port is too small',
+    // Chosen, so that it does not follow the port.
+    ops: [
+      set('node', 'cni0', { mtuBytes: 1400 }),
+      set('node', 'cni0', { mtuBytes: 1500 }),
+      set('node', 'v-b', { mtuBytes: 1400 }),
+    ],
+    trace: { from: 'a', to: B4, payloadBytes: 1450 },
+    check: 'warning',
+    guilty: ['node', 'link v-b'],
+    traceMends: ['ip link set v-b mtu 1500'],
   },
   {
     name: 'a token bucket lets no packet of this size through',
