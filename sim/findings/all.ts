@@ -24,6 +24,7 @@ import { reversePathDrops } from './reverse-path.ts';
 import { staleFdbEntries, staleNeighbours } from './stale-entries.ts';
 import { unnamedNetns } from './unnamed-netns.ts';
 import { unreadTables } from './unread-table.ts';
+import { untranslatedAnswers } from './untranslated-answers.ts';
 import { missingRemotes } from './vxlan-remote.ts';
 
 type Find = (look: Look) => readonly HostFinding[];
@@ -83,6 +84,10 @@ export function findingsOf(host: Host, legacyTables: LegacyTables = {}): HostFin
   const lost = unreachablePods(answered).filter(
     (finding) => !seen.some((each) => isSame(each, finding)),
   );
-  const others = [...masqueradedPods(look, answered), ...unreadTables(legacyTables)];
+  const others = [
+    ...untranslatedAnswers(rest, legacyTables),
+    ...masqueradedPods(look, answered),
+    ...unreadTables(legacyTables),
+  ];
   return bySeverity([...seen, ...lost, ...others]);
 }

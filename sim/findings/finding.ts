@@ -36,6 +36,7 @@ export type FindingKind =
   | 'stale-neighbour'
   | 'unnamed-netns'
   | 'unread-table'
+  | 'untranslated-answer'
   | 'vxlan-remote';
 
 /** A guilty object in the words of `Cause`, and the lines of state that show it. */

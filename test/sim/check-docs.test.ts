@@ -66,6 +66,7 @@ const KINDS: Readonly<Record<FindingKind, true>> = {
   'stale-neighbour': true,
   'unnamed-netns': true,
   'unread-table': true,
+  'untranslated-answer': true,
   'vxlan-remote': true,
 };
 
