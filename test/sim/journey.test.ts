@@ -7,8 +7,11 @@ import { makeWorld } from '../../sim/world.ts';
 import { BROKEN_HOSTS } from '../broken/all.ts';
 import { brokenState, brokenWorld, requestOf } from '../broken/broken-host.ts';
 import { called } from '../differential/place.ts';
+import { HAIRPIN_CASES } from './hairpin.ts';
 import { ROUTED } from './hosts.ts';
+import { applyAll } from './pods.ts';
 import { UPLINK, nodeWith } from './published-host.ts';
+import { SERVICE_PORT } from './rulesets.ts';
 
 describe('a journey', () => {
   it('is the hops there and those of the answer', () => {
@@ -68,6 +71,24 @@ describe('a journey', () => {
       !isHalfOpen && (broken.name.includes('answers') || broken.name.includes('way back')),
     );
   });
+
+  const [bridged, unbridged] = ['1', '0'].map((value) =>
+    HAIRPIN_CASES.filter(({ name }) => name.endsWith(`bridge-nf-call-iptables ${value}`)),
+  );
+  const twins = (unbridged ?? []).flatMap((without, at) => {
+    const twin = bridged?.[at];
+    return twin && !without.reaches ? [{ ...without, isMended: twin.reaches }] : [];
+  });
+
+  it.each(twins)(
+    'names the setting of a bridge only where it mends: $name',
+    ({ ops, isMended }) => {
+      const to = { protocol: 'udp', port: SERVICE_PORT } as const;
+      const request = { netns: 'a', destination: parseIp('10.96.0.1'), to };
+      const { cause } = travel(makeWorld(applyAll(ROUTED, ops)), request);
+      expect(cause?.object === 'sysctl net.bridge.bridge-nf-call-iptables').toBe(isMended);
+    },
+  );
 
   it('names an owner near by where another node has the same addresses', () => {
     const [broken] = BROKEN_HOSTS.filter(
