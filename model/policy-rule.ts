@@ -5,8 +5,8 @@ import type { Family } from './ip.ts';
 import type { Prefix } from './prefix.ts';
 import { PROTOCOL_KERNEL, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN } from './route.ts';
 
-/** What becomes of a packet that a rule fits: a table is asked, or there is no way on. */
-export type PolicyAction = 'lookup' | 'blackhole' | 'unreachable' | 'prohibit';
+/** What becomes of a packet that a rule fits: a table is asked, there is no way on, or other rules are asked: the next (`nop`), or one further down. */
+export type PolicyAction = 'lookup' | 'blackhole' | 'unreachable' | 'prohibit' | 'goto' | 'nop';
 
 /** One rule. What is null fits every packet. */
 export interface PolicyRule {
@@ -24,8 +24,16 @@ export interface PolicyRule {
   /** The table of `lookup`; null with every other action. */
   readonly table: number | null;
   readonly protocol: number;
+  /** It fits the packets that its conditions do not fit (FIB_RULE_INVERT, `not`). */
+  readonly inverted?: true;
+  /** Of `goto`: the first rule of this priority is asked next; where there is none, the next one. */
+  readonly target?: number;
+  /** A route with no longer a prefix than this, in bits, does not count as found. */
+  readonly suppressPrefixLength?: number;
   /** It has more conditions, or another action, than can be said here. */
   readonly isPartlyRead?: true;
+  /** The conditions that are not heeded, in the words of `ip rule`; absent where not even what they are is known, nor what else the rule says. */
+  readonly unheeded?: readonly string[];
 }
 
 /** What of a rule need not be said. */
@@ -88,7 +96,16 @@ export function withPolicyRules(netns: Netns, rules: readonly PolicyRule[]): Net
 
 /** Are they the same rule, in all that each of them says? */
 export function samePolicyRule(a: PolicyRule, b: PolicyRule): boolean {
-  return isNamedBy(a, b) && isNamedBy(b, a) && a.protocol === b.protocol;
+  return (
+    isNamedBy(a, b) &&
+    isNamedBy(b, a) &&
+    a.protocol === b.protocol &&
+    a.inverted === b.inverted &&
+    a.target === b.target &&
+    a.suppressPrefixLength === b.suppressPrefixLength &&
+    a.isPartlyRead === b.isPartlyRead &&
+    String(a.unheeded) === String(b.unheeded)
+  );
 }
 
 function sameIfSaid<T>(said: T | null, has: T | null): boolean {
@@ -137,17 +154,39 @@ function hex(bits: number): string {
   return `0x${(bits >>> 0).toString(16)}`;
 }
 
-/** The words of `ip rule` for a rule. */
-export function formatPolicyRule(rule: PolicyRule): string {
-  const { priority, source, destination, iif, oif, mark, action, table, protocol } = rule;
-  return [
-    `pref ${priority}`,
+function conditionsOf(rule: PolicyRule): string[] {
+  const { source, destination, iif, oif, mark, unheeded = [] } = rule;
+  const said = [
     ...(source === null ? [] : [`from ${source}`]),
     ...(destination === null ? [] : [`to ${destination}`]),
     ...(iif === null ? [] : [`iif ${iif}`]),
     ...(oif === null ? [] : [`oif ${oif}`]),
     ...(mark === null ? [] : [`fwmark ${hex(mark.value)}/${hex(mark.mask)}`]),
-    action === 'lookup' ? `table ${table}` : action,
+    ...unheeded,
+  ];
+  return rule.inverted ? ['not', ...said] : said;
+}
+
+function actionOf({ action, table, target, suppressPrefixLength }: PolicyRule): string {
+  if (action === 'goto') return `goto ${target}`;
+  if (action !== 'lookup') return action;
+  return suppressPrefixLength === undefined
+    ? `table ${table}`
+    : `table ${table} suppress_prefixlength ${suppressPrefixLength}`;
+}
+
+/** The words of `ip rule` for a rule. */
+export function formatPolicyRule(rule: PolicyRule): string {
+  const { priority, protocol } = rule;
+  return [
+    `pref ${priority}`,
+    ...conditionsOf(rule),
+    actionOf(rule),
     ...(protocol === PROTOCOL_KERNEL ? [] : [`proto ${protocol}`]),
   ].join(' ');
+}
+
+/** What a rule says, without its place among the others and who made it. */
+export function policyRuleText(rule: PolicyRule): string {
+  return [...conditionsOf(rule), actionOf(rule)].join(' ');
 }

@@ -41,8 +41,8 @@ function isCovered(prefix: Prefix | null, ip: Ip | null | undefined): boolean {
   return familyOf(prefix) === 4 && prefixContains(prefix, '0.0.0.0' as Ip);
 }
 
-/** Does a rule of the family speak of the packet? (fib_rule_match) */
-export function fits(netns: Pick<Netns, 'links'>, rule: PolicyRule, ip: Ip, flow: Flow): boolean {
+/** Do the conditions of a rule that are heeded fit the packet? (fib_rule_match, without FIB_RULE_INVERT) */
+function heededFit(netns: Pick<Netns, 'links'>, rule: PolicyRule, ip: Ip, flow: Flow): boolean {
   const { iif, oif, mark } = rule;
   const isAt = (name: Ifname | null, link: Ifname | null | undefined): boolean =>
     name === null || (name === link && Object.hasOwn(netns.links, name));
@@ -55,6 +55,24 @@ export function fits(netns: Pick<Netns, 'links'>, rule: PolicyRule, ip: Ip, flow
   );
 }
 
+/** Is it not even known what a rule says that is not heeded? */
+function isObscure({ isPartlyRead, unheeded }: PolicyRule): boolean {
+  return isPartlyRead === true && unheeded === undefined;
+}
+
+/** Does a rule of the family speak of the packet? Not known where that hangs on a condition that is not heeded (fib_rule_match). */
+export function fitOf(
+  netns: Pick<Netns, 'links'>,
+  rule: PolicyRule,
+  ip: Ip,
+  flow: Flow,
+): boolean | 'not known' {
+  if (isObscure(rule)) return 'not known';
+  const fits = heededFit(netns, rule, ip, flow);
+  if (fits && rule.isPartlyRead) return 'not known';
+  return fits !== (rule.inverted ?? false);
+}
+
 /** A rule that sends on to no table, as the route that ends a packet so; `unreachable` is as if there were none. */
 function endOf({ family, action }: PolicyRule): Route | undefined {
   if (action !== 'blackhole' && action !== 'prohibit') return undefined;
@@ -62,20 +80,109 @@ function endOf({ family, action }: PolicyRule): Route | undefined {
   return { ...everywhere, type: action, device: null };
 }
 
-/** The route that a packet to `ip` would take: of the first table with one, in the order of the policy rules (K-5.1, K-5.4). */
+/** The rule on which it hangs which route a packet takes: whether it fits is not known, or what it does then. */
+export interface Doubt {
+  readonly doubtful: PolicyRule;
+}
+
+type Answer = { readonly route: Route | undefined } | Doubt;
+
+/** A packet that is looked up. */
+interface Query {
+  readonly netns: Pick<Netns, 'links' | 'routes'>;
+  readonly rules: readonly PolicyRule[];
+  readonly ip: Ip;
+  readonly flow: Flow;
+  readonly usable: (route: Route) => boolean;
+  /** Are rules that may fit asked both ways? Else they are taken to fit. */
+  readonly doubts: boolean;
+}
+
+/** Does a rule not let a route count? One that ends packets always does (fib_rules_lookup, fib4_rule_suppress). */
+export function isSuppressed({ suppressPrefixLength }: PolicyRule, route: Route): boolean {
+  return (
+    suppressPrefixLength !== undefined &&
+    !['blackhole', 'unreachable', 'prohibit'].includes(route.type) &&
+    prefixLengthOf(route.destination) <= suppressPrefixLength
+  );
+}
+
+/** Which rule is asked behind one that fits and ends nothing: `goto` leads to the first of a priority, if there is one (fib_nl2rule). */
+export function nextAfter(rules: readonly PolicyRule[], at: number): number {
+  const { action, target } = rules[at] ?? {};
+  const found = action === 'goto' ? rules.findIndex(({ priority }) => priority === target) : -1;
+  return found > at ? found : at + 1;
+}
+
+/** What a rule that fits answers by itself; undefined: another is asked. */
+function answerOf({ netns, ip, usable, doubts }: Query, rule: PolicyRule): Answer | undefined {
+  const { action, table } = rule;
+  if (action === 'goto' || action === 'nop') return undefined;
+  if (table === null) return { route: endOf(rule) };
+  // The table of the link that it is by (l3mdev), which is not known.
+  if (doubts && (table === 0 || isObscure(rule))) return { doubtful: rule };
+  const route = lookupIn(netns, table, ip, usable);
+  return route && route.type !== 'throw' && !isSuppressed(rule, route) ? { route } : undefined;
+}
+
+/** What of a route decides about packets that take it. */
+function wayOf({ type, gateway, device, source, scope, mtuBytes, advmssBytes }: Route): string {
+  return [type, gateway, device, source, scope, mtuBytes, advmssBytes].join(' ');
+}
+
+function isSame(a: Answer, b: Answer): boolean {
+  if ('doubtful' in a || 'doubtful' in b)
+    return 'doubtful' in a && 'doubtful' in b && a.doubtful === b.doubtful;
+  return a.route === b.route || (a.route && wayOf(a.route)) === (b.route && wayOf(b.route));
+}
+
+/** The answer of the rules from one on (fib_rules_lookup). */
+function askFrom(query: Query, first: number): Answer {
+  const { netns, rules, ip, flow, doubts } = query;
+  let at = first;
+  for (let rule = rules[at]; rule; rule = rules[at]) {
+    const fit = fitOf(netns, rule, ip, flow);
+    const next = fit === false ? at + 1 : nextAfter(rules, at);
+    const own = fit === false ? undefined : answerOf(query, rule);
+    if (fit === 'not known' && doubts) {
+      const passing = askFrom(query, at + 1);
+      const fitting = own ?? (next === at + 1 ? passing : askFrom(query, next));
+      return isSame(fitting, passing) ? passing : { doubtful: rule };
+    }
+    if (own) return own;
+    at = next;
+  }
+  return { route: undefined };
+}
+
+/** The parts of a netns that a lookup asks. */
+type Lookable = Pick<Netns, 'links' | 'routes' | 'policyRules' | 'hadIpv6Rules'>;
+
+/**
+ * The route that a packet to `ip` would take: of the first table with one, in the order of the policy rules (K-5.1, K-5.4). A rule that
+ * may fit is taken to.
+ */
 export function lookup(
-  netns: Pick<Netns, 'links' | 'routes' | 'policyRules' | 'hadIpv6Rules'>,
+  netns: Lookable,
   ip: Ip,
   flow: Flow,
   usable: (route: Route) => boolean = () => true,
 ): Route | undefined {
-  for (const rule of effectiveRules(netns, familyOf(ip))) {
-    if (!fits(netns, rule, ip, flow)) continue;
-    if (rule.table === null) return endOf(rule);
-    const route = lookupIn(netns, rule.table, ip, usable);
-    if (route && route.type !== 'throw') return route;
-  }
-  return undefined;
+  const rules = effectiveRules(netns, familyOf(ip));
+  const answer = askFrom({ netns, rules, ip, flow, usable, doubts: false }, 0);
+  return 'route' in answer ? answer.route : undefined;
+}
+
+/** The same; a doubt where another route is taken when a rule fits of which that is not known. */
+export function lookupSurely(
+  netns: Lookable,
+  ip: Ip,
+  flow: Flow,
+  usable: (route: Route) => boolean = () => true,
+): Route | Doubt | undefined {
+  const rules = effectiveRules(netns, familyOf(ip));
+  const answer = askFrom({ netns, rules, ip, flow, usable, doubts: true }, 0);
+  return 'route' in answer ? answer.route : answer;
 }
 
 /** What an address is to the netns by its table local alone, whatever its policy rules (inet_addr_type). */

@@ -6,13 +6,20 @@ import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { type Mac, ZERO_MAC } from '../model/mac.ts';
 import { prefixContains } from '../model/prefix.ts';
-import { OWN_PACKETS, localType, lookup } from '../model/route-lookup.ts';
+import { OWN_PACKETS, localType, lookupSurely } from '../model/route-lookup.ts';
 import { type Arp, BROADCAST_MAC, type Frame, type IpPacket, isUnspecified } from './frame.ts';
 import type { Heard } from './neighbour-state.ts';
 import { isNeighbour, learnNeighbour, sendTo, timingOf } from './neighbour.ts';
 import { passArpHook } from './netfilter.ts';
-import { forwards, isSwitchedOn, findInput, strictest } from './route.ts';
-import { type Run, linkAt, netnsOf, note } from './run.ts';
+import {
+  type UnknownRoute,
+  findInput,
+  forwards,
+  isSwitchedOn,
+  strictest,
+  unknownRoute,
+} from './route.ts';
+import { type Run, leave, linkAt, netnsOf, note } from './run.ts';
 import { UNSPECIFIED, selectIpv4 } from './source.ts';
 import { findNeighbourEntry } from './world.ts';
 
@@ -43,8 +50,8 @@ export function arpQuestion(
   return { kind: 'frame', source, destination: knownMac ?? BROADCAST_MAC, packet: arp };
 }
 
-/** Why arp_ignore or arp_filter keeps an own address from being answered for, or undefined (K-7.1). */
-function silence(netns: Netns, device: Ifname, arp: Arp): string | undefined {
+/** Why arp_ignore or arp_filter keeps an own address from being answered for, or may; undefined where none does (K-7.1). */
+function silence(netns: Netns, device: Ifname, arp: Arp): string | UnknownRoute | undefined {
   const ignore = strictest(netns, device, 'arp_ignore');
   const here =
     netns.links[device]?.addresses.filter((address) => address.ip === arp.targetIp) ?? [];
@@ -57,12 +64,12 @@ function silence(netns: Netns, device: Ifname, arp: Arp): string | undefined {
   ) {
     return 'arp_ignore is 2, and the sender is not in the subnet';
   }
-  const filtered =
-    isSwitchedOn(netns, device, 'arp_filter') &&
-    lookup(netns, arp.senderIp, { ...OWN_PACKETS, source: arp.targetIp })?.device !== device;
-  return filtered
-    ? `arp_filter is on, and the route to ${arp.senderIp} is by another link`
-    : undefined;
+  if (!isSwitchedOn(netns, device, 'arp_filter')) return undefined;
+  const back = lookupSurely(netns, arp.senderIp, { ...OWN_PACKETS, source: arp.targetIp });
+  if (back && 'doubtful' in back) return unknownRoute(back);
+  return back?.device === device
+    ? undefined
+    : `arp_filter is on, and the route to ${arp.senderIp} is by another link`;
 }
 
 /** Does the netns answer a request, and why (not)? Weak host: any own address counts, on any link (arp_process, K-7.1, K-7.2). */
@@ -70,25 +77,25 @@ function answer(
   netns: Netns,
   device: Ifname,
   arp: Arp,
-): { readonly answers: boolean; readonly text: string; readonly rule: string } {
+): { readonly answers: boolean | 'unknown'; readonly text: string; readonly rule: string } {
   const { senderIp, targetIp } = arp;
   // Nobody's address as the sender is a probe for duplicates, which no route is looked up for.
   const route = isUnspecified(senderIp) ? undefined : findInput(netns, device, senderIp, targetIp);
-  const isLocal =
-    route === undefined ? localType(netns, targetIp) === 'local' : route.kind === 'local';
+  const isProxying = forwards(netns, 4, device) && isSwitchedOn(netns, device, 'proxy_arp');
+  const isOwn = localType(netns, targetIp) === 'local';
+  if (route?.kind === 'unknown' && (isOwn || isProxying))
+    return { answers: 'unknown', text: route.text, rule: 'K-7.1' };
+  const isLocal = route === undefined ? isOwn : route.kind === 'local';
   if (isLocal) {
     const silent = silence(netns, device, arp);
+    if (typeof silent === 'object') return { answers: 'unknown', text: silent.text, rule: 'K-7.1' };
     return {
       answers: silent === undefined,
       text: silent ?? `${targetIp} is its own`,
       rule: 'K-7.1',
     };
   }
-  const isProxy =
-    route?.kind === 'forward' &&
-    forwards(netns, 4, device) &&
-    isSwitchedOn(netns, device, 'proxy_arp');
-  if (isProxy && route.route.device !== device) {
+  if (route?.kind === 'forward' && isProxying && route.route.device !== device) {
     return {
       answers: true,
       text: `proxy_arp is on, and ${targetIp} is behind ${route.route.device}`,
@@ -119,6 +126,10 @@ function heardFrom(run: Run, at: LinkRef, frame: Frame, arp: Arp): Heard {
 function receiveRequest(run: Run, at: LinkRef, frame: Frame, arp: Arp): void {
   const netns = netnsOf(run, at.netns);
   const { answers, text, rule } = answer(netns, at.ifname, arp);
+  if (answers === 'unknown') {
+    leave(run, at, 'arp', frame, text);
+    return;
+  }
   if (!answers) {
     const known = isNeighbour(run, at, arp.senderIp)
       ? `; ${learnNeighbour(run, at, arp.senderIp, heardFrom(run, at, frame, arp))}`

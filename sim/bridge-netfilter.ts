@@ -18,8 +18,8 @@ import {
   passesBridgeNetfilter,
 } from './netfilter.ts';
 import { splitUp, waitForNeighbour } from './output.ts';
-import { type InputRoute, findInput } from './route.ts';
-import { type Bridged, type Run, drop, linkAt, netnsOf, note } from './run.ts';
+import { type InputRoute, type UnknownRoute, findInput } from './route.ts';
+import { type Bridged, type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
 
 const GROUNDS = { rule: 'K-8.4' } as const;
 
@@ -27,7 +27,11 @@ const GROUNDS = { rule: 'K-8.4' } as const;
 const MARTIAN = ['K-7.4', 'K-7.5'];
 
 /** Does the packet of a frame go up to the netns of the bridge, which may have no way on for it either? */
-function goesUp(answer: InputRoute, family: Family, bridge: LinkRef): boolean {
+function goesUp(
+  answer: Exclude<InputRoute, UnknownRoute>,
+  family: Family,
+  bridge: LinkRef,
+): boolean {
   if (answer.kind === 'drop') return family === 4 && !MARTIAN.includes(answer.rule);
   return answer.kind !== 'forward' || answer.route.device !== bridge.ifname;
 }
@@ -47,6 +51,10 @@ function redirected(
     destination,
     skb?.mark,
   );
+  if (answer.kind === 'unknown') {
+    leave(run, bridge, 'bridge', packet, answer.text);
+    return undefined;
+  }
   if (goesUp(answer, familyOf(destination), bridge)) {
     const changed = { ...frame, packet, destination: linkAt(run, bridge).mac ?? ZERO_MAC };
     note(run, bridge, 'bridge', changed, `for ${destination} now: goes up to be routed`, GROUNDS);

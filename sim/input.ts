@@ -63,7 +63,9 @@ function receiveIp(run: Run, at: LinkRef, frame: Frame, came: IpPacket, to: Addr
   }
   const { source, destination, skb } = packet;
   const answer = routeInput(netns, at.ifname, source, destination, skb?.mark);
-  if (answer.kind === 'drop') {
+  if (answer.kind === 'unknown') {
+    leave(run, at, 'route', packet, answer.text);
+  } else if (answer.kind === 'drop') {
     const lookedUp = { kind: 'route', destination: packet.destination, found: null } as const;
     drop(run, at, 'route', packet, answer.reason, answer.text, { rule: answer.rule, lookedUp });
     if (answer.error !== undefined && to === 'us') sendIcmpError(run, at, packet, answer.error);

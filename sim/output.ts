@@ -198,8 +198,9 @@ const departureOf = oncePerWords(
         ? (chosen ?? selectIpv6(netns, device, destination) ?? null)
         : chosen;
     const answer = guess === chosen ? first : routeOutput(netns, guess, destination, device);
-    const source =
-      answer.kind === 'drop' ? chosen : (guess ?? selectSource(netns, answer.route, destination));
+    const source = !('route' in answer)
+      ? chosen
+      : (guess ?? selectSource(netns, answer.route, destination));
     return { answer, source: source ?? UNSPECIFIED[familyOf(destination)] };
   },
 );
@@ -209,6 +210,10 @@ export function sendOwn(run: Run, name: NetnsName, own: OwnPacket, device: Ifnam
   const netns = netnsOf(run, name);
   const { answer, source } = departureOf(netns, own.source, own.destination, device);
   const packet: IpPacket = { ...own, kind: 'ip', source };
+  if (answer.kind === 'unknown') {
+    leave(run, { netns: name }, 'route', packet, answer.text);
+    return;
+  }
   const found = answer.kind === 'drop' ? null : answer.route;
   const grounds = {
     rule: 'K-5.1',
@@ -273,6 +278,10 @@ function asksRouteAgain(netns: Netns, before: IpPacket, after: IpPacket): boolea
 function sendRerouted(run: Run, name: NetnsName, packet: IpPacket): void {
   const { source, destination, skb } = packet;
   const answer = routeOutput(netnsOf(run, name), source, destination, null, skb?.mark);
+  if (answer.kind === 'unknown') {
+    leave(run, { netns: name }, 'route', packet, answer.text);
+    return;
+  }
   const found = answer.kind === 'drop' ? null : answer.route;
   const grounds = { rule: 'K-5.1', lookedUp: { kind: 'route', destination, found } } as const;
   if (answer.kind === 'drop') {

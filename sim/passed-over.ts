@@ -3,7 +3,7 @@ import { type Host, type Netns, findNetns } from '../model/host.ts';
 import { type Ip, familyOf } from '../model/ip.ts';
 import { type PolicyRule, effectiveRules, formatPolicyRule } from '../model/policy-rule.ts';
 import { prefixContains, prefixLengthOf } from '../model/prefix.ts';
-import { type Flow, OWN_PACKETS, fits } from '../model/route-lookup.ts';
+import { type Flow, OWN_PACKETS, fitOf, isSuppressed, nextAfter } from '../model/route-lookup.ts';
 import { type Route, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN } from '../model/route.ts';
 import { type IpPacket, isLinkLocal, isUnspecified } from './frame.ts';
 import type { Journey } from './journey.ts';
@@ -82,21 +82,40 @@ interface Walk {
   readonly isThat: boolean;
 }
 
+/** Why the rules in between are not asked. */
+function leaptOver(rules: readonly PolicyRule[], at: number, next: number): PassedOver[] {
+  const why = `rule ${rules[at]?.priority} leads past it`;
+  return rules.slice(at + 1, next).map((rule) => ({ what: { rule }, why }));
+}
+
 /** The policy rules in their order, with the tables that they lead to, each once. */
 function walk(netns: Netns, destination: Ip, found: Route | null, flow: Flow): Walk {
   const over: PassedOver[] = [];
   const asked = new Set<number>();
+  const rules = effectiveRules(netns, familyOf(destination));
   let end: Route | null | undefined;
-  for (const rule of effectiveRules(netns, familyOf(destination))) {
-    const { table } = rule;
-    if (!fits(netns, rule, destination, flow)) {
+  let next = 0;
+  for (const [at, rule] of rules.entries()) {
+    if (at < next) continue;
+    next = at + 1;
+    const { action, table } = rule;
+    if (fitOf(netns, rule, destination, flow) === false) {
       if (end === undefined) over.push({ what: { rule }, why: 'it does not fit' });
+    } else if (action === 'goto' || action === 'nop') {
+      if (end !== undefined) continue;
+      next = nextAfter(rules, at);
+      over.push(...leaptOver(rules, at, next));
     } else if (table === null) {
       end ??= null;
     } else if (!asked.has(table)) {
+      const here = inTable(netns, table, destination, found);
+      if (here.end && isSuppressed(rule, here.end)) {
+        // Whoever leads there later may let it count.
+        if (end === undefined) over.push({ what: { rule }, why: 'it wants a longer prefix' });
+        continue;
+      }
       asked.add(table);
       if (end === undefined) {
-        const here = inTable(netns, table, destination, found);
         over.push(...here.over);
         end = here.end;
       } else {

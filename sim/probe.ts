@@ -68,7 +68,15 @@ function conclude(run: Run): Verdict {
     .filter((end) => probeIn(end.packet) !== undefined)
     .toSorted((a, b) => rank(a) - rank(b));
   if (!decisive) throw new Error('a probe came to no end');
-  return decisive.verdict;
+  return unansweredFor(run, decisive.verdict) ?? decisive.verdict;
+}
+
+/** Nobody answers for a next hop: was it asked for where it is not known whether that answers? */
+function unansweredFor(run: Run, verdict: Verdict): Verdict | undefined {
+  if (verdict.kind !== 'dropped' || verdict.reason !== 'NEIGH_FAILED') return undefined;
+  return run.ends.find(
+    (end) => end.verdict.kind === 'unknown' && innermost(end.packet).kind === 'arp',
+  )?.verdict;
 }
 
 /** Of what the sender is told; who has its answer hears of nothing else. */

@@ -2,7 +2,14 @@
 import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { type Ip, familyOf, isLoopback } from '../model/ip.ts';
-import { type Flow, OWN_PACKETS, localType, lookup } from '../model/route-lookup.ts';
+import { policyRuleText } from '../model/policy-rule.ts';
+import {
+  type Doubt,
+  type Flow,
+  OWN_PACKETS,
+  localType,
+  lookupSurely,
+} from '../model/route-lookup.ts';
 import type { Route } from '../model/route.ts';
 import { linkSysctl } from '../model/sysctl.ts';
 import { coveringRoutes } from './covering-routes.ts';
@@ -20,7 +27,22 @@ export interface NoRoute {
   readonly error?: ErrorKind;
 }
 
-export type OutputRoute = { readonly kind: 'local' | 'forward'; readonly route: Route } | NoRoute;
+/** It hangs on something that is not known. */
+export interface UnknownRoute {
+  readonly kind: 'unknown';
+  readonly text: string;
+}
+
+export type OutputRoute =
+  | { readonly kind: 'local' | 'forward'; readonly route: Route }
+  | NoRoute
+  | UnknownRoute;
+
+/** A doubt in words: `whether rule 50 (not from 10.244.0.0/16 blackhole) fits is not known`. */
+export function unknownRoute({ doubtful }: Doubt): UnknownRoute {
+  const text = `whether rule ${doubtful.priority} (${policyRuleText(doubtful)}) fits is not known`;
+  return { kind: 'unknown', text };
+}
 
 /** What a lookup without a usable route answers a sender (K-5.1). */
 const SEND_ERROR: Readonly<Record<string, string>> = {
@@ -41,9 +63,9 @@ function findRoute(
   destination: Ip,
   device: Ifname | null,
   flow: Flow,
-): Route | undefined {
+): Route | Doubt | undefined {
   const onLink = device !== null && isLinkLocal(destination);
-  return lookup(
+  return lookupSurely(
     coveringRoutes(netns, destination),
     destination,
     flow,
@@ -62,6 +84,7 @@ export function routeOutput(
   // An answer of IPv6 has to leave by where it was asked (icmpv6_echo_reply), one of IPv4 may go by any link (icmp_reply).
   const oif = familyOf(destination) === 6 ? device : null;
   const route = findRoute(netns, destination, device, { ...OWN_PACKETS, source, oif, mark });
+  if (route && 'doubtful' in route) return unknownRoute(route);
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type === 'unicast' && route.device !== null) return { kind: 'forward', route };
   if (route?.type === 'broadcast') {
@@ -119,7 +142,12 @@ function noRoute(reason: DropReason, text: string, rule: string): NoRoute {
 }
 
 /** May a packet from `source` come in by `device`? `back`: what would answer it. net/ipv4/fib_frontend.c, fib_validate_source; K-7.4 and K-7.5. */
-function sourceFault(netns: Netns, device: Ifname, source: Ip, back: Flow): NoRoute | undefined {
+function sourceFault(
+  netns: Netns,
+  device: Ifname,
+  source: Ip,
+  back: Flow,
+): NoRoute | UnknownRoute | undefined {
   const acceptsLocal = isSwitchedOn(netns, device, 'accept_local');
   const isOwn = Object.values(netns.links).some((link) =>
     link.addresses.some((address) => address.ip === source),
@@ -128,7 +156,8 @@ function sourceFault(netns: Netns, device: Ifname, source: Ip, back: Flow): NoRo
     return noRoute('IP_LOCAL_SOURCE', `${source} is an address of this netns`, 'K-7.5');
   const filter = strictest(netns, device, 'rp_filter');
   if (filter === 0) return undefined;
-  const route = lookup(coveringRoutes(netns, source), source, back);
+  const route = lookupSurely(coveringRoutes(netns, source), source, back);
+  if (route && 'doubtful' in route) return unknownRoute(route);
   if (route?.type === 'unicast' && (filter === 2 || route.device === device)) return undefined;
   if (route?.type === 'local' && acceptsLocal) return undefined;
   const text =
@@ -157,7 +186,8 @@ function ipv4AddressFault(
 
 export type InputRoute =
   | { readonly kind: 'local' | 'broadcast' | 'forward'; readonly route: Route }
-  | NoRoute;
+  | NoRoute
+  | UnknownRoute;
 
 function routeInputIpv4(
   netns: Netns,
@@ -169,7 +199,8 @@ function routeInputIpv4(
   const fault = ipv4AddressFault(netns, device, source, destination);
   if (fault) return fault;
   const flow = { source, iif: device, mark };
-  const route = lookup(coveringRoutes(netns, destination), destination, flow);
+  const route = lookupSurely(coveringRoutes(netns, destination), destination, flow);
+  if (route && 'doubtful' in route) return unknownRoute(route);
   if (route?.type === 'broadcast') return { kind: 'broadcast', route };
   if (route?.type === 'local')
     return (
@@ -208,6 +239,7 @@ function findInputIpv6(
     return noRoute('IP_INHDR', '::1 came in by a link', 'K-7.5');
   if (isUnspecified(destination)) return noRoute('IP_INVALID_DEST', ':: is no host', 'K-7.5');
   const route = findRoute(netns, destination, device, { source, iif: device, mark });
+  if (route && 'doubtful' in route) return unknownRoute(route);
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type === 'unicast' && route.device !== null) return { kind: 'forward', route };
   const none = noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');

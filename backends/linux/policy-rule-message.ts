@@ -7,7 +7,6 @@ import {
   type Attributes,
   type Writer,
   findBytes,
-  findSpan,
   findText,
   findU32,
   putBytes,
@@ -45,6 +44,7 @@ const AT = {
 const FRA_DST = 1;
 const FRA_SRC = 2;
 const FRA_IIFNAME = 3;
+const FRA_GOTO = 4;
 const FRA_PRIORITY = 6;
 const FRA_FWMARK = 10;
 const FRA_SUPPRESS_IFGROUP = 13;
@@ -52,13 +52,35 @@ const FRA_SUPPRESS_PREFIXLEN = 14;
 const FRA_TABLE = 15;
 const FRA_FWMASK = 16;
 const FRA_OIFNAME = 17;
+const FRA_UID_RANGE = 20;
 const FRA_PROTOCOL = 21;
+const FRA_IP_PROTO = 22;
+const FRA_SPORT_RANGE = 23;
+const FRA_DPORT_RANGE = 24;
+
+/** IPPROTO_*, by iproute2's words. */
+const PROTOCOLS: Readonly<Record<number, string>> = {
+  1: 'icmp',
+  6: 'tcp',
+  17: 'udp',
+  58: 'ipv6-icmp',
+  132: 'sctp',
+};
 
 /** Not suppressed: what the kernel always says of these two. */
 const NONE = 0xffff_ffff;
 
-/** What a rule may have and the model has no words for: goto, flow, tun id, l3mdev, uids, protocol, ports, DSCP and more. */
-const OTHERS: readonly number[] = [4, 11, 12, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29, 30];
+/** What a rule may ask for and is not heeded, by iproute2's words; masks, which have numbers of their own, only come with it. */
+const UNHEEDED: ReadonlyMap<number, string> = new Map([
+  [12, 'tun_id'],
+  [19, 'l3mdev'],
+  [FRA_UID_RANGE, 'uidrange'],
+  [FRA_IP_PROTO, 'ipproto'],
+  [FRA_SPORT_RANGE, 'sport'],
+  [FRA_DPORT_RANGE, 'dport'],
+  [25, 'dscp'],
+  [26, 'flowlabel'],
+]);
 
 /** FIB_RULE_INVERT. */
 const FIB_RULE_INVERT = 2;
@@ -68,6 +90,8 @@ const ACTIONS: Readonly<Record<PolicyAction, number>> = {
   blackhole: 6,
   unreachable: 7,
   prohibit: 8,
+  goto: 2,
+  nop: 3,
 };
 
 /** Tables beyond a byte are said in an attribute alone. */
@@ -84,6 +108,7 @@ function putRule(writer: Writer, fixed: number, rule: PolicyRule): void {
   writer.bytes[fixed + AT.family] = rule.family === 4 ? AF_INET : AF_INET6;
   writer.bytes[fixed + AT.table] = table <= TABLE_BYTE_MAX ? table : 0;
   writer.bytes[fixed + AT.action] = ACTIONS[rule.action];
+  if (rule.inverted) writer.view.setUint32(fixed + AT.flags, FIB_RULE_INVERT, true);
   putPrefix(writer, fixed + AT.srcLength, FRA_SRC, rule.source);
   putPrefix(writer, fixed + AT.dstLength, FRA_DST, rule.destination);
   putU32(writer, FRA_PRIORITY, rule.priority);
@@ -95,6 +120,9 @@ function putRule(writer: Writer, fixed: number, rule: PolicyRule): void {
     putU32(writer, FRA_FWMARK, rule.mark.value);
     putU32(writer, FRA_FWMASK, rule.mark.mask);
   }
+  if (rule.target !== undefined) putU32(writer, FRA_GOTO, rule.target);
+  if (rule.suppressPrefixLength !== undefined)
+    putU32(writer, FRA_SUPPRESS_PREFIXLEN, rule.suppressPrefixLength);
 }
 
 /** Adds a rule; EEXIST when one that says the same is there. */
@@ -128,15 +156,46 @@ function prefixIn(
   return bytes.length * 8 === ADDRESS_BITS[family] ? prefixOf(ipFromBytes(bytes), length) : null;
 }
 
-function isPartlyRead(attributes: Attributes, rest: { flags: number; tos: number }): boolean {
-  return (
-    (rest.flags & FIB_RULE_INVERT) !== 0 ||
-    rest.tos !== 0 ||
-    OTHERS.some((type) => findSpan(attributes, type) !== undefined) ||
-    [FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN].some(
-      (type) => (findU32(attributes, type) ?? NONE) !== NONE,
-    )
-  );
+/** The value of a condition behind its word; nothing where it has one that is not read. */
+function valueText(type: number, bytes: Uint8Array): string {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (type === FRA_IP_PROTO) return ` ${PROTOCOLS[bytes[0] ?? 0] ?? bytes[0]}`;
+  if (type === FRA_UID_RANGE && bytes.length === 8)
+    return ` ${view.getUint32(0, true)}-${view.getUint32(4, true)}`;
+  if ((type === FRA_SPORT_RANGE || type === FRA_DPORT_RANGE) && bytes.length === 4) {
+    const [from, to] = [view.getUint16(0, true), view.getUint16(2, true)];
+    return from === to ? ` ${from}` : ` ${from}-${to}`;
+  }
+  return '';
+}
+
+/** The conditions that are not heeded, in the words of `ip rule` as far as they are known. */
+function unheededIn(attributes: Attributes, tos: number): string[] {
+  const group = findU32(attributes, FRA_SUPPRESS_IFGROUP) ?? NONE;
+  return [
+    ...(tos === 0 ? [] : [`tos 0x${tos.toString(16)}`]),
+    ...[...UNHEEDED].flatMap(([type, word]) => {
+      const bytes = findBytes(attributes, type);
+      return bytes === undefined ? [] : [`${word}${valueText(type, bytes)}`];
+    }),
+    ...(group === NONE ? [] : [`suppress_ifgroup ${group}`]),
+  ];
+}
+
+/** What a rule says that most do not. */
+function furtherIn(
+  attributes: Attributes,
+  { flags, tos }: { readonly flags: number; readonly tos: number },
+): Partial<PolicyRule> {
+  const target = findU32(attributes, FRA_GOTO);
+  const suppressed = findU32(attributes, FRA_SUPPRESS_PREFIXLEN) ?? NONE;
+  const unheeded = unheededIn(attributes, tos);
+  return {
+    ...((flags & FIB_RULE_INVERT) === 0 ? {} : { inverted: true as const }),
+    ...(target === undefined ? {} : { target }),
+    ...(suppressed === NONE ? {} : { suppressPrefixLength: suppressed }),
+    ...(unheeded.length === 0 ? {} : { isPartlyRead: true as const, unheeded }),
+  };
 }
 
 /** A rule in an answer; undefined for other messages and other families. */
@@ -153,7 +212,6 @@ export function decodePolicyRule(message: Message): PolicyRule | undefined {
   const mark = findU32(attributes, FRA_FWMARK);
   const mask = findU32(attributes, FRA_FWMASK);
   const flags = view.getUint32(start + AT.flags, true);
-  const partly = action === undefined || isPartlyRead(attributes, { flags, tos: at(AT.tos) });
   return {
     family,
     priority: findU32(attributes, FRA_PRIORITY) ?? 0,
@@ -165,6 +223,9 @@ export function decodePolicyRule(message: Message): PolicyRule | undefined {
     action: action ?? 'lookup',
     table: action === 'lookup' ? (findU32(attributes, FRA_TABLE) ?? at(AT.table)) : null,
     protocol: findBytes(attributes, FRA_PROTOCOL)?.[0] ?? 0,
-    ...(partly ? { isPartlyRead: true as const } : {}),
+    // An action that is not known may be anything.
+    ...(action === undefined
+      ? { isPartlyRead: true as const }
+      : furtherIn(attributes, { flags, tos: at(AT.tos) })),
   };
 }

@@ -166,7 +166,9 @@ export const FDB_BREAKAGES: readonly (readonly Op[])[] = [
   [{ op: 'fdb.del', netns: 'node', ifname: name('cni0'), self: true, mac: MAC_CNI0 }],
 ];
 
-type RuleWords = Omit<Parameters<typeof makePolicyRule>[0], 'priority' | 'family'>;
+type RuleWords = Omit<Parameters<typeof makePolicyRule>[0], 'priority' | 'family'> & {
+  readonly priority?: number;
+};
 
 function ruleOp(netns: string, family: Family, words: RuleWords): Op {
   const { action = 'lookup' } = words;
@@ -197,6 +199,22 @@ export const POLICY_RULE_BREAKAGES: readonly (readonly Op[])[] = [
     ruleOp('c', 6, { iif: name('lo'), action: 'prohibit' }),
     ruleOp('c', 4, { mark: { value: 1, mask: 1 }, action: 'blackhole' }),
     ruleOp('d', 4, { oif: name('eth0'), action: 'blackhole' }),
+  ],
+  [
+    // Whoever is not of the first bridge; answers come from elsewhere too.
+    ruleOp('node', 4, { source: parsePrefix('10.244.1.0/24'), inverted: true, action: 'prohibit' }),
+    // Not by default, and a default route is all that these have.
+    ruleOp('a', 4, { table: 254, suppressPrefixLength: 0 }),
+    ruleOp('a', 4, { priority: 101, action: 'blackhole' }),
+    ruleOp('c', 6, { table: 254, suppressPrefixLength: 63 }),
+    ruleOp('c', 6, { priority: 101, action: 'nop' }),
+    ruleOp('c', 6, { priority: 102, action: 'prohibit' }),
+    // The host has no rule of that priority; then one is past what would end packets.
+    ruleOp('d', 4, { action: 'goto', target: 200 }),
+    ruleOp('d', 4, { priority: 150, source: parsePrefix('10.244.3.2/32'), action: 'blackhole' }),
+    ruleOp('b', 6, { action: 'goto', target: 200 }),
+    ruleOp('b', 6, { priority: 150, action: 'blackhole' }),
+    ruleOp('b', 6, { priority: 200, table: 254 }),
   ],
 ];
 

@@ -1,0 +1,90 @@
+/** What of a host is read only in part: where a ping contradicts a trace, the trace had said that it did not know. */
+import { spawnSync } from 'node:child_process';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { makeLinuxBackend } from '../../backends/linux/linux.ts';
+import { parseIp } from '../../model/ip.ts';
+import { WHOLE, readWhole } from '../../plugin/process/whole-host.ts';
+import { type Journey, travel } from '../../sim/journey.ts';
+import { makeWorld } from '../../sim/world.ts';
+import { type RoutedHost, buildHost } from '../packets/routed-kernel.ts';
+import { requirement } from '../requirements.ts';
+import { ROUTED_SENDERS } from '../sim/hosts.ts';
+
+describe.skipIf(requirement('root', 'iproute2', 'busybox'))('what is read in part', () => {
+  let host: RoutedHost;
+  beforeEach(() => {
+    host = buildHost();
+  });
+  afterEach(() => host.tearDown());
+
+  const real = (netns: string): string => host.places.real(netns);
+
+  /** Commands in a netns, words split at spaces. */
+  function change(netns: string, ...commands: readonly string[]): void {
+    for (const command of commands) {
+      const words = ['netns', 'exec', real(netns), ...command.split(' ')];
+      const { status, stderr } = spawnSync('ip', words, { encoding: 'utf8' });
+      expect(status, `${command}: ${stderr}`).toBe(0);
+    }
+  }
+
+  function isAnswered(netns: string, to: string): boolean {
+    const family = to.includes(':') ? '-6' : '-4';
+    const ping = ['busybox', 'ping', family, '-c', '1', '-W', '1', to];
+    return spawnSync('ip', ['netns', 'exec', real(netns), ...ping]).status === 0;
+  }
+
+  function traced(netns: string, to: string): Journey {
+    const backend = makeLinuxBackend(WHOLE);
+    const whole = readWhole(backend, ROUTED_SENDERS.map(real));
+    backend.close();
+    const world = makeWorld(whole.host, whole.legacyTables);
+    return travel(world, { netns: real(netns), destination: parseIp(to) });
+  }
+
+  /** Ping and trace say the same. */
+  function agrees(netns: string, to: string, answered: boolean): void {
+    const { reachable } = traced(netns, to);
+    expect([to, isAnswered(netns, to)]).toEqual([to, answered]);
+    expect([to, reachable.back]).toEqual([to, answered]);
+  }
+
+  const C4 = '10.244.2.4';
+  const C6 = 'fd00:2::4';
+
+  it.each([
+    { rule: 'ipproto icmp blackhole', is: 'ipproto icmp blackhole', answered: false },
+    { rule: 'ipproto tcp blackhole', is: 'ipproto tcp blackhole', answered: true },
+    { rule: 'dport 53 ipproto udp prohibit', is: 'ipproto udp dport 53 prohibit', answered: true },
+    { rule: 'uidrange 0-0 blackhole', is: 'uidrange 0-0 blackhole', answered: false },
+    { rule: 'tos 0x10 blackhole', is: 'tos 0x10 blackhole', answered: true },
+  ])('is whether a rule fits: $rule', ({ rule, is, answered }) => {
+    change('node', `ip rule add pref 50 ${rule}`);
+    const { verdict, reachable } = traced('a', C4);
+    expect(isAnswered('a', C4)).toBe(answered);
+    expect(reachable).toEqual({ there: null, back: null });
+    expect(verdict).toMatchObject({
+      kind: 'unknown',
+      netns: real('node'),
+      text: `whether rule 50 (${is}) fits is not known`,
+    });
+    // Of the other family nothing is said, nor of what is the same either way.
+    agrees('a', C6, true);
+    agrees('a', '10.244.1.3', true);
+  });
+
+  it.each([
+    { rule: 'not from 10.244.1.0/24 blackhole', there: true, answered: false },
+    { rule: 'not from 10.244.0.0/16 blackhole', there: true, answered: true },
+    { rule: 'goto 60', there: true, answered: true },
+    { rule: 'lookup main suppress_prefixlength 24', there: false, answered: false },
+    { rule: 'lookup main suppress_prefixlength 23', there: true, answered: true },
+  ])('is not what is followed: $rule', ({ rule, there, answered }) => {
+    change('node', `ip rule add pref 50 ${rule}`, 'ip rule add pref 70 lookup main');
+    if (rule.startsWith('goto'))
+      change('node', 'ip rule add pref 55 blackhole', 'ip rule add pref 60 lookup main');
+    if (rule.includes('suppress')) change('node', 'ip rule add pref 60 prohibit');
+    agrees('a', C4, answered);
+    expect(traced('a', C4).reachable.there).toBe(there);
+  });
+});
