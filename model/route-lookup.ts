@@ -126,8 +126,9 @@ function answerOf({ netns, ip, usable, doubts }: Query, rule: PolicyRule): Answe
 }
 
 /** What of a route decides about packets that take it. */
-function wayOf({ type, gateway, device, source, scope, mtuBytes, advmssBytes }: Route): string {
-  return [type, gateway, device, source, scope, mtuBytes, advmssBytes].join(' ');
+function wayOf(route: Route): string {
+  const { type, gateway, device, source, scope, mtuBytes, advmssBytes, nextHops } = route;
+  return JSON.stringify([type, gateway, device, source, scope, mtuBytes, advmssBytes, nextHops]);
 }
 
 function isSame(a: Answer, b: Answer): boolean {

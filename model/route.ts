@@ -31,7 +31,17 @@ export const PROTOCOL_CUBE = 201;
 const IP6_DEFAULT_METRIC = 1024;
 export const IP6_KERNEL_METRIC = 256;
 
-/** One route with one nexthop, or none. */
+/** One of several ways of a route. */
+export interface NextHop {
+  readonly gateway: Ip | null;
+  readonly device: Ifname | null;
+  /** Its share of the packets, among those of the others. */
+  readonly weight: number;
+  /** Its link is down, and nothing takes it (RTNH_F_DEAD). */
+  readonly dead?: true;
+}
+
+/** One route with one nexthop, several, or none. */
 export interface Route {
   readonly destination: Prefix;
   readonly type: RouteType;
@@ -49,6 +59,8 @@ export interface Route {
   /** The MTU and the MSS to announce along the route (RTAX_MTU, RTAX_ADVMSS); absent: those of the link. */
   readonly mtuBytes?: number;
   readonly advmssBytes?: number;
+  /** Where it has several: a packet takes one by chance, and what the route itself has of a gateway and a device is null. Nobody plans such a route. */
+  readonly nextHops?: readonly NextHop[];
 }
 
 /** The fields of a route that its maker chooses. */

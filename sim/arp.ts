@@ -11,6 +11,7 @@ import { type Arp, BROADCAST_MAC, type Frame, type IpPacket, isUnspecified } fro
 import type { Heard } from './neighbour-state.ts';
 import { isNeighbour, learnNeighbour, sendTo, timingOf } from './neighbour.ts';
 import { passArpHook } from './netfilter.ts';
+import { leadsBy } from './next-hop.ts';
 import {
   type UnknownRoute,
   findInput,
@@ -67,7 +68,7 @@ function silence(netns: Netns, device: Ifname, arp: Arp): string | UnknownRoute 
   if (!isSwitchedOn(netns, device, 'arp_filter')) return undefined;
   const back = lookupSurely(netns, arp.senderIp, { ...OWN_PACKETS, source: arp.targetIp });
   if (back && 'doubtful' in back) return unknownRoute(back);
-  return back?.device === device
+  return back && leadsBy(back, device)
     ? undefined
     : `arp_filter is on, and the route to ${arp.senderIp} is by another link`;
 }

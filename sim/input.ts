@@ -12,7 +12,7 @@ import { passHook } from './netfilter.ts';
 import { isRefusedBySize, sendByRoute } from './output.ts';
 import { forgetSizes } from './reassembly.ts';
 import { formatRoute, routeInput } from './route.ts';
-import { type AddressedTo, type Run, drop, leave, linkAt, netnsOf, note } from './run.ts';
+import { type AddressedTo, type Run, drop, leave, linkAt, netnsOf, note, noteFork } from './run.ts';
 
 function forward(run: Run, at: LinkRef, packet: IpPacket, route: Route): void {
   const lookedUp = { kind: 'route', destination: packet.destination, found: route } as const;
@@ -22,6 +22,7 @@ function forward(run: Run, at: LinkRef, packet: IpPacket, route: Route): void {
     return;
   }
   const [iif, oif] = [at.ifname, route.device];
+  noteFork(run, at, packet, route);
   if (oif !== null && isRefusedBySize(run, { netns: at.netns, ifname: oif }, packet, route, iif))
     return;
   const aged = { ...packet, ttl: packet.ttl - 1 };

@@ -14,7 +14,7 @@ import { sendTo, timingOf, useNeighbour, waitingFor } from './neighbour.ts';
 import { passArpHook, passHook, passHooks, unrouted } from './netfilter.ts';
 import { oncePerWords } from './remembered.ts';
 import { type OutputRoute, formatRoute, routeOutput } from './route.ts';
-import { type Run, type Waiting, drop, leave, linkAt, netnsOf, note } from './run.ts';
+import { type Run, type Waiting, drop, leave, linkAt, netnsOf, note, noteFork } from './run.ts';
 import { UNSPECIFIED, selectIpv6, selectSource } from './source.ts';
 import type { Stage } from './trace.ts';
 import { findPermanentNeighbour } from './world.ts';
@@ -245,6 +245,7 @@ export function sendOwn(run: Run, name: NetnsName, own: OwnPacket, device: Ifnam
     return;
   }
   const at = { netns: name, ifname: via };
+  noteFork(run, { netns: name }, packet, answer.route);
   note(
     run,
     at,
@@ -294,6 +295,7 @@ function sendRerouted(run: Run, name: NetnsName, packet: IpPacket): void {
     return;
   }
   const at = { netns: name, ifname: via };
+  noteFork(run, { netns: name }, packet, answer.route);
   note(run, at, 'route', packet, `${formatRoute(answer.route)}, instead`, grounds);
   if (answer.kind === 'forward') sendByRoute(run, at, answer.route, packet, null);
   else sendBack(run, at, packet);

@@ -7,6 +7,7 @@ import { type Flow, OWN_PACKETS, fitOf, isSuppressed, nextAfter } from '../model
 import { type Route, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN } from '../model/route.ts';
 import { type IpPacket, isLinkLocal, isUnspecified } from './frame.ts';
 import type { Journey } from './journey.ts';
+import { byOne } from './next-hop.ts';
 import { formatRoute } from './route.ts';
 import type { Hop } from './trace.ts';
 
@@ -52,7 +53,7 @@ function inTable(
   found: Route | null,
 ): { readonly over: readonly PassedOver[]; readonly end: Route | undefined } {
   const candidates = candidatesIn(netns, table, ip);
-  const winner = candidates.find((route) => route === found);
+  const winner = candidates.find((route) => route === found || (found && byOne(route) === found));
   // Without one the best ends the lookup, if it does not send on to the next table.
   const end = winner ?? candidates.find(({ type }) => type !== 'throw');
   const over = candidates
@@ -125,7 +126,7 @@ function walk(netns: Netns, destination: Ip, found: Route | null, flow: Flow): W
       }
     }
   }
-  return { over, isThat: found === null || end === found };
+  return { over, isThat: found === null || end === found || (end ? byOne(end) === found : false) };
 }
 
 /**

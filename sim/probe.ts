@@ -16,11 +16,12 @@ import {
   isProbeMessage,
 } from './frame.ts';
 import { DEFAULT_TTL } from './icmp-error.ts';
+import { waysOf, turned } from './next-hop.ts';
 import { sendOwn } from './output.ts';
-import { type End, type Run, drop, leave, startRun } from './run.ts';
+import { type End, type Fork, type Run, drop, leave, startRun } from './run.ts';
 import { settle } from './settle.ts';
 import { UNSPECIFIED } from './source.ts';
-import type { Outcome, Trace, Verdict } from './trace.ts';
+import { type Outcome, type Trace, type Verdict, formatVerdict } from './trace.ts';
 import type { World } from './world.ts';
 
 export interface ProbeRequest {
@@ -155,6 +156,35 @@ function carryOut(world: World, request: ProbeRequest, isTraced: boolean): [Run,
   return [run, { verdict, error: errorOf(run, verdict), draws, world: after }];
 }
 
+/** How a probe ends, with the hops that lead to it; where it hangs on which of several next hops is taken, those up to where that is decided. */
+function decide(world: World, request: ProbeRequest, isTraced: boolean): Trace {
+  const [run, outcome] = carryOut(world, request, isTraced);
+  const { hops, laterHops, forks } = run;
+  const most = Math.max(0, ...forks.map(({ route }) => route.nextHops?.length ?? 0));
+  for (let by = 1; by < most; by += 1) {
+    const [, other] = carryOut({ ...world, host: turned(world.host, by) }, request, false);
+    const [fork] = forks;
+    if (fork && other.verdict.kind !== outcome.verdict.kind)
+      return forked(run, fork, [outcome.verdict, other.verdict]);
+  }
+  return { hops, laterHops, ...outcome };
+}
+
+/** By one of a route's next hops a packet ends in one way, by another in another. */
+function forked(
+  run: Run,
+  { at, packet, route, hops, nowMs }: Fork,
+  ends: readonly Verdict[],
+): Trace {
+  const [one, other] = ends.map(formatVerdict);
+  const text = `which of the ${waysOf(route)} next hops of ${route.destination} it takes is not known: by one it is ${one}, by another ${other}`;
+  const world = { ...run.world, nowMs };
+  const cut = { ...run, world, hops: run.hops.slice(0, hops), delivered: false, ends: [] };
+  leave(cut, at, 'route', packet, text);
+  const verdict = { kind: 'unknown', netns: at.netns, link: at.ifname ?? null, text } as const;
+  return { hops: cut.hops, laterHops: 0, verdict, error: 'unknown', world: run.world };
+}
+
 /**
  * Sends one packet and follows it and its answer, with the ARP or ND that they need, until everything
  * has come to an end: by default an ICMP or ICMPv6 echo request. Equal
@@ -162,12 +192,11 @@ function carryOut(world: World, request: ProbeRequest, isTraced: boolean): [Run,
  * other family, for a TTL that does not fit into a byte and for a port that is none.
  */
 export function probe(world: World, request: ProbeRequest): Trace {
-  const [{ hops, laterHops }, outcome] = carryOut(world, request, true);
-  return { hops, laterHops, ...outcome };
+  return decide(world, request, true);
 }
 
 /** What `probe` answers and throws but for the hops, of which no account is kept: for who asks much, and wants to know the end. */
 export function outcomeOf(world: World, request: ProbeRequest): Outcome {
-  const [, outcome] = carryOut(world, request, false);
-  return outcome;
+  const { verdict, error, world: after } = decide(world, request, false);
+  return { verdict, error, world: after };
 }

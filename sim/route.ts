@@ -14,6 +14,7 @@ import type { Route } from '../model/route.ts';
 import { linkSysctl } from '../model/sysctl.ts';
 import { coveringRoutes } from './covering-routes.ts';
 import { type ErrorKind, isLinkLocal, isMulticast, isUnspecified } from './frame.ts';
+import { byOne, hopsText, isAlive, leadsBy, waysOf } from './next-hop.ts';
 import type { DropReason } from './reason.ts';
 import { oncePer, oncePerWord, oncePerWords } from './remembered.ts';
 
@@ -57,6 +58,11 @@ export const localTypeOf = oncePerWord(
     localType(coveringRoutes(netns, ip), ip) ?? 'none',
 );
 
+/** A route that leads on, and nobody has read by which link: in a snapshot from before routes by several next hops were read. */
+function unreadHops(route: Route): UnknownRoute {
+  return { kind: 'unknown', text: `the next hops of route ${formatRoute(route)} are not read` };
+}
+
 /** The best route of a netns: link-local destinations are only ever on the link that is meant. */
 function findRoute(
   netns: Netns,
@@ -65,12 +71,13 @@ function findRoute(
   flow: Flow,
 ): Route | Doubt | undefined {
   const onLink = device !== null && isLinkLocal(destination);
-  return lookupSurely(
+  const found = lookupSurely(
     coveringRoutes(netns, destination),
     destination,
     flow,
-    (route) => !onLink || route.device === device || route.type === 'local',
+    (route) => isAlive(route) && (!onLink || leadsBy(route, device) || route.type === 'local'),
   );
+  return found && 'doubtful' in found ? found : found && byOne(found);
 }
 
 /** The route for a packet that the netns sends itself, from `source` if it is chosen; `device` is the link that a link-local destination is on. */
@@ -87,6 +94,7 @@ export function routeOutput(
   if (route && 'doubtful' in route) return unknownRoute(route);
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type === 'unicast' && route.device !== null) return { kind: 'forward', route };
+  if (route?.type === 'unicast') return unreadHops(route);
   if (route?.type === 'broadcast') {
     const text = `EACCES: ${destination} is a broadcast address`;
     return { kind: 'drop', reason: 'SOCKET_REFUSED', text, rule: 'K-5.1' };
@@ -156,14 +164,16 @@ function sourceFault(
     return noRoute('IP_LOCAL_SOURCE', `${source} is an address of this netns`, 'K-7.5');
   const filter = strictest(netns, device, 'rp_filter');
   if (filter === 0) return undefined;
-  const route = lookupSurely(coveringRoutes(netns, source), source, back);
+  const route = lookupSurely(coveringRoutes(netns, source), source, back, isAlive);
   if (route && 'doubtful' in route) return unknownRoute(route);
-  if (route?.type === 'unicast' && (filter === 2 || route.device === device)) return undefined;
+  if (route?.type === 'unicast' && (filter === 2 || leadsBy(route, device))) return undefined;
   if (route?.type === 'local' && acceptsLocal) return undefined;
   const text =
     route === undefined
       ? `there is no route back to ${source}`
-      : `the route back to ${source} is by ${route.device}`;
+      : route.nextHops === undefined
+        ? `the route back to ${source} is by ${route.device}`
+        : `none of the routes back to ${source} is by ${device}`;
   return noRoute('IP_RPFILTER', `rp_filter is ${filter}, and ${text}`, 'K-7.4');
 }
 
@@ -199,7 +209,7 @@ function routeInputIpv4(
   const fault = ipv4AddressFault(netns, device, source, destination);
   if (fault) return fault;
   const flow = { source, iif: device, mark };
-  const route = lookupSurely(coveringRoutes(netns, destination), destination, flow);
+  const route = findRoute(netns, destination, null, flow);
   if (route && 'doubtful' in route) return unknownRoute(route);
   if (route?.type === 'broadcast') return { kind: 'broadcast', route };
   if (route?.type === 'local')
@@ -216,6 +226,7 @@ function routeInputIpv4(
       'K-7.6',
     );
   }
+  if (route?.type === 'unicast' && route.device === null) return unreadHops(route);
   if (route?.type !== 'unicast' || route.device === null) {
     const found =
       route === undefined
@@ -242,6 +253,7 @@ function findInputIpv6(
   if (route && 'doubtful' in route) return unknownRoute(route);
   if (route?.type === 'local' || route?.type === 'anycast') return { kind: 'local', route };
   if (route?.type === 'unicast' && route.device !== null) return { kind: 'forward', route };
+  if (route?.type === 'unicast') return unreadHops(route);
   const none = noRoute('IP_INNOROUTES', `no route to ${destination}`, 'K-7.7');
   return { ...none, ...noRouteError(6, route?.type) };
 }
@@ -310,8 +322,12 @@ export function findInput(
 /** A route in the words of `ip route`. */
 export const formatRoute = oncePer((route: Route): string => {
   const type = route.type === 'unicast' ? '' : `${route.type} `;
+  const destination = route.destination.endsWith('/0') ? 'default' : route.destination;
+  if (route.nextHops !== undefined && route.device === null)
+    return `${type}${destination} ${hopsText(route)}`;
+  const ways = waysOf(route);
+  const among = ways === 1 ? '' : `, one of ${ways} next hops`;
   const via = route.gateway === null ? '' : ` via ${route.gateway}`;
   const device = route.device === null ? '' : ` dev ${route.device}`;
-  const destination = route.destination.endsWith('/0') ? 'default' : route.destination;
-  return `${type}${destination}${via}${device}`;
+  return `${type}${destination}${via}${device}${among}`;
 });

@@ -9,6 +9,7 @@ import type { Ip } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
 import { chance } from './chance.ts';
 import type { Connection, Tuple } from './conntrack.ts';
+import type { Route } from '../model/route.ts';
 import {
   type Frame,
   type IpPacket,
@@ -18,6 +19,7 @@ import {
   innermost,
   isNeighbourMessage,
 } from './frame.ts';
+import { waysOf } from './next-hop.ts';
 import type { DropReason } from './reason.ts';
 import type { Gathering } from './reassembly.ts';
 import type { Hop, LookedUp, SenderError, Stage, Verdict } from './trace.ts';
@@ -70,6 +72,16 @@ export interface End {
   readonly verdict: Exclude<Verdict, { readonly kind: 'delivered' }>;
 }
 
+/** Where a packet takes one of several next hops. */
+export interface Fork {
+  readonly at: Place;
+  readonly packet: IpPacket;
+  readonly route: Route;
+  /** How many hops were noted before, and when. */
+  readonly hops: number;
+  readonly nowMs: number;
+}
+
 /** Which netns waits for the answer to a probe, and what tells it. */
 export interface Awaited {
   readonly sender: NetnsName;
@@ -105,6 +117,8 @@ export interface Run {
   readonly accepted: Accepted[];
   /** Connections that began in this run, as they have been decided so far, by their very first tuples. */
   readonly begun: Map<Tuple, Connection>;
+  /** In their order. */
+  readonly forks: Fork[];
   delivered: boolean;
   /** Are neighbours just now asked whether they are still there? What is about that is in no trace. */
   isAside: boolean;
@@ -131,6 +145,7 @@ export function startRun(world: World, awaited: Awaited | null, isTraced: boolea
     ends: [],
     accepted: [],
     begun: new Map(),
+    forks: [],
     delivered: false,
     isAside: false,
     error: null,
@@ -233,6 +248,12 @@ export function drop(
     ...(because ? { because } : {}),
   } as const;
   run.ends.push({ packet: packetIn(data), verdict });
+}
+
+/** A packet is about to take a route, by one of its next hops where it has several. */
+export function noteFork(run: Run, at: Place, packet: IpPacket, route: Route): void {
+  if (!run.delivered && waysOf(route) > 1)
+    run.forks.push({ at, packet, route, hops: run.hops.length, nowMs: run.world.nowMs });
 }
 
 /** This copy goes where the model cannot follow. */

@@ -38,7 +38,12 @@ import { decodeNeighbour, encodeNeighbourDump } from './neighbour-message.ts';
 import type { ForeignDecoder } from './nftables-message.ts';
 import { observeRuleset } from './nftables.ts';
 import { decodePolicyRule, encodePolicyRuleDump } from './policy-rule-message.ts';
-import { decodeRoute, encodeRouteDump, encodeTableDump } from './route-message.ts';
+import {
+  type NextHopRecord,
+  decodeRoute,
+  encodeRouteDump,
+  encodeTableDump,
+} from './route-message.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
 import { readSysctls } from './sysctl.ts';
 import { readTrafficControl } from './traffic-control.ts';
@@ -239,9 +244,23 @@ function readNetns(
   };
 }
 
+/** Where a route leads to several: whom by which link. */
+function severalOf(
+  { links }: Reading,
+  nextHops: readonly NextHopRecord[] | undefined,
+): Pick<Route, 'nextHops'> {
+  if (nextHops === undefined) return {};
+  return {
+    nextHops: nextHops.map(({ ifindex, hop }) => ({
+      ...hop,
+      device: links.get(ifindex)?.ifname ?? null,
+    })),
+  };
+}
+
 function readRoutes(reading: Reading): Route[] {
   const routes: Route[] = [];
-  for (const { ifindex, route } of readPerLink(
+  for (const { ifindex, route, nextHops } of readPerLink(
     reading,
     'the routes',
     encodeRouteDump,
@@ -250,7 +269,7 @@ function readRoutes(reading: Reading): Route[] {
     // A route without a link, or with several, belongs to the netns as a whole.
     const device = ifindex === undefined ? null : reading.links.get(ifindex)?.ifname;
     if (device !== undefined && (device !== null || reading.wanted === 'all'))
-      routes.push({ ...route, device });
+      routes.push({ ...route, device, ...severalOf(reading, nextHops) });
   }
   return routes;
 }

@@ -2,13 +2,14 @@
 import type { Scope } from '../../model/address.ts';
 import { type Family, type Ip, familyOf, ipBytes, ipFromBytes } from '../../model/ip.ts';
 import { DEFAULT_PREFIX, type Prefix, prefixIp, prefixLengthOf } from '../../model/prefix.ts';
-import { type Route, type RouteType, routeFamily } from '../../model/route.ts';
+import { type NextHop, type Route, type RouteType, routeFamily } from '../../model/route.ts';
 import {
   type Attributes,
   type Writer,
   closeNest,
   findBytes,
   findNest,
+  findSpan,
   findU32,
   openNest,
   putBytes,
@@ -43,6 +44,7 @@ const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
 const RTA_PREFSRC = 7;
 const RTA_METRICS = 8;
+const RTA_MULTIPATH = 9;
 const RTA_TABLE = 15;
 /** A gateway of the other family: its family in 16 bits, then its address. */
 const RTA_VIA = 18;
@@ -51,7 +53,11 @@ const RTAX_MTU = 2;
 const RTAX_ADVMSS = 8;
 
 const RTM_F_CLONED = 0x200;
+const RTNH_F_DEAD = 1;
 const RTNH_F_ONLINK = 4;
+
+/** struct rtnexthop: its length with attributes 16, flags 8, weight less one 8, ifindex 32. */
+const RTNEXTHOP_BYTES = 8;
 
 /** RTN_* in the order of their numbers, from 1 on. */
 const TYPES: readonly RouteType[] = [
@@ -149,7 +155,14 @@ export function encodeTableDump(family: Family, table: number): Uint8Array {
 /** A route without its link's name, and the ifindex of that link; undefined without one, or with several nexthops. */
 export interface RouteRecord {
   readonly ifindex: number | undefined;
-  readonly route: Omit<Route, 'device'>;
+  readonly route: Omit<Route, 'device' | 'nextHops'>;
+  /** Several ways, each by its link. */
+  readonly nextHops?: readonly NextHopRecord[];
+}
+
+export interface NextHopRecord {
+  readonly ifindex: number;
+  readonly hop: Omit<NextHop, 'device'>;
 }
 
 function findIp(attributes: Attributes, type: number): Ip | null {
@@ -172,6 +185,27 @@ function findMetrics(attributes: Attributes): Pick<Route, 'mtuBytes' | 'advmssBy
   };
 }
 
+function findNextHops(attributes: Attributes): readonly NextHopRecord[] | undefined {
+  const span = findSpan(attributes, RTA_MULTIPATH);
+  if (!span) return undefined;
+  const { bytes, view } = attributes;
+  const hops: NextHopRecord[] = [];
+  let at = span.start;
+  while (at + RTNEXTHOP_BYTES <= span.end) {
+    const length = view.getUint16(at, true);
+    if (length < RTNEXTHOP_BYTES || at + length > span.end) break;
+    const own = readAttributes(attributes, at + RTNEXTHOP_BYTES, at + length);
+    const isDead = ((bytes[at + 2] ?? 0) & RTNH_F_DEAD) !== 0;
+    const hop = { gateway: findGateway(own), weight: (bytes[at + 3] ?? 0) + 1 };
+    hops.push({
+      ifindex: view.getInt32(at + 4, true),
+      hop: isDead ? { ...hop, dead: true } : hop,
+    });
+    at += (length + 3) & ~3;
+  }
+  return hops;
+}
+
 /** A route in an answer; undefined for another message, another family, a cached route or a type that IP has no use for. */
 export function decodeRoute(message: Message): RouteRecord | undefined {
   const { bytes, start, view } = message;
@@ -182,10 +216,12 @@ export function decodeRoute(message: Message): RouteRecord | undefined {
     return undefined;
   if ((flags & RTM_F_CLONED) !== 0) return undefined;
   const attributes = readAttributes(message, start + RTMSG_BYTES, message.end);
+  const nextHops = findNextHops(attributes);
   // Its host bits are zero already.
   const destination = findIp(attributes, RTA_DST);
   return {
     ifindex: findU32(attributes, RTA_OIF),
+    ...(nextHops === undefined ? {} : { nextHops }),
     route: {
       destination:
         destination === null

@@ -50,6 +50,9 @@ const route = z.looseObject({
   metric: z.int(),
   gateway: z.nullable(ip),
   device: z.nullable(ifname),
+  nextHops: z.optional(
+    z.array(z.looseObject({ gateway: z.nullable(ip), device: z.nullable(ifname) })),
+  ),
 });
 const chain = z.looseObject({
   name: z.string(),

@@ -5,6 +5,7 @@ import type { Ip } from '../../model/ip.ts';
 import { OWN_PACKETS, lookup } from '../../model/route-lookup.ts';
 import { linkSysctl } from '../../model/sysctl.ts';
 import { sysctl } from '../cause.ts';
+import { leadsBy } from '../next-hop.ts';
 import { strictest } from '../route.ts';
 import { type HostFinding, seen, seenAddress, seenRoute } from './finding.ts';
 import { type Look, type PodLink, globalAddresses } from './look.ts';
@@ -26,7 +27,7 @@ function filtered(look: Look, pod: PodLink, ip: Ip, at: PlacedLink): HostFinding
   const node = getNetns(look.host, at.netns);
   if (strictest(node, at.ifname, 'rp_filter') !== 1) return undefined;
   const route = lookup(node, ip, OWN_PACKETS);
-  if (route?.type !== 'unicast' || route.device === at.ifname) return undefined;
+  if (route?.type !== 'unicast' || leadsBy(route, at.ifname)) return undefined;
   const all = Number(node.sysctls['net/ipv4/conf/all/rp_filter'] ?? '0');
   const own = Number(linkSysctl(node, 4, at.ifname, 'rp_filter'));
   const of = own >= all ? at.ifname : 'all';

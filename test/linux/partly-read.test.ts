@@ -34,6 +34,14 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('what is read in par
     return spawnSync('ip', ['netns', 'exec', real(netns), ...ping]).status === 0;
   }
 
+  /** How many echo requests came to a netns. */
+  function echoesAt(netns: string, isIpv6: boolean): number {
+    const name = isIpv6 ? 'Icmp6InEchos' : 'IcmpInEchos';
+    const words = ['netns', 'exec', real(netns), 'nstat', '-asz', name];
+    const { stdout } = spawnSync('ip', words, { encoding: 'utf8' });
+    return Number(new RegExp(`^${name}\\s+(\\d+)`, 'm').exec(stdout)?.[1]);
+  }
+
   function traced(netns: string, to: string): Journey {
     const backend = makeLinuxBackend(WHOLE);
     const whole = readWhole(backend, ROUTED_SENDERS.map(real));
@@ -71,6 +79,68 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('what is read in par
     // Of the other family nothing is said, nor of what is the same either way.
     agrees('a', C6, true);
     agrees('a', '10.244.1.3', true);
+  });
+
+  describe.each([
+    { many: '10.99.0.9', hops: ['10.244.2.4', '10.244.3.2'] },
+    { many: 'fd99::9', hops: ['fd00:2::4', 'fd00:3::2'] },
+  ])('are routes by several next hops: $many', ({ many, hops: [c = '', d = ''] }) => {
+    const length = many.includes(':') ? 128 : 32;
+    const add = (netns: string): void =>
+      change(netns, `ip address add ${many}/${length} dev eth0${length === 128 ? ' nodad' : ''}`);
+
+    it('where both lead there, and where one does', () => {
+      add('c');
+      add('d');
+      const both = `nexthop via ${c} dev cni1 nexthop via ${d} dev v-d`;
+      change('node', `ip route add ${many}/${length} ${both}`);
+      agrees('a', many, true);
+      agrees('node', many, true);
+      const words = traced('a', many).forward.map(({ decision }) => decision);
+      expect(words.filter((text) => text.includes('one of 2 next hops'))).toHaveLength(1);
+
+      change('d', `ip address del ${many}/${length} dev eth0`);
+      const { verdict, reachable } = traced('a', many);
+      expect(reachable).toEqual({ there: null, back: null });
+      expect(verdict).toMatchObject({ kind: 'unknown', netns: real('node') });
+
+      // Nothing takes a way by a link that is down.
+      change('node', 'ip link set v-d down');
+      agrees('a', many, true);
+    });
+
+    it('of a group of next hops', () => {
+      add('c');
+      add('d');
+      change(
+        'node',
+        `ip nexthop add id 1 via ${c} dev cni1`,
+        `ip nexthop add id 2 via ${d} dev v-d`,
+        'ip nexthop add id 3 group 1/2',
+        `ip route add ${many}/${length} nhid 3`,
+      );
+      agrees('a', many, true);
+      expect(traced('node', many).forward[0]?.decision).toContain('one of 2 next hops');
+    });
+
+    it('where a sender may come by any of them', () => {
+      add('d');
+      change(
+        'node',
+        `ip route add ${many}/${length} nexthop via ${c} dev cni1 nexthop via ${d} dev v-d`,
+        'sysctl -qw net.ipv4.conf.all.rp_filter=1',
+      );
+      const backend = makeLinuxBackend(WHOLE);
+      const whole = readWhole(backend, ROUTED_SENDERS.map(real));
+      backend.close();
+      const request = { netns: real('d'), source: parseIp(many), destination: parseIp(c) };
+      const { reachable } = travel(makeWorld(whole.host, whole.legacyTables), request);
+      // It gets there, and its answer goes to one of them, of whom the other does not wait for it.
+      expect(reachable).toEqual({ there: true, back: null });
+      const ping = ['busybox', 'ping', '-c', '1', '-W', '1', '-I', many, c];
+      spawnSync('ip', ['netns', 'exec', real('d'), ...ping]);
+      expect(echoesAt('c', length === 128)).toBe(1);
+    });
   });
 
   it.each([
