@@ -20,6 +20,7 @@ import { sendOwn } from './output.ts';
 import { gather } from './reassembly.ts';
 import { formatRoute, localTypeOf } from './route.ts';
 import { type Accepted, type Grounds, type Run, drop, netnsOf, note } from './run.ts';
+import { ECHO_IGNORE_ALL } from './sysctls.ts';
 import { receiveVxlan } from './vxlan.ts';
 
 /** The address that a reply comes from: the one that was asked, unless that is anycast (icmp_reply, icmpv6_echo_reply). */
@@ -88,6 +89,12 @@ function receiveReset(run: Run, at: LinkRef, packet: IpPacket): void {
   if (isTold) run.error ??= { from: packet.source, error: 'connection refused', mtuBytes: null };
 }
 
+/** Does a netns leave echo requests unanswered (icmp_echo, icmpv6_rcv; K-7.11)? */
+function ignoresEchoes(run: Run, { netns }: LinkRef, asked: Ip): boolean {
+  const { sysctls } = netnsOf(run, netns);
+  return (sysctls[ECHO_IGNORE_ALL[familyOf(asked)]] ?? '0') !== '0';
+}
+
 /** The packet is for this netns, because of this route in its local table; loopback packets keep the one they were sent with. */
 export function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route | null): void {
   const packet = passInput(run, at, arrived);
@@ -110,7 +117,10 @@ export function deliver(run: Run, at: LinkRef, arrived: IpPacket, route: Route |
   const own = route === null ? 'back from loopback' : formatRoute(route);
   if (isAcknowledgement(message)) receiveAcknowledgement(run, at, packet, own, grounds);
   else if (isAnswer(message)) receiveAnswer(run, at, packet, own, grounds);
-  else {
+  else if (message.kind === 'echo request' && ignoresEchoes(run, at, destination)) {
+    const text = `${ECHO_IGNORE_ALL[familyOf(destination)].replaceAll('/', '.')} is on: no answer`;
+    drop(run, at, 'deliver', packet, 'ECHO_IGNORED', text, { ...grounds, rule: 'K-7.11' });
+  } else {
     note(run, at, 'deliver', packet, `${own}: replies`, grounds);
     if (message.kind === 'tcp') run.accepted.push(acceptedBy(at, packet, message));
     sendBack(run, at, packet, replySource(run, at.netns, destination), answerTo(message));

@@ -18,6 +18,7 @@ const REASONS = {
   IPV6DISABLED: ['link', 'does not take the packet in'],
   UNICAST_IN_L2_MULTICAST: ['packet', 'is not passed on'],
   INVALID_PROTO: ['packet', 'is answered by nobody'],
+  ECHO_IGNORED: ['netns', 'answers no echo request'],
   NEIGH_FAILED: ['link', 'does not find the next hop'],
   FRAG_REASM_TIMEOUT: ['packet', 'is not put together'],
   PKT_TOO_BIG: ['packet', 'is too long'],
@@ -46,6 +47,7 @@ export type DropReason = keyof typeof REASONS;
 
 /** Those that the kernel has no name for. */
 const OUR_OWN: ReadonlySet<DropReason> = new Set([
+  'ECHO_IGNORED',
   'FRAME_TOO_BIG',
   'IFB_OWN',
   'BRIDGE_ISOLATED',

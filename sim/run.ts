@@ -7,9 +7,9 @@ import { type Netns, type NetnsName, getLink, getNetns } from '../model/host.ts'
 import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { Link, LinkRef } from '../model/link.ts';
+import type { Route } from '../model/route.ts';
 import { chance } from './chance.ts';
 import type { Connection, Tuple } from './conntrack.ts';
-import type { Route } from '../model/route.ts';
 import {
   type Frame,
   type IpPacket,

@@ -1,6 +1,7 @@
 /** The settings that decide about packets: whoever reads a host to simulate on it reads these. */
 import type { SysctlKey } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
+import type { Family } from '../model/ip.ts';
 import { linkSysctlKey } from '../model/sysctl.ts';
 
 /** Those of links, by family. */
@@ -17,7 +18,17 @@ export const DECIDING_LINK_SETTINGS = {
   6: ['disable_ipv6'],
 } as const;
 
-const OF_NETNS: readonly SysctlKey[] = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding'];
+/** Are echo requests for the netns left unanswered (K-7.11)? */
+export const ECHO_IGNORE_ALL = {
+  4: 'net/ipv4/icmp_echo_ignore_all',
+  6: 'net/ipv6/icmp/echo_ignore_all',
+} as const satisfies Record<Family, SysctlKey>;
+
+const OF_NETNS: readonly SysctlKey[] = [
+  'net/ipv4/ip_forward',
+  'net/ipv6/conf/all/forwarding',
+  ...Object.values(ECHO_IGNORE_ALL),
+];
 
 /** Does IP look at what bridges forward (K-8.4)? They say nothing where there is no bridge. */
 export const DECIDING_BRIDGE_SETTINGS: readonly SysctlKey[] = [

@@ -85,6 +85,15 @@ function isUnmade(journey: Journey, { reason }: Dropped, observed: Observation):
   );
 }
 
+/** Who leaves echoes unanswered drops nothing. */
+function isIgnored({ reason }: Dropped, observed: Observation): boolean {
+  return (
+    reason === 'ECHO_IGNORED' &&
+    observed.outcome.kind === 'silent' &&
+    weighty(observed).length === 0
+  );
+}
+
 function formatDrop({ netns, link, reason, location }: KernelDrop): string {
   return `dropped in ${formatPlace({ netns, link })}: ${reason ?? 'no reason given'}, by ${location}`;
 }
@@ -135,6 +144,7 @@ function partingOfEnds(journey: Journey, observed: Observation, isUdp: boolean):
         observed.drops.some((each) => isThatDrop(verdict, each)) ||
         isThatRefusal(verdict, observed.outcome) ||
         mayStillWait(verdict, observed) ||
+        isIgnored(verdict, observed) ||
         isUnmade(journey, verdict, observed);
       return isThat ? null : `${verdict.reason} in ${formatPlace(verdict)} was predicted`;
     }

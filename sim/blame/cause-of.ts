@@ -40,6 +40,10 @@ function blame(host: Host, verdict: Dropped, flows: readonly Flow[]): Blame {
       break;
     case 'IP_RPFILTER':
       return ofReversePath(host, verdict);
+    case 'ECHO_IGNORED': {
+      const [key = ''] = text.split(' ');
+      return sysctl(netns, key.replaceAll('.', '/'), '0', 'is 1, so that no echo is answered');
+    }
     case 'IP_LOCALNET':
       return sysctl(netns, `net/ipv4/conf/${link}/route_localnet`, '1', `is 0, and ${text}`);
     case 'IPV6DISABLED':

@@ -35,7 +35,7 @@ function isFault(verdict: Verdict & { readonly kind: 'dropped' }): boolean {
   const { reason, text, lookedUp } = rootOf(verdict);
   if (reason === 'NETFILTER_DROP')
     return text.startsWith('forward: ') && lookedUp?.kind === 'chain' && lookedUp.rule === null;
-  return !['BRIDGE_ISOLATED', 'NO_SOCKET', 'STEP_LIMIT'].includes(reason);
+  return !['BRIDGE_ISOLATED', 'ECHO_IGNORED', 'NO_SOCKET', 'STEP_LIMIT'].includes(reason);
 }
 
 interface Lost {

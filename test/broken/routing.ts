@@ -175,6 +175,18 @@ export const BROKEN_ROUTING: readonly BrokenHost[] = [
     guilty: ['node', 'rule pref 100 from 10.244.1.0/24 table 77'],
   },
   {
+    name: 'echoes are ignored',
+    ops: [sysctl('c', 'net/ipv4/icmp_echo_ignore_all', '1')],
+    trace: { from: 'a', to: C4 },
+    guilty: ['c', 'sysctl net.ipv4.icmp_echo_ignore_all'],
+  },
+  {
+    name: 'echoes of IPv6 are ignored',
+    ops: [sysctl('c', 'net/ipv6/icmp/echo_ignore_all', '1')],
+    trace: { from: 'a', to: C6 },
+    guilty: ['c', 'sysctl net.ipv6.icmp.echo_ignore_all'],
+  },
+  {
     name: 'IPv6 is switched off on the bridge',
     ops: [sysctl('node', 'net/ipv6/conf/cni0/disable_ipv6', '1')],
     check: 'error',

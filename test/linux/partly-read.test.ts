@@ -81,6 +81,17 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('what is read in par
     agrees('a', '10.244.1.3', true);
   });
 
+  it.each([
+    { key: 'net.ipv4.icmp_echo_ignore_all', to: C4 },
+    { key: 'net.ipv6.icmp.echo_ignore_all', to: C6 },
+  ])('is not whether echoes are ignored: $key', ({ key, to }) => {
+    change('c', `sysctl -qw ${key}=1`, 'ip link set lo up');
+    agrees('a', to, false);
+    agrees('c', to, false);
+    agrees('a', to === C4 ? C6 : C4, true);
+    expect(traced('a', to).cause).toMatchObject({ netns: real('c'), object: `sysctl ${key}` });
+  });
+
   describe.each([
     { many: '10.99.0.9', hops: ['10.244.2.4', '10.244.3.2'] },
     { many: 'fd99::9', hops: ['fd00:2::4', 'fd00:3::2'] },

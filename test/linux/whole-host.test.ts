@@ -35,7 +35,7 @@ const settings = fc
     fc.constantFrom('0', '1', '2').map((value) => ({
       netns,
       key,
-      value: key.startsWith('net/bridge/') && value === '2' ? '1' : value,
+      value: /^net\/bridge\/|ignore_all$/.test(key) && value === '2' ? '1' : value,
     })),
   );
 

@@ -161,6 +161,14 @@ describe.skipIf(requirement('root', 'tracefs', 'executable'))('cube-cni trace --
     expect(down.drops).toMatchObject([{ netns: real('a'), reason: 'NEIGH_FAILED' }]);
   });
 
+  test('agrees that nobody is told where echoes are ignored', () => {
+    change({ op: 'sysctl.set', netns: 'c', key: 'net/ipv4/icmp_echo_ignore_all', value: '1' });
+    change({ op: 'sysctl.set', netns: 'c', key: 'net/ipv6/icmp/echo_ignore_all', value: '1' });
+    for (const to of [C, 'fd00:2::4'])
+      expect(ask('a', to, '--wait', '0.1')).toMatchObject({ status: 1, agrees: true });
+    expect(ask('a', `${C}:81/tcp`)).toMatchObject({ status: 0, agrees: true });
+  });
+
   test('says where the kernel does otherwise', () => {
     // Whoever is known before is not asked: then the bridge has no port for it.
     spawnSync(EXECUTABLE, ['trace', '--live', real('a'), B]);
