@@ -8,7 +8,7 @@ import { deliver } from './deliver.ts';
 import { type Frame, type IpPacket, isMulticast, isNeighbourMessage } from './frame.ts';
 import { sendIcmpError } from './icmp-error.ts';
 import { receiveNd } from './nd.ts';
-import { passHook } from './netfilter.ts';
+import { passHook, passLinkHook } from './netfilter.ts';
 import { isRefusedBySize, sendByRoute } from './output.ts';
 import { forgetSizes } from './reassembly.ts';
 import { formatRoute, routeInput } from './route.ts';
@@ -99,6 +99,8 @@ function receiveIp(run: Run, at: LinkRef, frame: Frame, came: IpPacket, to: Addr
 /** A frame reaches the protocols of a netns. */
 export function receiveUp(run: Run, at: LinkRef, frame: Frame, to: AddressedTo): void {
   const { packet } = frame;
+  // What a bridge gives up comes in by the bridge itself now (br_pass_frame_up).
+  if (linkAt(run, at).kind === 'bridge') passLinkHook(run, at, frame, 'ingress');
   if (to === 'other') {
     const mac = linkAt(run, at).mac ?? 'without a MAC address';
     const what =

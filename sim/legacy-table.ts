@@ -1,26 +1,33 @@
 /**
- * Tables of iptables-legacy, which are beside nf_tables in the kernel: that they are there is known, what their rules say is not.
- * A packet goes on as if they let it; whoever is told what became of it is told which of them it passed.
+ * Tables that are not read: those of iptables-legacy, which are beside nf_tables in the kernel, and those of nft of a family, or with a
+ * hook, that is not simulated. That they are there is known, what their rules say is not. A packet goes on as if they let it; whoever is told what became of it is told which of them it passed.
  */
 import type { Host, NetnsName } from '../model/host.ts';
+import type { Ifname } from '../model/ifname.ts';
 import type { ChainHook } from '../model/nftables.ts';
 
-type HookName = ChainHook['hook'];
+/** `ingress` and `egress` are those of links. */
+export type UnreadHook = ChainHook['hook'] | 'ingress' | 'egress';
 
 /** Whose packets a table sees. */
 export type LegacyFamily = 'ip' | 'ip6' | 'arp';
 
 /** A chain that packets pass at a hook. */
 export interface LegacyChain {
-  readonly hook: HookName;
+  readonly hook: UnreadHook;
+  /** Of `ingress` and `egress`: at which links, a name that ends with `*` for all that begin so. */
+  readonly devices?: readonly string[];
   /** How many rules it has; those of chains that they jump to do not count. */
   readonly rules: number;
   readonly policy: 'accept' | 'drop';
 }
 
 export interface LegacyTable {
-  readonly family: LegacyFamily;
-  /** `filter`, `nat`, `mangle`, `raw` or `security`. */
+  /** Of nft: whose table it is; absent: of iptables-legacy and its siblings. */
+  readonly program?: 'nft';
+  /** Of nft `arp`, `netdev`, or `inet` for what that has at links. */
+  readonly family: LegacyFamily | 'netdev' | 'inet';
+  /** Of iptables-legacy `filter`, `nat`, `mangle`, `raw` or `security`. */
   readonly name: string;
   /** Those that may do something to a packet. */
   readonly chains: readonly LegacyChain[];
@@ -73,14 +80,30 @@ const NONE: readonly LegacyTable[] = [];
 export function legacyTablesOf(
   tables: LegacyTables,
   netns: NetnsName,
-  family: LegacyFamily,
+  family: LegacyTable['family'],
 ): readonly LegacyTable[] {
   return tables[netns]?.filter((table) => table.family === family) ?? NONE;
 }
 
 /** Has a table a chain at a hook? */
-export function isAt({ chains }: LegacyTable, hook: HookName): boolean {
+export function isAt({ chains }: LegacyTable, hook: UnreadHook): boolean {
   return chains.some((chain) => chain.hook === hook);
+}
+
+/** The tables of a netns that see the frames of a link as they come, or leave. */
+export function tablesAtLink(
+  tables: LegacyTables,
+  netns: NetnsName,
+  hook: 'ingress' | 'egress',
+  ifname: Ifname,
+): readonly LegacyTable[] {
+  const isThere = (device: string): boolean =>
+    device.endsWith('*') ? ifname.startsWith(device.slice(0, -1)) : device === ifname;
+  return (
+    tables[netns]?.filter(({ chains }) =>
+      chains.some((chain) => chain.hook === hook && chain.devices?.some(isThere)),
+    ) ?? NONE
+  );
 }
 
 /** The program that lists and changes the tables of a family. */
@@ -90,12 +113,22 @@ const PROGRAM = {
   arp: 'arptables-legacy',
 } as const satisfies Record<LegacyFamily, string>;
 
-/** `table filter of iptables-legacy`. */
-export function tableText({ family, name }: Pick<LegacyTable, 'family' | 'name'>): string {
-  return `table ${name} of ${PROGRAM[family]}`;
+/** What tells a table from the others of its netns. */
+export type TableName = Pick<LegacyTable, 'program' | 'family' | 'name'>;
+
+function isLegacy(family: LegacyTable['family']): family is LegacyFamily {
+  return Object.hasOwn(PROGRAM, family);
+}
+
+/** `table filter of iptables-legacy`, `table netdev filter`. */
+export function tableText({ program, family, name }: TableName): string {
+  return program === 'nft' || !isLegacy(family)
+    ? `table ${family} ${name}`
+    : `table ${name} of ${PROGRAM[family]}`;
 }
 
 /** The command that prints the rules of a table, in its netns. */
-export function showCommand({ family, name }: Pick<LegacyTable, 'family' | 'name'>): string {
+export function showCommand({ program, family, name }: TableName): string {
+  if (program === 'nft' || !isLegacy(family)) return `nft -a list table ${family} ${name}`;
   return family === 'arp' ? `${PROGRAM.arp} -t ${name} -nvL` : `${PROGRAM[family]} -t ${name} -S`;
 }

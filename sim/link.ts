@@ -12,6 +12,7 @@ import {
   packetBytes,
   scrubbed,
 } from './frame.ts';
+import { passLinkHook } from './netfilter.ts';
 import { type AddressedTo, type Run, drop, leave, leaveHost, linkAt, note } from './run.ts';
 import { sendVxlan } from './vxlan.ts';
 
@@ -54,6 +55,7 @@ function isTooLong({ trafficControl }: Link, frame: Frame): boolean {
 /** A link sends a frame (dev_queue_xmit and the driver of its kind). */
 export function transmit(run: Run, at: LinkRef, frame: Frame): void {
   const link = linkAt(run, at);
+  passLinkHook(run, at, frame, 'egress');
   if (!link.up) {
     drop(run, at, 'transmit', frame, 'QDISC_DROP', `${at.ifname} is down`);
     return;
@@ -139,7 +141,9 @@ function passesRedirect(run: Run, at: LinkRef, redirect: Ifname | null, frame: F
 export function receive(run: Run, at: LinkRef, frame: Frame): void {
   const link = linkAt(run, at);
   const redirect = link.trafficControl?.ingress?.redirect;
-  if (redirect !== undefined && !passesRedirect(run, at, redirect, frame)) return;
+  // What an ifb gives back is not shown to chains any more (tc_skip_classify).
+  if (redirect === undefined) passLinkHook(run, at, frame, 'ingress');
+  else if (!passesRedirect(run, at, redirect, frame)) return;
   const to = addressedTo(link, frame);
   if (link.port !== null) bridgeReceives(run, at, frame, to);
   else run.queue.push({ step: 'up', at, frame, to });

@@ -25,7 +25,14 @@ import {
   isLaterFragment,
 } from './frame.ts';
 import { sendIcmpError } from './icmp-error.ts';
-import { type LegacyTable, isAt, isNat, legacyTablesOf, priorityOf } from './legacy-table.ts';
+import {
+  type LegacyTable,
+  isAt,
+  isNat,
+  legacyTablesOf,
+  priorityOf,
+  tablesAtLink,
+} from './legacy-table.ts';
 import {
   type Side,
   decide,
@@ -394,6 +401,19 @@ export function unrouted(oif: Ifname): readonly Passing[] {
     { hook: 'output', iif: null, oif },
     { hook: 'postrouting', iif: null, oif },
   ];
+}
+
+/** Notes what sees a frame as it comes to a link, or leaves: only tables that are not read (nf_hook_ingress, nf_hook_egress). */
+export function passLinkHook(
+  run: Run,
+  at: LinkRef,
+  frame: Frame,
+  hook: 'ingress' | 'egress',
+): void {
+  // Nearly always so.
+  if (run.world.legacyTables[at.netns] === undefined) return;
+  for (const table of tablesAtLink(run.world.legacyTables, at.netns, hook, at.ifname))
+    noteUnread(run, at, frame, hook, table);
 }
 
 /** Notes what sees a packet of ARP at a hook: only tables that are not read. Chains of nf_tables for ARP are not in the model. */

@@ -4,10 +4,10 @@ import type { Ifname } from '../model/ifname.ts';
 import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import type { Mac } from '../model/mac.ts';
-import type { ChainHook, NftFamily } from '../model/nftables.ts';
+import type { NftFamily } from '../model/nftables.ts';
 import type { Route } from '../model/route.ts';
 import { type ErrorKind, type Frame, type Packet, formatPacket } from './frame.ts';
-import type { LegacyFamily } from './legacy-table.ts';
+import type { LegacyTable, UnreadHook } from './legacy-table.ts';
 import type { DropReason } from './reason.ts';
 import type { World } from './world.ts';
 
@@ -46,11 +46,12 @@ export type LookedUp =
       readonly rule: number | null;
     }
   | {
-      /** A table of iptables-legacy, whose rules are not read. */
+      /** A table of iptables-legacy, or of nft, whose rules are not read. */
       readonly kind: 'legacy table';
-      readonly family: LegacyFamily;
+      readonly program?: 'nft';
+      readonly family: LegacyTable['family'];
       readonly table: string;
-      readonly hook: ChainHook['hook'];
+      readonly hook: UnreadHook;
     };
 
 export interface Hop {

@@ -1,19 +1,24 @@
 /** What of a host is not read and has been passed by packets: an answer about them holds as far as that lets them on unchanged. */
 import type { NetnsName } from '../model/host.ts';
-import type { ChainHook } from '../model/nftables.ts';
 import { within } from './cause.ts';
 import type { Frame, Packet } from './frame.ts';
-import { type LegacyTable, showCommand, tableText } from './legacy-table.ts';
+import {
+  type LegacyTable,
+  type TableName,
+  type UnreadHook,
+  showCommand,
+  tableText,
+} from './legacy-table.ts';
 import { type Place, type Run, note } from './run.ts';
 import type { Hop, LookedUp } from './trace.ts';
 
-/** A table of iptables-legacy that packets passed. */
+/** A table that is not read and that packets passed. */
 export interface UnreadTable {
   readonly netns: NetnsName;
-  /** `table filter of iptables-legacy`. */
+  /** `table filter of iptables-legacy`, `table netdev filter`. */
   readonly object: string;
   /** Where they passed it. */
-  readonly hooks: readonly ChainHook['hook'][];
+  readonly hooks: readonly UnreadHook[];
   /** The command that shows its rules, to be run on the host. */
   readonly show: string;
 }
@@ -23,11 +28,13 @@ export function noteUnread(
   run: Run,
   at: Place,
   data: Frame | Packet,
-  hook: ChainHook['hook'],
-  { family, name }: LegacyTable,
+  hook: UnreadHook,
+  table: LegacyTable,
 ): void {
-  const lookedUp: LookedUp = { kind: 'legacy table', family, table: name, hook };
-  const text = `${hook}: ${tableText({ family, name })} is not read, and taken to let it on`;
+  const { program, family, name } = table;
+  const nft = program === undefined ? {} : { program };
+  const lookedUp: LookedUp = { kind: 'legacy table', ...nft, family, table: name, hook };
+  const text = `${hook}: ${tableText(table)} is not read, and taken to let it on`;
   note(run, at, 'netfilter', data, text, { lookedUp });
 }
 
@@ -47,9 +54,10 @@ export function unreadIn(hops: readonly Hop[]): UnreadTable[] {
   return joined(
     hops.flatMap(({ netns, lookedUp }) => {
       if (lookedUp?.kind !== 'legacy table') return [];
-      const { family, table: name, hook } = lookedUp;
-      const object = tableText({ family, name });
-      const show = within(netns, showCommand({ family, name }));
+      const { hook } = lookedUp;
+      const table: TableName = { ...lookedUp, name: lookedUp.table };
+      const object = tableText(table);
+      const show = within(netns, showCommand(table));
       return [{ netns, object, hooks: [hook], show }];
     }),
   );

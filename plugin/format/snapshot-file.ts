@@ -5,7 +5,7 @@ import type { LegacyTables, WholeHost } from '../../sim/legacy-table.ts';
 import { ifname, ip, mac, prefix } from './values.ts';
 
 /** The version of the format: the number before the point changes when a reader of the old one would go wrong. */
-const SNAPSHOT_FORMAT_VERSION = '1.1';
+const SNAPSHOT_FORMAT_VERSION = '1.2';
 
 /** A host's network state as `cube-cni snapshot` writes it. */
 export interface SnapshotFile {
@@ -13,7 +13,7 @@ export interface SnapshotFile {
   /** The kernel it was read from, `Linux 6.18.44`. */
   readonly kernel: string;
   readonly host: Host;
-  /** The tables of iptables-legacy that may do something to packets; since 1.1, and absent where there are none. */
+  /** The tables of iptables-legacy that may do something to packets; since 1.1, and absent where there are none. Since 1.2 also those of nft that are not read. */
   readonly legacyTables?: LegacyTables;
 }
 
@@ -66,11 +66,21 @@ const table = z.looseObject({
   sets: z.record(z.string(), z.looseObject({ elements: z.record(z.string(), z.looseObject({})) })),
 });
 const legacyTable = z.looseObject({
-  family: z.enum(['ip', 'ip6', 'arp']),
+  program: z.optional(z.literal('nft')),
+  family: z.enum(['ip', 'ip6', 'arp', 'netdev', 'inet']),
   name: z.string(),
   chains: z.array(
     z.looseObject({
-      hook: z.enum(['prerouting', 'input', 'forward', 'output', 'postrouting']),
+      hook: z.enum([
+        'prerouting',
+        'input',
+        'forward',
+        'output',
+        'postrouting',
+        'ingress',
+        'egress',
+      ]),
+      devices: z.optional(z.array(z.string())),
       rules: z.int(),
       policy: z.enum(['accept', 'drop']),
     }),

@@ -4,9 +4,10 @@ import { readLegacyTables } from '../../backends/linux/legacy-tables.ts';
 import { TOLD_OF_ALL, settingsReader } from '../../backends/linux/link-settings.ts';
 import type { LinuxChoice } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
+import { readUnreadTables } from '../../backends/linux/nftables-unread.ts';
 import { HOST_NETNS, type Host, type NetnsName } from '../../model/host.ts';
 import type { Link } from '../../model/link.ts';
-import { type WholeHost, deciding } from '../../sim/legacy-table.ts';
+import { type LegacyTables, type WholeHost, deciding } from '../../sim/legacy-table.ts';
 import {
   DECIDING_BRIDGE_SETTINGS,
   DECIDING_LINK_SETTINGS,
@@ -67,8 +68,18 @@ export function observeWhole(backend: Backend, names: readonly NetnsName[]): Hos
   return withChosenMacs(withoutMentions(host));
 }
 
-/** The same with the tables of iptables-legacy there that may do something to packets. Throws where the kernel may not be asked. */
+/** What is not read of each netns. */
+function unreadOf(names: readonly NetnsName[]): LegacyTables {
+  const [legacy, ofNft] = [readLegacyTables(names), readUnreadTables(names)];
+  const all = names.flatMap((name) => {
+    const tables = [...(legacy[name] ?? []), ...(ofNft[name] ?? [])];
+    return tables.length === 0 ? [] : [[name, tables] as const];
+  });
+  return Object.fromEntries(all);
+}
+
+/** The same with the tables there that are not read and may do something to packets. Throws where the kernel may not be asked. */
 export function readWhole(backend: Backend, names: readonly NetnsName[]): WholeHost {
   const host = observeWhole(backend, names);
-  return { host, legacyTables: deciding(readLegacyTables(Object.keys(host.netns))) };
+  return { host, legacyTables: deciding(unreadOf(Object.keys(host.netns))) };
 }

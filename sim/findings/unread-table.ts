@@ -1,4 +1,4 @@
-/** Tables of iptables-legacy: what they say is in no answer about this host. */
+/** Tables that are not read: what they say is in no answer about this host. */
 import type { NetnsName } from '../../model/host.ts';
 import { within } from '../cause.ts';
 import {

@@ -17,7 +17,7 @@ const VERDICTS = { drop: -1, accept: -2 } as const;
 
 /** What the kernel answers about a table: rules with matches of any size, and behind those of each chain its policy. */
 function answersOf(
-  { family, name, chains }: LegacyTable,
+  { family, name, chains }: LegacyTable & { readonly family: keyof typeof LAYOUTS },
   matchBytes: number,
 ): { readonly info: Uint8Array; readonly entries: (question: Uint8Array) => Uint8Array } {
   const layout = LAYOUTS[family];

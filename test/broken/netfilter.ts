@@ -169,6 +169,36 @@ export const BROKEN_NETFILTER: readonly BrokenHost[] = [
     check: 'note',
   },
   {
+    name: 'a chain of nft at a link drops what comes in by it',
+    ops: [],
+    beyond: {
+      host: (host) => host,
+      commands: (real) => [
+        [
+          'ip',
+          'netns',
+          'exec',
+          real('node'),
+          'nft',
+          'add table netdev f; add chain netdev f c { type filter hook ingress device "v-a" priority 0; }; add rule netdev f c ip protocol icmp drop',
+        ],
+      ],
+    },
+    legacyTables: {
+      node: [
+        {
+          program: 'nft',
+          family: 'netdev',
+          name: 'f',
+          chains: [{ hook: 'ingress', devices: ['v-a'], rules: 1, policy: 'accept' }],
+        },
+      ],
+    },
+    trace: { from: 'a', to: '10.244.1.1' },
+    guilty: ['node', 'table netdev f'],
+    check: 'note',
+  },
+  {
     name: 'the policy of forward is drop',
     ops: [chain('node', 'forward', 'drop')],
     trace: { from: 'a', to: C4 },

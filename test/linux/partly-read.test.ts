@@ -92,6 +92,64 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('what is read in par
     expect(traced('a', to).cause).toMatchObject({ netns: real('c'), object: `sysctl ${key}` });
   });
 
+  /** A chain of nft in `node` that drops what it sees. */
+  function dropBy(table: string, hook: string, rule: string): void {
+    const commands = [
+      `add table ${table}`,
+      `add chain ${table} c { type filter hook ${hook} priority 0; policy accept; }`,
+      `add rule ${table} c ${rule}`,
+    ];
+    for (const command of commands) {
+      const words = ['netns', 'exec', real('node'), 'nft', command];
+      const { status, stderr } = spawnSync('ip', words, { encoding: 'utf8' });
+      expect(status, `${command}: ${stderr}`).toBe(0);
+    }
+  }
+
+  describe.skipIf(requirement('nftables'))('are tables of nft', () => {
+    it.each([
+      {
+        table: 'netdev f',
+        hook: 'ingress device "v-a"',
+        rule: 'ip protocol icmp drop',
+        passed: 'ingress',
+      },
+      {
+        table: 'netdev f',
+        hook: 'egress device "v-c"',
+        rule: 'ip protocol icmp drop',
+        passed: 'egress',
+      },
+      {
+        table: 'inet f',
+        hook: 'ingress device "cni0"',
+        rule: 'ip protocol icmp drop',
+        passed: 'ingress',
+      },
+      { table: 'arp f', hook: 'input', rule: 'drop', passed: 'input' },
+    ])('of which a packet passes one: $table $hook', ({ table, hook, rule, passed }) => {
+      dropBy(table, hook, rule);
+      const { reachable, unread, verdict } = traced('a', C4);
+      expect(isAnswered('a', C4)).toBe(false);
+      expect(verdict.kind).toBe('delivered');
+      expect(reachable.back).toBe(null);
+      expect(unread).toMatchObject([
+        { netns: real('node'), object: `table ${table}`, hooks: [passed] },
+      ]);
+    });
+
+    it('of which no packet passes any', () => {
+      // Of these none comes by that link; what an ifb gives back is not shown to them any more.
+      dropBy('netdev f', 'ingress device "v-b"', 'drop');
+      dropBy('netdev g', 'ingress device "v-c"', 'drop');
+      dropBy('inet h', 'ingress device "v-d"', 'drop');
+      dropBy('arp i', 'input', 'iifname "v-d" drop');
+      change('node', 'nft flush chain arp i c');
+      expect(traced('a', C4).unread).toEqual([]);
+      agrees('a', C4, true);
+    });
+  });
+
   describe.each([
     { many: '10.99.0.9', hops: ['10.244.2.4', '10.244.3.2'] },
     { many: 'fd99::9', hops: ['fd00:2::4', 'fd00:3::2'] },

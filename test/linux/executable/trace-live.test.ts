@@ -202,6 +202,19 @@ describe.skipIf(requirement('root', 'tracefs', 'executable'))('cube-cni trace --
     },
   );
 
+  test.skipIf(requirement('nftables'))('lets the kernel answer for chains at links', () => {
+    for (const command of [
+      'add table netdev f',
+      'add chain netdev f c { type filter hook ingress device "v-a" priority 0; }',
+      'add rule netdev f c ip protocol icmp drop',
+    ])
+      expect(spawnSync('ip', ['netns', 'exec', real('node'), 'nft', command]).status).toBe(0);
+    const { status, stdout } = run(real('a'), C, '--wait', '0.1');
+    const [line = ''] = stdout.trimEnd().split('\n').slice(-1);
+    expect(line).toBe(`  it may be of table netdev f in netns ${real('node')}, which is not read`);
+    expect(status).toBe(4);
+  });
+
   test.each(['SIGINT', 'SIGTERM'] as const)('leaves nothing after %s', async (signal) => {
     const { child, name } = await startWaiting();
     child.kill(signal);
