@@ -182,7 +182,8 @@ function forked(
   const cut = { ...run, world, hops: run.hops.slice(0, hops), delivered: false, ends: [] };
   leave(cut, at, 'route', packet, text);
   const verdict = { kind: 'unknown', netns: at.netns, link: at.ifname ?? null, text } as const;
-  return { hops: cut.hops, laterHops: 0, verdict, error: 'unknown', world: run.world };
+  const { draws } = run;
+  return { hops: cut.hops, laterHops: 0, verdict, error: 'unknown', draws, world: run.world };
 }
 
 /**
@@ -197,6 +198,6 @@ export function probe(world: World, request: ProbeRequest): Trace {
 
 /** What `probe` answers and throws but for the hops, of which no account is kept: for who asks much, and wants to know the end. */
 export function outcomeOf(world: World, request: ProbeRequest): Outcome {
-  const { verdict, error, world: after } = decide(world, request, false);
-  return { verdict, error, world: after };
+  const { verdict, error, draws, world: after } = decide(world, request, false);
+  return { verdict, error, draws, world: after };
 }

@@ -10,7 +10,7 @@ import {
   makePolicyRule,
 } from '../../model/policy-rule.ts';
 import { prefixContains } from '../../model/prefix.ts';
-import { type Flow, fits, lookupIn } from '../../model/route-lookup.ts';
+import { type Flow, fitOf, lookupIn } from '../../model/route-lookup.ts';
 import { PROTOCOL_KERNEL, type Route, TABLE_MAIN } from '../../model/route.ts';
 import { linkSysctl } from '../../model/sysctl.ts';
 import { linkDown, sysctl, within } from '../cause.ts';
@@ -67,7 +67,7 @@ type Ending = { readonly route: Route } | { readonly rule: PolicyRule };
 
 function endingOf(netns: Netns, destination: Ip, flow: Flow): Ending | undefined {
   for (const rule of effectiveRules(netns, familyOf(destination))) {
-    if (!fits(netns, rule, destination, flow)) continue;
+    if (fitOf(netns, rule, destination, flow) !== true) continue;
     if (rule.table === null) return { rule };
     const route = lookupIn(netns, rule.table, destination, () => true);
     if (route && route.type !== 'throw') return { route };

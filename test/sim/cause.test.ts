@@ -27,6 +27,7 @@ const TEXTS: Readonly<Record<DropReason, readonly string[]>> = {
   IPV6DISABLED: ['IPv6 is off on cni0'],
   UNICAST_IN_L2_MULTICAST: ['only frames for this link are forwarded'],
   INVALID_PROTO: ['10.244.1.255 is a broadcast address here'],
+  ECHO_IGNORED: ['net.ipv4.icmp_echo_ignore_all is 1'],
   NEIGH_FAILED: ['nobody answers for 10.244.1.9'],
   FRAG_REASM_TIMEOUT: ['the rest of its packet does not come'],
   PKT_TOO_BIG: ['2028 bytes, and the mtu is 1500'],
