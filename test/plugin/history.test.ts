@@ -27,6 +27,11 @@ describe('a node', () => {
     const damages = [...tally].filter(([what]) => what.startsWith('damage'));
     expect(damages.length).toBeGreaterThan(10);
     expect(times('orders')).toBeGreaterThan(500);
-    expect(times('reached')).toBeGreaterThan(20);
+    const told = times('reach: as it should') + times('reach: not, as it should not');
+    const untold = [...tally].filter(([what]) => what.startsWith('reach: not told'));
+    expect(told).toBeGreaterThan(3 * untold.reduce((sum, [, number]) => sum + number, 0));
+    for (const what of ['as it should', 'not, as it should not', 'the same'])
+      expect(times(`reach: ${what}`), what).toBeGreaterThan(300);
+    expect(times('reach: source seen outside')).toBeGreaterThan(30);
   });
 });

@@ -9,10 +9,10 @@ import { netnsStep, foreignStep, damageStep, rebootStep } from './event-step.ts'
 import { assertNothingLeft, assertUntouched, foreignPart } from './foreign.ts';
 import { assertNoLeftovers, assertRecords } from './ledger.ts';
 import { type Node, makeNode, entriesOf, renew, linesOf, untroubled } from './node.ts';
-import { assertStillReached, reachedPairs } from './reach.ts';
+import { assertSameReach, whoReachesWhom } from './reach.ts';
 import { statusStep } from './status-step.ts';
 import { type Step, formatStep } from './step.ts';
-import { type Tally, count } from './tally.ts';
+import type { Tally } from './tally.ts';
 
 /** Does a step, and answers what came of it. */
 function done(node: Node, step: Step): string {
@@ -39,6 +39,8 @@ function done(node: Node, step: Step): string {
 }
 
 const CALLS: readonly Step['do'][] = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS'];
+/** Those that may change something: of the others it is seen that the node is as before. */
+const CONNECTING: readonly Step['do'][] = ['ADD', 'DEL', 'GC'];
 
 function assertHealth(node: Node): void {
   const { backend, state } = node.machine;
@@ -55,21 +57,24 @@ function take(node: Node, step: Step): void {
   if (step.do === 'ADD' && step.container === 'new' && entriesOf(node, step.pod).length === 0)
     renew(node, step.pod);
   const before = isCall ? foreign() : undefined;
-  const reached = reachedPairs(node, well);
-  count(node.tally, 'reached', reached.length);
+  const mayConnect = CONNECTING.includes(step.do);
+  const reach = mayConnect ? whoReachesWhom(node, well) : undefined;
+  const known = new Set(node.ledger.keys());
   node.log.push(formatStep(step));
   const said = done(node, step);
   node.log[node.log.length - 1] += `: ${said}`;
   if (isCall) assertUntouched(before, foreign());
-  assertStillReached(node, reached);
-  for (const entry of well) {
-    const now = node.ledger.get(formatKey(entry.key));
-    if (now?.state === 'attached')
+  const left = well.flatMap((entry) => node.ledger.get(formatKey(entry.key)) ?? []);
+  for (const entry of left)
+    if (entry.state === 'attached')
       assert.deepEqual(
-        linesOf(node, now),
+        linesOf(node, entry),
         [],
         `${formatKey(entry.key)} has lost something to another`,
       );
+  if (reach) {
+    const come = [...node.ledger].flatMap(([name, entry]) => (known.has(name) ? [] : [entry]));
+    assertSameReach(node, reach, whoReachesWhom(node, [...come, ...left]));
   }
   assertHealth(node);
 }
