@@ -215,7 +215,8 @@ function readForwardChains(asker: Asker, known: Ruleset): Ruleset {
 
 /**
  * The tables that `scope` names, those that exist. Nobody's change falls in the middle: the number of the ruleset
- * is the same before and after, or reading begins anew. What the model leaves out is read by `foreign`.
+ * is the same before and after, or reading begins anew. What the model leaves out is read by `foreign`. Throws where the
+ * ruleset changes each time.
  */
 export function observeRuleset(
   netns: KernelNetns,
@@ -246,7 +247,11 @@ export function observeRuleset(
       encodeGenerationGet(),
       decodeGeneration,
     )?.generation;
-    if (after === generation || tries >= READ_TRIES) return tables;
+    if (after === generation) return tables;
+    if (tries >= READ_TRIES)
+      throw new Error(
+        `Cannot read the nft ruleset in netns "${netns.name}": it changed each of the ${READ_TRIES} times that it was read: the host changes too fast`,
+      );
     generation = after;
   }
 }

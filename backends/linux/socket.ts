@@ -44,8 +44,14 @@ const LARGE_MESSAGE_BYTES = 100_000;
 /** The kernel fills at most 32 KiB per receive of a dump; one answer of its own is far shorter without statistics. */
 const RECEIVE_BYTES = 64 * 1024;
 
-/** How often a dump is begun anew when the objects change while it runs. */
+/** How often a dump is tried when the objects change while it runs. */
 const DUMP_TRIES = 20;
+
+/** What stands in for an answer that was interrupted each time: put together from two states of a host it may hold half of something. */
+const RESTLESS: Fault = {
+  errno: 'EINTR',
+  text: `it changed each of the ${DUMP_TRIES} times that it was read: the host changes too fast`,
+};
 
 const ON = Int32Array.of(1);
 
@@ -117,7 +123,8 @@ export class NetlinkSocket {
 
   /**
    * Asks for all objects (NLM_F_DUMP) and decodes each; what `decode` leaves out is left out. Begins anew when
-   * they changed meanwhile (NLM_F_DUMP_INTR); on a host that never rests the last answer counts.
+   * they changed meanwhile (NLM_F_DUMP_INTR, which the kernel sets where it has filled more than one receive); EINTR on a
+   * host that never rests.
    */
   dump<T>(message: Uint8Array, decode: (answer: Message) => T | undefined): readonly T[] | Fault {
     for (let tries = 1; ; tries += 1) {
@@ -128,7 +135,8 @@ export class NetlinkSocket {
       });
       if (fault) return fault;
       if (!complete) return SILENCE;
-      if (!interrupted || tries >= DUMP_TRIES) return found;
+      if (!interrupted) return found;
+      if (tries >= DUMP_TRIES) return RESTLESS;
     }
   }
 
