@@ -12,9 +12,10 @@ import { formatPassedOver, journeyJson, passedOver } from '../../sim/passed-over
 import { pcap } from '../../sim/pcap.ts';
 import type { ProbeRequest } from '../../sim/probe.ts';
 import { makeWorld } from '../../sim/world.ts';
+import { findContainers } from '../process/containers.ts';
 import { writeAll } from '../process/stdio.ts';
 import { WHOLE, readWhole } from '../process/whole-host.ts';
-import { findOrigin, parseTarget } from '../trace/endpoints.ts';
+import { type KnownContainers, findOrigin, parseTarget } from '../trace/endpoints.ts';
 import type { Colors } from './colors.ts';
 
 interface TraceFlags {
@@ -30,7 +31,8 @@ interface TraceFlags {
 }
 
 const EXAMPLES = `
-FROM is a network namespace (a name under /run/netns, or a path), a container id, a link or an address.
+FROM is a network namespace (a name under /run/netns, or a path), a container (its id, or six digits or more of it), a
+link or an address.
 TO is an address, or with a port ADDRESS:PORT/tcp or ADDRESS:PORT/udp, an IPv6 address in brackets.
 Nothing is sent: the packet is simulated on the state that the kernel has now. Whoever it reaches answers.
 With --live one is sent too, and what the kernel's tracepoints tell of it is compared; that needs root.
@@ -50,15 +52,33 @@ Examples:
   cube-cni trace pod-a 10.244.1.3 --pcap trace.pcapng && wireshark trace.pcapng
 `;
 
-/** This host as it is, and the name in it of what was asked from. */
-function readLive(from: string): { readonly whole: WholeHost; readonly origin: string } {
-  const names = listNetns();
+interface Live {
+  readonly whole: WholeHost;
+  /** The name in it of what was asked from. */
+  readonly origin: string;
+  readonly known: KnownContainers;
+}
+
+/** This host as it is, with the netns that was asked from, which may have no name: a path's, or a container's. */
+function readLive(from: string): Live {
+  const names = [...listNetns()];
+  const named = (path: string): string => {
+    const name = nameOfNetns(path, names) ?? path;
+    if (!names.includes(name)) names.push(name);
+    return name;
+  };
   const isPath = from.startsWith('/');
-  const known = isPath ? nameOfNetns(from, names) : undefined;
+  const { containers, lookedIn } =
+    isPath || names.includes(from) ? { containers: [], lookedIn: [] } : findContainers(from);
+  const known = containers.map(({ id, folder, netnsPath }) => ({
+    id,
+    folder,
+    netns: netnsPath === undefined ? undefined : named(netnsPath),
+  }));
+  const origin = isPath ? named(from) : from;
   const backend = makeLinuxBackend(WHOLE);
   try {
-    const all = isPath && known === undefined ? [...names, from] : names;
-    return { whole: readWhole(backend, all), origin: known ?? from };
+    return { whole: readWhole(backend, names), origin, known: { containers: known, lookedIn } };
   } finally {
     backend.close();
   }
@@ -126,11 +146,11 @@ async function questionOf(from: string, to: string, flags: TraceFlags): Promise<
   const payloadBytes = wholeNumber(flags.size, 'a size', 65_507);
   const ttl = wholeNumber(flags.ttl, 'a TTL', 255);
   if (ttl === 0) throw new Error('a TTL is 1 to 255, not 0');
-  const { whole, origin } =
+  const { whole, origin, known } =
     flags.snapshot === undefined
       ? readLive(from)
-      : { whole: await readSaved(flags.snapshot), origin: from };
-  const found = findOrigin(whole.host, origin);
+      : { whole: await readSaved(flags.snapshot), origin: from, known: undefined };
+  const found = findOrigin(whole.host, origin, known);
   const { source } = found;
   if (source !== undefined && familyOf(source) !== familyOf(target.destination))
     throw new Error(`${source} cannot ask ${target.destination}: they are of different families`);
@@ -228,7 +248,7 @@ export function addTraceCommand(
     .description(
       'show what becomes of a packet and of its answer, hop by hop, and what is to blame if they do not arrive',
     )
-    .argument('<from>', 'a network namespace, container id, link or address')
+    .argument('<from>', 'a network namespace, container, link or address')
     .argument('<to>', 'an address, or ADDRESS:PORT/tcp or /udp')
     .option('--json', 'print it for machines')
     .option('--pcap <file>', 'also write every frame there and back to a pcapng file')

@@ -40,6 +40,19 @@ interface Candidate extends Origin {
   readonly what: string;
 }
 
+/** Containers of this machine that a name may mean, beside those in the host that is asked. */
+export interface KnownContainers {
+  readonly containers: readonly {
+    readonly id: string;
+    /** The files of its runtime that say so. */
+    readonly folder: string;
+    /** The name in the host of its netns; undefined where none of its processes runs. */
+    readonly netns: NetnsName | undefined;
+  }[];
+  /** Where they were looked for. */
+  readonly lookedIn: readonly string[];
+}
+
 function allLinks(host: Host): (LinkRef & { readonly link: Link })[] {
   return Object.entries(host.netns).flatMap(([netns, { links }]) =>
     Object.values(links).map((link) => ({ netns, ifname: link.ifname, link })),
@@ -63,11 +76,28 @@ function isSameOrigin(a: Origin, b: Origin): boolean {
   return a.netns === b.netns && a.source === b.source;
 }
 
+/** Why a name means nothing. */
+function absence(text: string, { containers, lookedIn }: KnownContainers): string {
+  const [ended] = containers;
+  if (ended)
+    return `the container ${ended.id} (${ended.folder}) has no process that runs, and no network namespace that is left`;
+  const places =
+    lookedIn.length === 0 ? '' : `; files of containers were looked for in ${lookedIn.join(', ')}`;
+  return (
+    `"${text}" is no network namespace, address, container or link that is there: ` +
+    `give a name under /run/netns or a path, an address, a container id or the name of a link${places}`
+  );
+}
+
 /**
  * The origin that a name means: a netns by its name or path, an address, a container by its id, a link by its name. Throws
  * where nothing has that name, and where several things have.
  */
-export function findOrigin(host: Host, text: string): Origin {
+export function findOrigin(
+  host: Host,
+  text: string,
+  known: KnownContainers = { containers: [], lookedIn: [] },
+): Origin {
   if (Object.hasOwn(host.netns, text)) return { netns: text };
   const ip = findIp(text);
   const links = allLinks(host);
@@ -85,16 +115,18 @@ export function findOrigin(host: Host, text: string): Origin {
         netns: behind(host, each).netns,
         what: `the container behind ${each.ifname}`,
       })),
+    ...known.containers.flatMap(({ id, folder, netns }) =>
+      // It may have gone since.
+      netns === undefined || !Object.hasOwn(host.netns, netns)
+        ? []
+        : [{ netns, what: `the container ${id} (${folder})` }],
+    ),
     ...links
       .filter(({ ifname, link }) => ifname === text || link.altnames?.includes(text))
       .map((each) => ({ netns: behind(host, each).netns, what: `a link in netns ${each.netns}` })),
   ];
   const [first, ...others] = found;
-  if (!first)
-    throw new Error(
-      `"${text}" is no network namespace, address, container or link that is there: ` +
-        'give a name under /run/netns or a path, an address, a container id or the name of a link',
-    );
+  if (!first) throw new Error(absence(text, known));
   const other = others.find((each) => !isSameOrigin(each, first));
   if (other)
     throw new Error(

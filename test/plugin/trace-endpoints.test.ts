@@ -43,6 +43,45 @@ describe('where a trace begins', () => {
   });
 });
 
+type Known = NonNullable<Parameters<typeof findOrigin>[2]>;
+
+function container(id: string, netns: string | undefined): Known['containers'][number] {
+  return { id, folder: `/run/x/${id}`, netns };
+}
+
+function known(...containers: Known['containers']): Known {
+  return { containers, lookedIn: ['/run/x', '/run/y (EACCES)'] };
+}
+
+describe('a container that runtimes know', () => {
+  it('is its netns, also when several are in one', () => {
+    expect(findOrigin(HOST, '6f1c9a', known(container('6f1c9a77', 'b')))).toEqual({ netns: 'b' });
+    const both = known(container('6f1c9a77', 'b'), container('6f1c9a78', 'b'));
+    expect(findOrigin(HOST, '6f1c9a', both)).toEqual({ netns: 'b' });
+  });
+
+  it('is not guessed among several, nor beside a link', () => {
+    const both = known(container('6f1c9a77', 'a'), container('6f1c9a78', 'b'));
+    expect(() => findOrigin(HOST, '6f1c9a', both)).toThrow(
+      '"6f1c9a" is the container 6f1c9a77 (/run/x/6f1c9a77) and the container 6f1c9a78 (/run/x/6f1c9a78): ' +
+        'name the network namespace instead',
+    );
+    expect(() => findOrigin(HOST, 'v-a', known(container('v-a', 'b')))).toThrow(
+      'the container v-a (/run/x/v-a) and a link',
+    );
+  });
+
+  it('that has ended is told, and where none was found', () => {
+    for (const netns of [undefined, 'gone since'])
+      expect(() => findOrigin(HOST, '6f1c9a', known(container('6f1c9a77', netns)))).toThrow(
+        'the container 6f1c9a77 (/run/x/6f1c9a77) has no process that runs',
+      );
+    expect(() => findOrigin(HOST, '6f1c9a', known())).toThrow(
+      'files of containers were looked for in /run/x, /run/y (EACCES)',
+    );
+  });
+});
+
 describe('where it leads', () => {
   it.each([
     ['10.0.0.1', { destination: '10.0.0.1' }],
