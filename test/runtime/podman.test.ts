@@ -1,8 +1,10 @@
 // The plugin through podman's CNI backend: another client, which gives addresses by CNI_ARGS and calls DEL at stop.
+import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { NO_RECORDS } from '../linux/executable/node.ts';
 import { requirement } from '../requirements.ts';
 import { type Footprint, observeFootprint } from './footprint.ts';
+import { BUSYBOX_IMAGE } from './image.ts';
 import { startPodman, type Podman } from './podman.ts';
 import { waitFor } from './wait.ts';
 import { askHostname, serveFolder } from './web.ts';
@@ -10,6 +12,7 @@ import { askHostname, serveFolder } from './web.ts';
 const reason = requirement('root', 'iproute2', 'nftables', 'busybox', 'podman', 'executable');
 
 const HOST_PORT = 18080;
+const EXECUTABLE = path.join(import.meta.dirname, '../../dist/cube-cni');
 
 /** A container that serves its own name on port 80. */
 interface WebContainer {
@@ -155,6 +158,25 @@ describe.skipIf(reason)('containers of podman', { timeout: 60_000 }, () => {
     expect(podman.network.records()).toEqual(NO_RECORDS);
     const calls = (await podman.network.calls()).filter((call) => call.containerId === id);
     expect(calls.map(({ command }) => command)).toEqual(['ADD', 'DEL']);
+  });
+
+  test('are found by `trace` where no alias of ours names them, also without a network', async () => {
+    explainFailure();
+    const a = await runWeb('a');
+    const traced = (from: string, to: string): Promise<string> =>
+      podman.node.run(EXECUTABLE, 'trace', from, to);
+    const [gateway] = podman.network.gateways;
+    const alone = ['--network', 'none', '--cgroup-parent', `/${podman.node.name}`];
+    const sleep = [BUSYBOX_IMAGE, 'busybox', 'sleep', '600'];
+    const none = await podman.podman('run', '--detach', ...alone, ...sleep);
+    // Twelve digits are what podman shows, and what no alias is compared with.
+    expect(await traced(a.id.slice(0, 12), gateway)).toContain('✓');
+    expect(await traced(none.slice(0, 12), '127.0.0.1')).toMatch(/\/proc\/\d+\/ns\/net lo/);
+    await podman.podman('stop', '--time', '0', none);
+    await expect(traced(none, '127.0.0.1')).rejects.toThrow('has no process that runs');
+    await expect(traced('0123456789ab', '127.0.0.1')).rejects.toThrow(
+      'files of containers were looked for in /run/containerd/',
+    );
   });
 
   async function runWeb(name: string, ...options: string[]): Promise<WebContainer> {

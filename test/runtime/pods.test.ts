@@ -12,6 +12,7 @@ import { waitFor } from './wait.ts';
 import { askHostname, serveFolder } from './web.ts';
 
 const NODE_PORT = 8080;
+const EXECUTABLE = path.join(import.meta.dirname, '../../dist/cube-cni');
 
 /** How a kubelet's pod says its limits, in bits a second; containerd adds a burst of half a gigabyte. */
 const LIMITED = {
@@ -89,6 +90,26 @@ describe.skipIf(reason)('pods of containerd', { timeout: 60_000 }, () => {
     // As the kubelet does for its probes.
     for (const address of a.addresses) {
       expect.soft(await getFromNode(address, 80)).toBe('a');
+    }
+  });
+
+  test('are asked by `trace` from the netns of their containers, whose ids no alias holds', async () => {
+    explainFailure();
+    const { node, network } = containerd;
+    // Where containerd keeps it by default.
+    const tasks = 'io.containerd.runtime.v2.task';
+    await node.run('mkdir', '-p', '/run/containerd');
+    await node.run(
+      'ln',
+      '-sfn',
+      path.join(node.folder, 'state', tasks),
+      `/run/containerd/${tasks}`,
+    );
+    const { container, addresses } = await runWebPod('a');
+    for (const from of [container, container.slice(0, 12)]) {
+      const told = await node.run(EXECUTABLE, 'trace', from, network.gateways[0]);
+      expect(told).toContain(`echo request ${addresses[0]} > ${network.gateways[0]}`);
+      expect(told).toContain('✓');
     }
   });
 
