@@ -29,7 +29,7 @@ describe('a node', () => {
     expect(times('orders')).toBeGreaterThan(500);
     const told = times('reach: as it should') + times('reach: not, as it should not');
     const untold = [...tally].filter(([what]) => what.startsWith('reach: not told'));
-    expect(told).toBeGreaterThan(3 * untold.reduce((sum, [, number]) => sum + number, 0));
+    expect(told).toBeGreaterThan(2 * untold.reduce((sum, [, number]) => sum + number, 0));
     for (const what of ['as it should', 'not, as it should not', 'the same'])
       expect(times(`reach: ${what}`), what).toBeGreaterThan(300);
     expect(times('reach: source seen outside')).toBeGreaterThan(30);

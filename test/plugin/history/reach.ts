@@ -42,6 +42,8 @@ type Reason = Unknowable | Disturbance | 'the same pod' | 'a pod that is not wel
 interface Case {
   readonly name: string;
   readonly world: World;
+  /** The same with the rules of others, which no configuration tells of; undefined where it is not asked. */
+  readonly beside?: World;
   readonly request: ProbeRequest;
   readonly expected: boolean | Reason;
   /** What the pods in question have: whoever has something else may reach others in another way. */
@@ -53,6 +55,7 @@ interface Case {
 /** How a question was answered. */
 interface Answer extends Case {
   readonly isReached: boolean;
+  readonly isReachedBeside: boolean;
 }
 
 /** How all questions were answered, by their names. */
@@ -62,6 +65,7 @@ export type Answers = ReadonlyMap<string, Answer>;
 interface Moment {
   readonly node: Node;
   readonly worlds: Readonly<Record<Family, World>>;
+  readonly whole: World;
   readonly outsides: Readonly<Record<Family, boolean>>;
   readonly policiesOf: PoliciesOf;
   readonly isWell: (entry: Entry) => boolean;
@@ -102,6 +106,7 @@ function momentOf(node: Node): Moment {
   return {
     node,
     worlds: { 4: makeWorld(v4.host), 6: makeWorld(v6.host) },
+    whole: makeWorld(host),
     outsides: { 4: v4.hasOutside, 6: v6.hasOutside },
     policiesOf,
     isWell,
@@ -138,7 +143,7 @@ function heldBy({ node }: Moment, places: readonly Place[]): string {
 /** What configurations say, unless something else is in the way at these places. */
 function judged(
   { node, isWell }: Moment,
-  places: readonly Place[],
+  places: readonly [Place, ...Place[]],
   ips: readonly Ip[],
   say: () => Expected,
 ): boolean | Reason {
@@ -148,7 +153,8 @@ function judged(
   // They hear each other's questions for an address, and both answer.
   if (new Set(links).size < links.length) return 'by which attachment of the pod';
   const netns = places.map(({ entry }) => entry.netns);
-  return disturbance(node, netns, [...places.map(({ ip }) => ip), ...ips]) ?? say();
+  const [{ ip: own }, ...others] = places;
+  return disturbance(node, netns, [own, ...others.map(({ ip }) => ip), ...ips]) ?? say();
 }
 
 function pairCases(moment: Moment, from: Place, to: Place): Case[] {
@@ -163,16 +169,17 @@ function pairCases(moment: Moment, from: Place, to: Place): Case[] {
       : judged(moment, [from, to], [], () =>
           reachesPod([from.party, from.ip], [to.party, to.ip], moment.policiesOf),
         );
-  const plain = { name, world, request, expected, held };
+  const asked = { name, world, request, expected, held };
+  const plain = { ...asked, beside: moment.whole };
   const mtuBytes = Number(raw['mtu'] ?? 0);
   // Between networks the bridges' MTUs count too, which are the least of their pods'.
   if (from.entry.network !== to.entry.network || mtuBytes === 0) return [plain];
   const payloadBytes = mtuBytes - ECHO_BYTES[familyOf(from.ip)];
   return [
     plain,
-    { ...plain, name: `${name}, in full size`, request: { ...request, payloadBytes } },
+    { ...asked, name: `${name}, in full size`, request: { ...request, payloadBytes } },
     {
-      ...plain,
+      ...asked,
       name: `${name}, too long`,
       request: { ...request, payloadBytes: payloadBytes + 1 },
       expected: expected === true ? false : expected,
@@ -258,10 +265,17 @@ function sourcesSeen({ hops }: Trace): Set<Ip | null> {
   );
 }
 
+function isDelivered(world: World, request: ProbeRequest): boolean {
+  return outcomeOf(world, request).verdict.kind === 'delivered';
+}
+
 function answered(each: Case): Answer {
-  const { world, request } = each;
-  const { verdict } = outcomeOf(world, request);
-  return { ...each, isReached: verdict.kind === 'delivered' };
+  const { world, beside, request } = each;
+  return {
+    ...each,
+    isReached: isDelivered(world, request),
+    isReachedBeside: beside !== undefined && isDelivered(beside, request),
+  };
 }
 
 function assertAsConfigured(node: Node, answer: Answer): void {
@@ -281,7 +295,7 @@ function assertAsConfigured(node: Node, answer: Answer): void {
   assert.deepEqual([...sourcesSeen(probe(world, request))], [seenAs], `${name}: seen from outside`);
 }
 
-/** Who of some of these, and who else has come since `before`, reaches whom. Fails unless that is as configured. */
+/** Who of some of these reaches whom. Fails unless that is as configured. */
 export function whoReachesWhom(node: Node, entries: readonly Entry[]): Answers {
   const moment = momentOf(node);
   const cases = casesOf(moment, entries.slice(0, ASKED));
@@ -290,17 +304,25 @@ export function whoReachesWhom(node: Node, entries: readonly Entry[]): Answers {
   return new Map(answers.map((answer) => [answer.name, answer]));
 }
 
-/** Fails when somebody reaches another now and did not before, or the other way round, though both pods have what they had. */
+/**
+ * Fails when somebody reaches another now and did not before, or the other way round, though both pods have what they had. Where
+ * rules of others decide, a call may let more through, as configurations ask for (`adoptForward`), but not less.
+ */
 export function assertSameReach(node: Node, before: Answers, after: Answers): void {
   for (const [name, now] of after) {
     const then = before.get(name);
-    // Of networks on one link the policies are all the link's, as is configured.
-    if (!then || then.held !== now.held || then.expected !== now.expected) continue;
+    if (!then || then.held !== now.held) continue;
+    // Networks on one link have their policies in common, so that one with a policy speaks for the others' pods too.
+    if (then.expected !== now.expected) {
+      count(node.tally, 'reach: changed by what another is configured to be');
+      continue;
+    }
     count(node.tally, 'reach: the same');
-    if (then.isReached === now.isReached) continue;
+    const isLost = then.isReachedBeside && !now.isReachedBeside;
+    if (then.isReached === now.isReached && !isLost) continue;
     assert.fail(
-      `${name}: ${now.isReached ? 'arrives all of a sudden' : 'does not arrive any more'}\n` +
-        formatTrace(probe(now.world, now.request)),
+      `${name}: ${now.isReached && !isLost ? 'arrives all of a sudden' : 'does not arrive any more'}\n` +
+        formatTrace(probe(isLost && now.beside ? now.beside : now.world, now.request)),
     );
   }
 }
