@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseIp } from '../../model/ip.ts';
 import {
   compareForeign,
+  compareHost,
   compareRuleset,
   foreignTexts,
   warmUp,
@@ -14,10 +15,14 @@ import {
 } from '../packets/compare.ts';
 import { formatError, formatTold } from '../packets/errors.ts';
 import { FOREIGN_RULESETS } from '../packets/foreign.ts';
+import { prepare } from '../packets/programs.ts';
 import { DYING, QUESTIONS } from '../packets/questions.ts';
 import { type RoutedKernel, buildHost, buildRouted } from '../packets/routed-kernel.ts';
+import { SHAPES } from '../packets/shapes.ts';
 import { requirement } from '../requirements.ts';
 import { HAIRPIN_CASES } from '../sim/hairpin.ts';
+import { ROUTED } from '../sim/hosts.ts';
+import { applyAll } from '../sim/pods.ts';
 import { REDIRECTED_CASES } from '../sim/redirected.ts';
 import {
   BRIDGED_MASQUERADE,
@@ -177,6 +182,28 @@ describe.skipIf(requirement('root', 'iproute2', 'busybox'))('packets through net
       });
       expect(partings).toEqual([]);
       expect(verdicts['delivered'] === 1).toBe(reaches);
+    },
+    SECONDS * 1000,
+  );
+});
+
+describe.skipIf(requirement('root', 'iproute2'))('packets through a host of another shape', () => {
+  it.each(SHAPES)(
+    'of $name arrive as the simulator says, or do not',
+    async ({ ops }) => {
+      const host = applyAll(ROUTED, ops);
+      const kernel = buildRouted();
+      try {
+        await prepare(kernel, ops);
+        const { partings, verdicts } = await compareHost(kernel, warmWorld(host), host, {
+          together: QUESTIONS,
+        });
+        expect(partings).toEqual([]);
+        // Everybody is there for everybody: all but addresses that nobody has.
+        expect(verdicts['delivered']).toBe(240);
+      } finally {
+        kernel.tearDown();
+      }
     },
     SECONDS * 1000,
   );

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { type Host, getNetns } from '../../model/host.ts';
 import { parseIp } from '../../model/ip.ts';
-import type { Op } from '../../model/op.ts';
+import type { Op, OpOf } from '../../model/op.ts';
 import { ROUTED, breakageLists, carriedOut } from '../sim/hosts.ts';
 import { rulesets } from '../sim/rulesets.ts';
 import { TUNNEL_CASES, TUNNEL_TARGET } from '../sim/tunnels.ts';
@@ -11,6 +11,7 @@ import { foreignRulesets } from './foreign-random.ts';
 import { FOREIGN_RULESETS, type ForeignRuleset } from './foreign.ts';
 import { DYING, QUESTIONS } from './questions.ts';
 import { type RoutedKernel, buildRouted, neighbourOps } from './routed-kernel.ts';
+import { SHAPES } from './shapes.ts';
 import type { Question } from './stations.ts';
 
 /** Rules, and what is asked while they hold. */
@@ -60,15 +61,20 @@ function isDuplicate(op: Op): boolean {
 
 const RULESETS_A_HOST = 4;
 
-/** Programs of some changes to the routed host, in half of them with a vxlan over it, and several rulesets each. */
+/** Programs of some changes to the routed host or to one of another shape, in most of them with a vxlan over it, and several rulesets each. */
 export function packetPrograms(): fc.Arbitrary<PacketProgram> {
   // Rules are others' to make.
   const without = TUNNEL_CASES.map(({ ops }) => ops.filter(({ op }) => op !== 'nft.batch'));
   const tunnels = fc.option(fc.constantFrom(...without), { nil: [] });
+  const shapes = fc.option(fc.constantFrom(...SHAPES.map(({ ops }) => ops)), { freq: 1, nil: [] });
   return fc.record({
     ops: fc
-      .tuple(tunnels, breakageLists(3))
-      .map(([tunnel, broken]) => [...tunnel, ...broken.filter((op) => !isDuplicate(op))]),
+      .tuple(shapes, tunnels, breakageLists(3))
+      .map(([shape, tunnel, broken]) => [
+        ...shape,
+        ...tunnel,
+        ...broken.filter((op) => !isDuplicate(op)),
+      ]),
     asked: fc.array(asked(), { minLength: RULESETS_A_HOST, maxLength: RULESETS_A_HOST }),
     followed: fc.oneof(
       { weight: 7, arbitrary: fc.constant(undefined) },
@@ -96,6 +102,24 @@ function lacksLink(rules: Asked['rules'], host: Host): boolean {
 /** How long the kernel may take to notice that a bridge gained or lost its carrier (K-1.9). */
 const SETTLE_MS = 1_200;
 
+/** What a new link is told of its neighbours. */
+function pinsOf({ netns, link }: OpOf<'link.add'>): readonly Op[] {
+  const own = neighbourOps(netns, link.ifname);
+  return link.kind === 'veth' ? [...own, ...neighbourOps(link.peer.netns, link.peer.ifname)] : own;
+}
+
+/** Changes a host on the kernel, and lets everybody there ask everybody until nobody learns anything. */
+export async function prepare(kernel: RoutedKernel, ops: readonly Op[]): Promise<void> {
+  for (const op of ops) {
+    kernel.execute(op);
+    if (op.op === 'link.add') for (const pin of pinsOf(op)) kernel.execute(pin);
+  }
+  if (ops.length > 0) await Bun.sleep(SETTLE_MS);
+  // All at once teach neighbours in no certain order.
+  await warmUp(kernel);
+  await warmUp(kernel);
+}
+
 /** What is compared while some of the rules hold, by their number. */
 interface Compared {
   readonly at: number;
@@ -121,17 +145,11 @@ export async function* comparePackets(
   const { ops, host } = carriedOut(ROUTED, program.ops);
   const kernel = interruptible(buildRouted(), interrupted);
   try {
-    for (const op of ops) {
-      kernel.execute(op);
-      if (op.op !== 'link.add') continue;
-      for (const pin of neighbourOps(op.netns, op.link.ifname)) kernel.execute(pin);
-    }
-    if (ops.length > 0) await Bun.sleep(SETTLE_MS);
-    // All at once teach neighbours in no certain order.
-    await warmUp(kernel);
-    await warmUp(kernel);
+    await prepare(kernel, ops);
     let warm = warmWorld(host);
-    const inTurn = ops.some((op) => op.op === 'link.add') ? THROUGH_TUNNEL : [];
+    const inTurn = ops.some((op) => op.op === 'link.add' && op.link.kind === 'vxlan')
+      ? THROUGH_TUNNEL
+      : [];
     for (const [at, { rules, questions }] of program.asked.entries()) {
       if (lacksLink(rules, host)) continue;
       const { followed } = program;
