@@ -1,4 +1,4 @@
-/** How long a netns keeps a connection of which no packet comes (net/netfilter/nf_conntrack_proto_*.c). */
+/** How long a netns keeps a connection of which no packet comes (net/netfilter/nf_conntrack_proto_*.c; K-8.2). */
 import type { Netns } from '../model/host.ts';
 import { familyOf } from '../model/ip.ts';
 import type { Tuple } from './conntrack.ts';

@@ -11,7 +11,7 @@ import { type World, withoutForgotten } from './world.ts';
 
 /**
  * The world so many milliseconds later. Neighbours that were needed lately are asked whether they are still there, and
- * forgotten if not; what bridges and vxlans learned is forgotten once it is too old, and connections end. Throws for a
+ * forgotten if not (K-7.10); what bridges and vxlans learned is forgotten once it is too old (K-6.2), and connections end (K-8.2). Throws for a
  * time that is negative or no number.
  */
 export function elapse(world: World, ms: number): World {

@@ -1,4 +1,4 @@
-/** How long a link is certain of its neighbours, by its settings (net/ipv4/neigh, net/ipv6/neigh; arp_tbl and nd_tbl have the defaults). */
+/** How long a link is certain of its neighbours, by its settings (K-7.10; net/ipv4/neigh, net/ipv6/neigh; arp_tbl and nd_tbl have the defaults). */
 import type { Netns } from '../model/host.ts';
 import type { Ifname } from '../model/ifname.ts';
 import { type Family, type Ip, familyOf } from '../model/ip.ts';

@@ -1,4 +1,4 @@
-/** Where neighbours are: packets that wait for a MAC address until it is learned, or nobody answers (net/core/neighbour.c, K-7.3). */
+/** Where neighbours are: packets that wait for a MAC address until it is learned, or nobody answers (net/core/neighbour.c, K-7.3 and K-7.10). */
 import type { Ip } from '../model/ip.ts';
 import type { LinkRef } from '../model/link.ts';
 import { type Mac, ZERO_MAC } from '../model/mac.ts';

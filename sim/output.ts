@@ -46,6 +46,9 @@ function toNextHop(run: Run, at: LinkRef, nextHop: Ip, packet: IpPacket, iif: If
   waitForNeighbour(run, { at, nextHop, packet, iif });
 }
 
+/** Settings that would have somebody wait for years are in no host that lives. */
+const LONGEST_WAIT_MS = 600_000;
+
 /** Has a packet wait until its next hop's MAC address is known, and asks for that where nobody has. */
 export function waitForNeighbour(run: Run, waiting: Omit<Waiting, 'dueMs'>): void {
   const { at, nextHop, packet } = waiting;
@@ -55,7 +58,8 @@ export function waitForNeighbour(run: Run, waiting: Omit<Waiting, 'dueMs'>): voi
   } as const;
   const asked = waitingFor(run, at, nextHop);
   const { multicastProbes, retransMs } = timingOf(run, at, nextHop);
-  const dueMs = asked?.dueMs ?? run.world.nowMs + multicastProbes * retransMs;
+  const waitMs = Math.min(multicastProbes * retransMs, LONGEST_WAIT_MS);
+  const dueMs = asked?.dueMs ?? run.world.nowMs + waitMs;
   run.waiting.push({ ...waiting, dueMs });
   if (asked) {
     note(run, at, 'neighbour', packet, `${nextHop} is asked for already: waits too`, grounds);
@@ -205,10 +209,21 @@ const departureOf = oncePerWords(
   },
 );
 
-/** Sends a packet of the netns's own (K-5.1, K-5.5); `device` is the link that a link-local destination is on. */
-export function sendOwn(run: Run, name: NetnsName, own: OwnPacket, device: Ifname | null): void {
+/** Sends a packet of the netns's own (K-5.1, K-5.5); `device` is the link that a link-local destination is on. `connects`: by a socket that knows whom it is for. */
+export function sendOwn(
+  run: Run,
+  name: NetnsName,
+  own: OwnPacket,
+  device: Ifname | null,
+  connects = false,
+): void {
   const netns = netnsOf(run, name);
-  const { answer, source } = departureOf(netns, own.source, own.destination, device);
+  const first = departureOf(netns, own.source, own.destination, device);
+  const { source } = first;
+  // Whoever connects looks again, in the name of the source that was chosen (ip_route_connect); IPv6 keeps what it found.
+  const isAskedAgain =
+    connects && own.source === null && 'route' in first.answer && familyOf(source) === 4;
+  const { answer } = isAskedAgain ? departureOf(netns, source, own.destination, device) : first;
   const packet: IpPacket = { ...own, kind: 'ip', source };
   if (answer.kind === 'unknown') {
     leave(run, { netns: name }, 'route', packet, answer.text);

@@ -38,6 +38,8 @@ export interface ProbeRequest {
   readonly to?: { readonly protocol: 'udp' | 'tcp'; readonly port: number };
   /** The sender's port, or the id of an echo: 40000 when not said. */
   readonly sourcePort?: number;
+  /** Does the sender's socket know whom it asks, as those of UDP and TCP, and the one of `--live`? True when not said; false is ping, whose route is looked up without a source. */
+  readonly isConnected?: boolean;
   /** May nobody split it (`ping -M do`)? True when not said; false is `ping -M dont`, with which a router of IPv6 splits nothing either. */
   readonly dontFragment?: boolean;
 }
@@ -148,7 +150,7 @@ function carryOut(world: World, request: ProbeRequest, isTraced: boolean): [Run,
   };
   const packet: IpPacket = { ...own, kind: 'ip', source: source ?? UNSPECIFIED[family] };
   if (!startFault(run, request, packet)) {
-    sendOwn(run, request.netns, own, null);
+    sendOwn(run, request.netns, own, null, request.isConnected !== false);
     settle(run);
   }
   const verdict = conclude(run);

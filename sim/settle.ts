@@ -85,7 +85,7 @@ function runQueue(run: Run): void {
   }
 }
 
-/** A neighbour is asked whether it is still there. */
+/** A neighbour is asked whether it is still there (K-7.10). */
 function ask(run: Run, { at, ip, entry }: DueNeighbour, asks: Due['asks']): void {
   if (asks === null) return;
   const knownMac = asks === 'unicast' ? entry.mac : null;

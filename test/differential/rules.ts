@@ -518,6 +518,8 @@ export const OUT_OF_REACH: Readonly<Record<string, string>> = {
   'K-7.5': 'programs send no packets',
   'K-7.7': 'programs send no packets',
   'K-7.9': 'programs send no packets',
+  'K-7.10': 'programs send no packets',
+  'K-7.11': 'programs send no packets',
   'K-8.1': 'programs send no packets',
   'K-8.2': 'programs send no packets',
   'K-8.3': 'programs send no packets',

@@ -115,7 +115,7 @@ const PAIRS = ROUTED_SENDERS.flatMap((netns) =>
 function tracePairs(world: World): readonly Trace[] {
   let last = world;
   return PAIRS.map((pair) => {
-    const trace = probe(last, pair);
+    const trace = probe(last, { ...pair, isConnected: false });
     last = trace.world;
     return trace;
   });

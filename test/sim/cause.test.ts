@@ -113,6 +113,7 @@ describe('a cause', () => {
         "netns node: sysctl net.ipv6.conf.cni0.disable_ipv6 is 1: IPv6 is off on cni0",
         "netns node: packet is not passed on at link cni0: only frames for this link are forwarded",
         "netns node: packet is answered by nobody at link cni0: 10.244.1.255 is a broadcast address here",
+        "netns node: sysctl net.ipv4.icmp_echo_ignore_all is 1, so that no echo is answered",
         "netns node: link cni0 does not find the next hop: nobody answers for 10.244.1.9",
         "netns node: packet is not put together at link cni0: the rest of its packet does not come",
         "netns node: link cni0 has an MTU of 1500, and the packet has 2028 bytes",

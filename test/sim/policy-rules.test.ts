@@ -100,7 +100,7 @@ describe('a rule of which a condition is not heeded', () => {
           for (const end of ends) expect(end).toBe(endOf(answer));
         }
       }),
-      { numRuns: 600 },
+      { numRuns: 1500 },
     );
     expect(counts.open).toBeGreaterThan(20);
     expect(counts.certain).toBeGreaterThan(100);
