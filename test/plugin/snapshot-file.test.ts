@@ -145,7 +145,7 @@ describe('a snapshot', () => {
           told.apart += 1;
         }
       }),
-      // Of a hundred and fifty four do not fit together, so that none in so many is hardly ever.
+      // Of a hundred some four do not fit together: none in so many is hardly ever.
       { numRuns: 400, endOnFailure: true },
     );
     for (const times of Object.values(told)) expect(times).toBeGreaterThan(0);
