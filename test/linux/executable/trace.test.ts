@@ -201,9 +201,8 @@ describe.skipIf(requirement('root', 'busybox', 'executable'))('cube-cni trace an
     };
     expect(damage(text.slice(0, -100))).toContain('is no whole snapshot');
     expect(damage('{}')).toContain('is no snapshot: it has no formatVersion');
-    expect(damage(text.replace('"formatVersion": "1.1"', '"formatVersion": "7.0"'))).toContain(
-      'is a snapshot of format 7.0, and this program reads 1.1',
-    );
+    const later = text.replace(/"formatVersion": "[^"]*"/, '"formatVersion": "7.0"');
+    expect(damage(later)).toMatch(/is a snapshot of format 7\.0, and this program reads 1\.\d+/);
     expect(damage(text.replace('"mtuBytes": 1500', '"mtuBytes": "big"'))).toContain('mtuBytes');
   });
 
