@@ -91,7 +91,8 @@ export function travel(world: World, request: ProbeRequest): Journey {
   const returns = unread.length === 0 ? true : null;
   const isAnswered = verdict.kind === 'delivered' || acknowledgement.length > 0;
   const isLostAfterwards = verdict.kind !== 'delivered' && acknowledgement.length > 0;
-  const chance = otherDraws(world, request, trace);
+  const cause = verdict.kind === 'dropped' ? causeOf(inquiry, verdict) : null;
+  const chance = otherDraws(world, request, { ...trace, cause });
   const there = back.length > 0 && !isLostAfterwards ? arrives : open;
   return {
     reachable: decidesArrival(trace, chance)
@@ -99,7 +100,7 @@ export function travel(world: World, request: ProbeRequest): Journey {
       : { there, back: isAnswered ? returns : open },
     verdict,
     error,
-    cause: verdict.kind === 'dropped' ? causeOf(inquiry, verdict) : null,
+    cause,
     untranslated:
       verdict.kind === 'delivered' ? null : findUntranslated({ ...inquiry, hops: forward }),
     forward,

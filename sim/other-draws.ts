@@ -27,8 +27,9 @@ export interface Chance {
 /** So many seeds, from 0: of as many endpoints one that is broken is missed in one trace of a hundred. */
 const TRIED = 64;
 
-function keyOf(verdict: Verdict): string {
-  return verdict.kind === 'delivered' ? verdict.kind : JSON.stringify(verdict);
+/** How it ends, in words: ends with one cause are one. */
+function endText({ verdict, cause }: Pick<OtherEnd, 'verdict' | 'cause'>): string {
+  return cause ? formatCause(cause) : formatVerdict(verdict);
 }
 
 /** Who is to blame, for which the way of the packet is needed too. */
@@ -39,18 +40,21 @@ function findCause(world: World, request: ProbeRequest, verdict: Verdict): Cause
 }
 
 /** What other draws come to; null where nothing was drawn, or a seed decides. */
-export function otherDraws(world: World, request: ProbeRequest, shown: Outcome): Chance | null {
+export function otherDraws(
+  world: World,
+  request: ProbeRequest,
+  shown: Pick<Outcome, 'verdict' | 'draws'> & { readonly cause: Cause | null },
+): Chance | null {
   const { draws } = shown;
   if (draws === 0 || world.seed !== null) return null;
   const ends = new Map<string, OtherEnd>();
   for (let seed = 0; seed < TRIED; seed += 1) {
     const drawn = { ...world, seed };
     const { verdict } = outcomeOf(drawn, request);
-    const key = keyOf(verdict);
-    if (key === keyOf(shown.verdict)) continue;
-    const known = ends.get(key);
-    const cause = known ? known.cause : findCause(drawn, request, verdict);
-    ends.set(key, { verdict, cause, seeds: [...(known?.seeds ?? []), seed] });
+    const end = { verdict, cause: findCause(drawn, request, verdict) };
+    const text = endText(end);
+    if (text === endText(shown)) continue;
+    ends.set(text, { ...end, seeds: [...(ends.get(text)?.seeds ?? []), seed] });
   }
   return { draws, tried: TRIED, others: [...ends.values()] };
 }
@@ -63,9 +67,8 @@ export function decidesArrival(
   return chance?.others.some((other) => other.verdict.kind !== verdict.kind) === true;
 }
 
-function formatOther({ verdict, cause, seeds }: OtherEnd, tried: number): string {
-  const end = cause ? formatCause(cause) : formatVerdict(verdict);
-  return `${seeds.length} of ${tried} other draws: ${end}`;
+function formatOther(end: OtherEnd, tried: number): string {
+  return `${end.seeds.length} of ${tried} other draws: ${endText(end)}`;
 }
 
 /** In lines, the first of which says what was drawn. */
