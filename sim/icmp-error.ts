@@ -26,7 +26,8 @@ function isUntold(packet: IpPacket): boolean {
 
 /**
  * Has the netns tell a packet's sender what became of it. `at` is the link that the packet came in by, `mtuBytes` what would
- * not be too big. The source is who was asked, where that is the netns, and else the one that the route back chooses. Limits on how many are sent are not followed.
+ * not be too big. The source is who was asked, where that is the netns, and else the one that the route back chooses; so it is for IPv4 of what a
+ * bridge was to pass on, whomever it is for. Limits on how many are sent are not followed.
  */
 export function sendIcmpError(
   run: Run,
@@ -34,11 +35,14 @@ export function sendIcmpError(
   packet: IpPacket,
   error: ErrorKind,
   mtuBytes: number | null = null,
+  isPassedOn = false,
 ): void {
   if (isUntold(packet)) return;
   const { skb, ...quoted } = packet;
   const destination = packet.source;
-  const isOwn = localTypeOf(netnsOf(run, at.netns), packet.destination) === 'local';
+  // IPv4 asks what route the packet has, which is none yet, and IPv6 whose the address is.
+  const isUnrouted = isPassedOn && familyOf(destination) === 4;
+  const isOwn = !isUnrouted && localTypeOf(netnsOf(run, at.netns), packet.destination) === 'local';
   run.queue.push({
     step: 'send',
     netns: at.netns,

@@ -145,9 +145,10 @@ function reject(
   run: Run,
   { netns }: Place,
   packet: IpPacket,
-  ifname: Ifname | null,
+  { hook, iif, oif }: Passing,
   answer: string,
 ): void {
+  const ifname = iif ?? oif;
   const [answer4 = '', answer6 = answer4] = answer.split(' or ');
   const own = packetFamily(packet) === 4 ? answer4 : answer6;
   const error = REJECTIONS[own.split(' ')[1] ?? ''];
@@ -155,7 +156,7 @@ function reject(
   if (isLaterFragment(packet)) return;
   if (own === 'tcp reset') sendReset(run, netns, packet);
   else if (error === undefined || ifname === null || packet.fragment) run.isTold = 'unknown';
-  else sendIcmpError(run, { netns, ifname }, packet, error);
+  else sendIcmpError(run, { netns, ifname }, packet, error, null, hook === 'forward');
 }
 
 function filter(
@@ -163,14 +164,15 @@ function filter(
   at: Place,
   packet: IpPacket,
   base: BaseChain,
-  { iif, oif }: Passing,
+  passing: Passing,
 ): Passed<IpPacket> {
+  const { iif, oif } = passing;
   const netns = netnsOf(run, at.netns);
   const mark = packet.skb?.mark ?? 0;
   const seen: Seen = { netns, packet, frame: null, iif, oif, mark, draw: () => draw(run) };
   const end = evaluateChain(seen, base.table, base.chain);
   if (!noteEnd(run, at, packet, base, end)) {
-    if (end.answer !== undefined) reject(run, at, packet, iif ?? oif, end.answer);
+    if (end.answer !== undefined) reject(run, at, packet, passing, end.answer);
     return undefined;
   }
   const passed = marked(packet, end.mark);
