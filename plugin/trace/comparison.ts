@@ -69,9 +69,11 @@ function mayStillWait({ reason, netns, link }: Dropped, observed: Observation): 
     reason === 'NEIGH_FAILED' &&
     observed.outcome.kind === 'silent' &&
     weighty(observed).length === 0 &&
-    !observed.seen.some(
-      (each) => each.netns === netns && each.link === link && each.direction === 'out',
-    )
+    // What was seen there is the question, where that was dropped as one for a group.
+    (observed.drops.some(isOfGroup) ||
+      !observed.seen.some(
+        (each) => each.netns === netns && each.link === link && each.direction === 'out',
+      ))
   );
 }
 
@@ -101,8 +103,13 @@ function formatDrop({ netns, link, reason, location }: KernelDrop): string {
 /** Ends of copies for others, and of an answer that a second socket does not want, say nothing about the probe. */
 const OF_NO_WEIGHT: ReadonlySet<string | null> = new Set(['OTHERHOST', 'NO_SOCKET']);
 
+/** Is it a packet for a group, which no probe is? A question of neighbour discovery is as long as some SYN, and is taken for it. */
+function isOfGroup({ location }: KernelDrop): boolean {
+  return /^ip6_mc_input\b/.test(location);
+}
+
 function weighty({ drops }: Observation): readonly KernelDrop[] {
-  return drops.filter(({ reason }) => !OF_NO_WEIGHT.has(reason));
+  return drops.filter((drop) => !OF_NO_WEIGHT.has(drop.reason) && !isOfGroup(drop));
 }
 
 /** What the kernel did with it, in words. */
