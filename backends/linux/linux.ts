@@ -1,7 +1,9 @@
+import type { Fault } from '../../model/errno.ts';
+import type { NetnsName } from '../../model/host.ts';
 import type { Backend } from '../backend.ts';
 import { executeOp } from './executors.ts';
 import { missingFeatures } from './features.ts';
-import { Kernel } from './kernel.ts';
+import { Kernel, type KernelNetns } from './kernel.ts';
 import type { ForeignDecoder } from './nftables-message.ts';
 import { type SettingsReader, observeHost } from './observe.ts';
 import { readRelease } from './release.ts';
@@ -16,11 +18,20 @@ export interface LinuxChoice {
   readonly linkSettings?: SettingsReader;
 }
 
+/** The backend over the kernel, with what it has open for who reads more than a scope names. */
+export interface LinuxBackend extends Backend {
+  /** A netns as it was observed, or opened now; ENOENT when there is none. It is open until `close`. */
+  readonly netns: (name: NetnsName) => KernelNetns | Fault;
+}
+
 /**
  * The backend over the kernel of this machine: rtnetlink, nf_tables and /proc/sys, on the main thread, without a wait.
  * It keeps the netns it has seen open, and alive, until `close`. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN for all but reading.
  */
-export function makeLinuxBackend({ tellsRelease = false, ...more }: LinuxChoice = {}): Backend {
+export function makeLinuxBackend({
+  tellsRelease = false,
+  ...more
+}: LinuxChoice = {}): LinuxBackend {
   const kernel = new Kernel();
   return {
     observe: (scope) => {
@@ -29,6 +40,7 @@ export function makeLinuxBackend({ tellsRelease = false, ...more }: LinuxChoice 
     },
     execute: (op) => executeOp(kernel, op),
     lacks: (extra = { vlans: false }) => missingFeatures(kernel, extra),
+    netns: (name) => kernel.netns(name),
     close: () => kernel.close(),
   };
 }

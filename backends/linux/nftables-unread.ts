@@ -3,7 +3,7 @@
  * chains with hooks, and how many rules are in each; what the rules say is not read.
  */
 import type { Fault } from '../../model/errno.ts';
-import { HOST_NETNS, type NetnsName } from '../../model/host.ts';
+import type { NetnsName } from '../../model/host.ts';
 import { expectAnswer } from './answer.ts';
 import {
   type Attributes,
@@ -15,9 +15,9 @@ import {
   putText,
   readAttributes,
 } from './attribute.ts';
-import { KernelNetns } from './kernel.ts';
+import type { KernelNetns } from './kernel.ts';
+import type { LinuxBackend } from './linux.ts';
 import { type Message, NLM_F_DUMP, encodeMessage } from './message.ts';
-import { openNetns } from './netns.ts';
 import { encodeChainDump } from './nftables-message.ts';
 import { NFGENMSG_BYTES, NFNL_SUBSYS_NFTABLES, NFT_MSG } from './nftables-number.ts';
 import { type NetlinkSocket, isFault } from './socket.ts';
@@ -158,24 +158,20 @@ function tablesIn(netns: KernelNetns): readonly UnreadTable[] | Fault {
   return tablesFrom(socket);
 }
 
-/** The tables of each of these netns that has any. One that is not there is not in the answer. Throws where the kernel may not be asked. */
+/** The tables of each of these netns that has any, by a backend that has them open. One that is not there is not in the answer. Throws where the kernel may not be asked. */
 export function readUnreadTables(
+  backend: Pick<LinuxBackend, 'netns'>,
   names: readonly NetnsName[],
 ): Readonly<Record<NetnsName, readonly UnreadTable[]>> {
   const tables: Record<NetnsName, readonly UnreadTable[]> = {};
   for (const name of names) {
-    const fd = name === HOST_NETNS ? undefined : openNetns(name);
-    if (typeof fd === 'object') continue;
-    const netns = new KernelNetns(name, fd);
-    try {
-      const found = tablesIn(netns);
-      // setns(2) says so of a file that is no netns; of a kernel without nf_tables nobody answers.
-      if (isFault(found) && (found.errno === 'EINVAL' || found.errno === 'EOPNOTSUPP')) continue;
-      const here = expectAnswer(found, name, 'the nft tables');
-      if (here.length > 0) tables[name] = here;
-    } finally {
-      netns.close();
-    }
+    const netns = backend.netns(name);
+    if (isFault(netns)) continue;
+    const found = tablesIn(netns);
+    // setns(2) says so of a file that is no netns; of a kernel without nf_tables nobody answers.
+    if (isFault(found) && (found.errno === 'EINVAL' || found.errno === 'EOPNOTSUPP')) continue;
+    const here = expectAnswer(found, name, 'the nft tables');
+    if (here.length > 0) tables[name] = here;
   }
   return tables;
 }

@@ -2,7 +2,7 @@
 import type { Backend, NetnsScope } from '../../backends/backend.ts';
 import { readLegacyTables } from '../../backends/linux/legacy-tables.ts';
 import { TOLD_OF_ALL, settingsReader } from '../../backends/linux/link-settings.ts';
-import type { LinuxChoice } from '../../backends/linux/linux.ts';
+import type { LinuxBackend, LinuxChoice } from '../../backends/linux/linux.ts';
 import { FOREIGN } from '../../backends/linux/nftables-foreign.ts';
 import { readUnreadTables } from '../../backends/linux/nftables-unread.ts';
 import { HOST_NETNS, type Host, type NetnsName } from '../../model/host.ts';
@@ -69,8 +69,8 @@ export function observeWhole(backend: Backend, names: readonly NetnsName[]): Hos
 }
 
 /** What is not read of each netns. */
-function unreadOf(names: readonly NetnsName[]): LegacyTables {
-  const [legacy, ofNft] = [readLegacyTables(names), readUnreadTables(names)];
+function unreadOf(backend: LinuxBackend, names: readonly NetnsName[]): LegacyTables {
+  const [legacy, ofNft] = [readLegacyTables(names), readUnreadTables(backend, names)];
   const all = names.flatMap((name) => {
     const tables = [...(legacy[name] ?? []), ...(ofNft[name] ?? [])];
     return tables.length === 0 ? [] : [[name, tables] as const];
@@ -79,7 +79,7 @@ function unreadOf(names: readonly NetnsName[]): LegacyTables {
 }
 
 /** The same with the tables there that are not read and may do something to packets. Throws where the kernel may not be asked. */
-export function readWhole(backend: Backend, names: readonly NetnsName[]): WholeHost {
+export function readWhole(backend: LinuxBackend, names: readonly NetnsName[]): WholeHost {
   const host = observeWhole(backend, names);
-  return { host, legacyTables: deciding(unreadOf(Object.keys(host.netns))) };
+  return { host, legacyTables: deciding(unreadOf(backend, Object.keys(host.netns))) };
 }
